@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: GPL-2.0 OR Apache-2.0 */
+/* Every map, with the reason for its kind. */
+#ifndef TIDEWATCH_MAPS_H
+#define TIDEWATCH_MAPS_H
+
+/* Set by user space before load; read as constants, so that the verifier drops what is off. */
+const volatile struct tw_config config SEC(".rodata.config");
+
+/* One ring a lane: what a container can repeat cheaply never takes the room of forks and execs. */
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 4 << 20);
+} ring_life SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 1 << 20);
+} ring_priv SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 16 << 20);
+} ring_bulk SEC(".maps");
+
+/* Counters by kind; per CPU, so that counting costs no shared cache line. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__type(key, u32);
+	__type(value, struct tw_count);
+	__uint(max_entries, TW_KINDS);
+} counts SEC(".maps");
+
+#define TW_TAIL_MAX 16384
+
+/*
+ * Where a record is put together. A record can be longer than the stack, and a ring reserves only sizes that are
+ * known beforehand. Three per CPU: a probe may be preempted by another task's probe on kernels that run them so.
+ */
+struct scratch {
+	u32 busy;
+	u32 off; /* end of the record so far */
+	u32 lane;
+	u32 pad;
+	u8 record[TW_TAIL_MAX + TW_PATH_MAX + 256];
+	u8 path[TW_PATH_MAX + 256];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__type(key, u32);
+	__type(value, struct scratch);
+	__uint(max_entries, 3);
+} scratches SEC(".maps");
+
+struct bucket {
+	u64 filled_at;
+	u64 tokens;
+	u64 folded;
+};
+
+/* Budget of privileged calls by cgroup. A hash, since cgroups come and go; least recently used first. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__type(key, u64);
+	__type(value, struct bucket);
+	__uint(max_entries, 4096);
+} buckets SEC(".maps");
+
+struct peer {
+	u64 addr;
+	u64 at;
+};
+
+/*
+ * Sockets of interest, by address of the kernel's socket: new TCP connections whose first bytes are wanted
+ * (addr 0), and the last peer of datagram sockets. A hash, since socket storage needs kernels that we do not.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__type(key, u64);
+	__type(value, struct peer);
+	__uint(max_entries, 16384);
+} peers SEC(".maps");
+
+#endif

@@ -1,0 +1,290 @@
+/* SPDX-License-Identifier: GPL-2.0 OR Apache-2.0 */
+/* Putting records together and handing them over, with every loss counted. */
+#ifndef TIDEWATCH_OUT_H
+#define TIDEWATCH_OUT_H
+
+static __always_inline struct tw_count *count_of(u16 kind)
+{
+	u32 row = kind;
+
+	return bpf_map_lookup_elem(&counts, &row);
+}
+
+/* A free scratch buffer with the header filled in, or null (and the loss counted). */
+static __always_inline struct scratch *begin(u16 kind, s64 ret, u32 size, u32 *slot)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct scratch *scratch = 0;
+	struct tw_count *count;
+	struct tw_hdr *hdr;
+
+	for (u32 i = 0; i < 3; i++) {
+		u32 row = i;
+
+		scratch = bpf_map_lookup_elem(&scratches, &row);
+		if (scratch && !__sync_val_compare_and_swap(&scratch->busy, 0, 1)) {
+			*slot = i;
+			break;
+		}
+		scratch = 0;
+	}
+	if (!scratch) {
+		count = count_of(kind);
+		if (count)
+			count->lost_scratch++;
+		return 0;
+	}
+	__builtin_memset(scratch->record, 0, sizeof(struct tw_exec));
+	hdr = (void *)scratch->record;
+	hdr->kind = kind;
+	hdr->flags = is_compat(task) ? TW_F_COMPAT : 0;
+	hdr->cpu = bpf_get_smp_processor_id();
+	hdr->time = bpf_ktime_get_boot_ns();
+	hdr->start = task->group_leader->start_boottime;
+	hdr->cgroup = bpf_get_current_cgroup_id();
+	hdr->pid = task->tgid;
+	hdr->tid = task->pid;
+	hdr->uid = task->cred->euid.val;
+	hdr->gid = task->cred->egid.val;
+	hdr->ret = ret;
+	bpf_probe_read_kernel(hdr->comm, TW_COMM, task->comm);
+	scratch->off = size;
+	return scratch;
+}
+
+static __always_inline void drop(struct scratch *scratch)
+{
+	scratch->busy = 0;
+}
+
+static __always_inline void submit(struct scratch *scratch)
+{
+	struct tw_hdr *hdr = (void *)scratch->record;
+	u16 kind = hdr->kind;
+	u32 size = scratch->off;
+	struct tw_count *count = count_of(kind);
+	u8 lane = config.lane[kind & (TW_KINDS - 1)];
+	long err;
+
+	if (size > TW_TAIL_MAX + TW_PATH_MAX)
+		size = TW_TAIL_MAX + TW_PATH_MAX;
+	hdr->size = size;
+	/* No wake-up: the reader looks every few milliseconds, and the watched pay for no interrupt. */
+	if (lane == TW_LANE_LIFE)
+		err = bpf_ringbuf_output(&ring_life, hdr, size, BPF_RB_NO_WAKEUP);
+	else if (lane == TW_LANE_PRIV)
+		err = bpf_ringbuf_output(&ring_priv, hdr, size, BPF_RB_NO_WAKEUP);
+	else
+		err = bpf_ringbuf_output(&ring_bulk, hdr, size, BPF_RB_NO_WAKEUP);
+	if (count) {
+		if (err)
+			count->lost_ring++;
+		else
+			count->sent++;
+	}
+	drop(scratch);
+}
+
+/* Room for `max` more bytes (at most TW_PATH_MAX), or null. */
+static __always_inline void *room(struct scratch *scratch)
+{
+	u32 off = scratch->off;
+
+	if (off > TW_TAIL_MAX)
+		return 0;
+	return scratch->record + off;
+}
+
+static __always_inline void added(struct scratch *scratch, struct tw_str *str, long len, u32 max)
+{
+	struct tw_hdr *hdr = (void *)scratch->record;
+
+	if (len < 0)
+		return;
+	if (len > max)
+		len = max;
+	str->off = scratch->off;
+	str->len = len;
+	if (len == max)
+		hdr->flags |= TW_F_TRUNCATED;
+	scratch->off += len;
+}
+
+/* Appends a NUL-ended string of user space, without the NUL. */
+static __always_inline void add_user_text(struct scratch *scratch, struct tw_str *str, const void *text)
+{
+	void *to = room(scratch);
+
+	if (!to || !text)
+		return;
+	added(scratch, str, bpf_probe_read_user_str(to, TW_PATH_MAX, text) - 1, TW_PATH_MAX - 1);
+}
+
+static __always_inline void add_kernel_text(struct scratch *scratch, struct tw_str *str, const void *text)
+{
+	void *to = room(scratch);
+
+	if (!to || !text)
+		return;
+	added(scratch, str, bpf_probe_read_kernel_str(to, TW_PATH_MAX, text) - 1, TW_PATH_MAX - 1);
+}
+
+/* Appends bytes of user space; what cannot be read is left out. */
+static __always_inline void add_user_bytes(struct scratch *scratch, struct tw_str *str, const void *from, u64 len, u32 max)
+{
+	void *to = room(scratch);
+
+	if (!to || !from || !len)
+		return;
+	if (len > max)
+		len = max;
+	if (len > TW_PATH_MAX)
+		len = TW_PATH_MAX;
+	if (bpf_probe_read_user(to, len, from))
+		return;
+	str->off = scratch->off;
+	str->len = len;
+	scratch->off += len;
+}
+
+struct walk {
+	struct dentry *dentry;
+	struct vfsmount *mnt;
+	struct dentry *root_dentry;
+	struct vfsmount *root_mnt;
+	u32 slot;
+	u32 pos; /* start of the path so far, which grows towards the front */
+};
+
+static long walk_up(u32 i, void *data)
+{
+	struct walk *walk = data;
+	struct scratch *scratch = bpf_map_lookup_elem(&scratches, &walk->slot);
+	struct dentry *dentry = walk->dentry, *parent;
+	struct vfsmount *mnt = walk->mnt;
+	struct mount *mount;
+	const unsigned char *name;
+	u32 len, pos = walk->pos;
+
+	if (!scratch || (dentry == walk->root_dentry && mnt == walk->root_mnt))
+		return 1;
+	parent = BPF_CORE_READ(dentry, d_parent);
+	if (dentry == BPF_CORE_READ(mnt, mnt_root)) {
+		/* The root of a mount: go on where it is mounted. */
+		mount = (void *)mnt - bpf_core_field_offset(struct mount, mnt);
+		if (BPF_CORE_READ(mount, mnt_parent) == mount)
+			return 1;
+		walk->dentry = BPF_CORE_READ(mount, mnt_mountpoint);
+		mount = BPF_CORE_READ(mount, mnt_parent);
+		walk->mnt = (void *)mount + bpf_core_field_offset(struct mount, mnt);
+		return 0;
+	}
+	len = BPF_CORE_READ(dentry, d_name.len);
+	name = BPF_CORE_READ(dentry, d_name.name);
+	if (dentry == parent) {
+		/* Its own root without a mount: a pipe, a socket, a memfd. Its name is all there is. */
+		if (pos == TW_PATH_MAX) {
+			if (len > 255)
+				len = 255;
+			pos -= len;
+			pos &= TW_PATH_MAX - 1;
+			bpf_probe_read_kernel(scratch->path + pos, len, name);
+			walk->pos = pos;
+		}
+		return 1;
+	}
+	if (len > 255)
+		len = 255;
+	if (pos < len + 1)
+		return 1;
+	pos -= len + 1;
+	pos &= TW_PATH_MAX - 1;
+	scratch->path[pos] = '/';
+	bpf_probe_read_kernel(scratch->path + pos + 1, len, name);
+	walk->pos = pos;
+	walk->dentry = parent;
+	return 0;
+}
+
+/* Appends the path of a dentry as the current process would name it from its root. */
+static __always_inline void add_path(struct scratch *scratch, u32 slot, struct tw_str *str, struct path *path)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct fs_struct *fs = task->fs;
+	struct walk walk = {
+		.dentry = BPF_CORE_READ(path, dentry),
+		.mnt = BPF_CORE_READ(path, mnt),
+		.root_dentry = fs ? BPF_CORE_READ(fs, root.dentry) : 0,
+		.root_mnt = fs ? BPF_CORE_READ(fs, root.mnt) : 0,
+		.slot = slot,
+		.pos = TW_PATH_MAX,
+	};
+	void *to = room(scratch);
+	u32 len, pos;
+
+	if (!walk.dentry || !to)
+		return;
+	bpf_loop(128, walk_up, &walk, 0);
+	if (walk.pos >= TW_PATH_MAX) {
+		walk.pos = TW_PATH_MAX - 1;
+		scratch->path[TW_PATH_MAX - 1] = '/';
+	}
+	pos = walk.pos & (TW_PATH_MAX - 1);
+	len = TW_PATH_MAX - pos;
+	if (len > TW_PATH_MAX)
+		return;
+	bpf_probe_read_kernel(to, len, scratch->path + pos);
+	added(scratch, str, len, TW_PATH_MAX);
+}
+
+/* Appends the directory that a path argument is relative to, if it is relative. */
+static __always_inline void add_base(struct scratch *scratch, u32 slot, struct tw_str *base, struct tw_str *raw, s32 dirfd)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	u32 off = raw->off;
+	struct file *file;
+
+	if (off > TW_TAIL_MAX || (raw->len && scratch->record[off] == '/'))
+		return;
+	if (dirfd == AT_FDCWD) {
+		if (task->fs)
+			add_path(scratch, slot, base, &task->fs->pwd);
+		return;
+	}
+	file = file_of(task, dirfd);
+	if (file)
+		add_path(scratch, slot, base, (struct path *)&file->f_path);
+}
+
+/* Whether the cgroup still may report privileged calls; if not, the call is counted instead. */
+static __always_inline bool within_budget(u16 kind)
+{
+	u64 cgroup = bpf_get_current_cgroup_id(), now = bpf_ktime_get_boot_ns();
+	struct bucket *bucket = bpf_map_lookup_elem(&buckets, &cgroup);
+	struct bucket fresh = { .filled_at = now, .tokens = config.bucket_burst };
+	struct tw_count *count;
+	u64 earned;
+
+	if (!bucket) {
+		bpf_map_update_elem(&buckets, &cgroup, &fresh, BPF_ANY);
+		return true;
+	}
+	earned = (now - bucket->filled_at) * config.bucket_rate / 1000000000ull;
+	if (earned) {
+		bucket->filled_at = now;
+		bucket->tokens = bucket->tokens + earned > config.bucket_burst ? config.bucket_burst :
+										 bucket->tokens + earned;
+	}
+	if (bucket->tokens) {
+		/* Two CPUs may take the same token: a few records more, never a miscount. */
+		bucket->tokens--;
+		return true;
+	}
+	__sync_fetch_and_add(&bucket->folded, 1);
+	count = count_of(kind);
+	if (count)
+		count->folded++;
+	return false;
+}
+
+#endif

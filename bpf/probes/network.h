@@ -1,0 +1,263 @@
+/* SPDX-License-Identifier: GPL-2.0 OR Apache-2.0 */
+/* Calls on sockets, dup onto the standard descriptors, and what is sent. */
+
+#define AF_UNIX 1
+#define AF_INET 2
+#define AF_INET6 10
+#define IPPROTO_TCP 6
+#define TCP_ESTABLISHED 1
+#define EINPROGRESS 115
+#define PEER_QUIET_NS 1000000000ull
+
+static __always_inline void fill_sock(struct tw_sock *out, struct sock *sk)
+{
+	u16 family = BPF_CORE_READ(sk, __sk_common.skc_family);
+	u32 addr;
+
+	out->family = family;
+	out->type = BPF_CORE_READ(sk, sk_type);
+	out->proto = BPF_CORE_READ(sk, sk_protocol);
+	if (family == AF_INET) {
+		addr = BPF_CORE_READ(sk, __sk_common.skc_rcv_saddr);
+		__builtin_memcpy(out->laddr, &addr, sizeof(addr));
+		addr = BPF_CORE_READ(sk, __sk_common.skc_daddr);
+		__builtin_memcpy(out->raddr, &addr, sizeof(addr));
+	} else if (family == AF_INET6) {
+		BPF_CORE_READ_INTO(&out->laddr, sk, __sk_common.skc_v6_rcv_saddr);
+		BPF_CORE_READ_INTO(&out->raddr, sk, __sk_common.skc_v6_daddr);
+	} else {
+		return;
+	}
+	out->lport = BPF_CORE_READ(sk, __sk_common.skc_num);
+	out->rport = bpf_ntohs(BPF_CORE_READ(sk, __sk_common.skc_dport));
+	if (out->rport && (out->proto != IPPROTO_TCP || BPF_CORE_READ(sk, __sk_common.skc_state) == TCP_ESTABLISHED))
+		out->attrs |= TW_S_CONNECTED;
+}
+
+/* The remote end as the caller wrote it, where the socket does not hold it (failed calls, datagrams). */
+static __always_inline void fill_remote(struct tw_sock *out, const void *addr)
+{
+	struct sockaddr_any any = {};
+
+	if (!addr || bpf_probe_read_user(&any, 28, addr))
+		return;
+	if (any.family == AF_INET) {
+		out->family = AF_INET;
+		__builtin_memcpy(out->raddr, &any.addr4, 4);
+	} else if (any.family == AF_INET6) {
+		/* struct sockaddr_in6 has its address behind the flow label, which lies where IPv4's address does. */
+		out->family = AF_INET6;
+		__builtin_memcpy(out->raddr, any.addr6, 16);
+	} else {
+		return;
+	}
+	out->rport = bpf_ntohs(any.port);
+}
+
+/* Name that the peer of a unix socket is bound to. */
+static __always_inline void add_unix_peer(struct scratch *scratch, struct tw_sock *out, struct sock *sk)
+{
+	struct unix_sock *unix = (void *)sk;
+	struct sock *peer = BPF_CORE_READ(unix, peer);
+	struct unix_address *addr = peer ? BPF_CORE_READ((struct unix_sock *)peer, addr) : 0;
+
+	if (addr)
+		add_kernel_text(scratch, &out->path, (void *)addr + bpf_core_field_offset(struct unix_address, name) + 2);
+}
+
+SEC("tp_btf/sys_exit")
+int handle_sock(trace_args *ctx)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct pt_regs *regs = (void *)ctx[0];
+	s64 ret = ctx[1];
+	bool compat = is_compat(task);
+	u64 nr = call_number(regs) & (TW_CALLS - 1);
+	u8 kind = (compat ? config.kind32[nr] : config.kind[nr]) & (TW_KINDS - 1);
+	const volatile struct tw_args *args = &config.args[kind];
+	void *addr = (void *)numbered(regs, compat, args->addr, 0);
+	/* accept has its socket in the result, the others in the first argument. */
+	bool accepts = !args->fd;
+	struct peer fresh = { .at = bpf_ktime_get_boot_ns() };
+	struct scratch *scratch;
+	struct tw_sock *out;
+	struct sock *sk;
+	u32 slot = 0;
+	s32 fd = accepts ? ret : (s32)call_arg(regs, compat, args->fd);
+	u16 family;
+	u64 key;
+
+	if (accepts && ret < 0)
+		return 0; /* nothing was accepted: servers ask all the time */
+	sk = sock_of(task, fd);
+	family = sk ? BPF_CORE_READ(sk, __sk_common.skc_family) : 0;
+	if (family != AF_INET && family != AF_INET6 && family != AF_UNIX)
+		return 0;
+	scratch = begin(kind, ret, sizeof(*out), &slot);
+	if (!scratch)
+		return 0;
+	out = (void *)scratch->record;
+	out->fd = fd;
+	out->oldfd = -1;
+	out->backlog = numbered(regs, compat, args->backlog, 0);
+	fill_sock(out, sk);
+	out->attrs |= accepts ? TW_S_SERVER : 0;
+	if (args->addr && !args->flags) { /* connect */
+		out->attrs |= TW_S_CLIENT;
+		if (!out->rport)
+			fill_remote(out, addr);
+		if (out->proto == IPPROTO_TCP && (ret == 0 || ret == -EINPROGRESS)) {
+			key = (u64)sk;
+			bpf_map_update_elem(&peers, &key, &fresh, BPF_ANY);
+		}
+	}
+	if (family == AF_UNIX) {
+		if (addr)
+			add_user_text(scratch, &out->raw, addr + 2);
+		add_unix_peer(scratch, out, sk);
+	}
+	submit(scratch);
+	return 0;
+}
+
+SEC("tp_btf/sys_exit")
+int handle_dup(trace_args *ctx)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct pt_regs *regs = (void *)ctx[0];
+	s64 ret = ctx[1];
+	bool compat = is_compat(task);
+	u64 nr = call_number(regs) & (TW_CALLS - 1);
+	u8 kind = (compat ? config.kind32[nr] : config.kind[nr]) & (TW_KINDS - 1);
+	struct scratch *scratch;
+	struct tw_sock *out;
+	struct file *file;
+	struct sock *sk;
+	u32 slot = 0;
+
+	if (ret < 0 || ret > 2)
+		return 0;
+	file = file_of(task, ret);
+	if (!file)
+		return 0;
+	scratch = begin(kind, ret, sizeof(*out), &slot);
+	if (!scratch)
+		return 0;
+	out = (void *)scratch->record;
+	out->fd = ret;
+	out->oldfd = call_arg(regs, compat, 1);
+	sk = sock_of(task, ret);
+	if (sk) {
+		fill_sock(out, sk);
+		if (out->family == AF_UNIX)
+			add_unix_peer(scratch, out, sk);
+	} else {
+		out->attrs |= TW_S_FILE;
+		add_path(scratch, slot, &out->path, (struct path *)&file->f_path);
+	}
+	submit(scratch);
+	return 0;
+}
+
+/* What the call that is sending now was given. */
+struct sending {
+	const void *buf;
+	u64 len;
+	const void *addr;
+	u16 kind;
+};
+
+static __always_inline bool find_sending(struct task_struct *task, struct sending *out)
+{
+	struct pt_regs *regs = (void *)bpf_task_pt_regs(task);
+	bool compat = is_compat(task);
+	u64 nr = call_number(regs);
+	struct user_msghdr msg = {};
+	struct iovec iov = {};
+	const void *vec = 0;
+
+	if (compat)
+		return false;
+	if (nr == config.nr_write || nr == config.nr_sendto) {
+		out->buf = (void *)call_arg(regs, compat, 2);
+		out->len = call_arg(regs, compat, 3);
+		out->addr = nr == config.nr_sendto ? (void *)call_arg(regs, compat, 5) : 0;
+		out->kind = nr == config.nr_sendto ? config.kind_sendto : config.kind_write;
+		return true;
+	}
+	if (nr == config.nr_writev) {
+		vec = (void *)call_arg(regs, compat, 2);
+		out->kind = config.kind_write;
+	} else if (nr == config.nr_sendmsg || nr == config.nr_sendmmsg) {
+		bpf_probe_read_user(&msg, sizeof(msg), (void *)call_arg(regs, compat, 2));
+		vec = msg.iov;
+		out->addr = msg.name;
+		out->kind = config.kind_sendmsg;
+	} else {
+		return false;
+	}
+	if (vec && !bpf_probe_read_user(&iov, sizeof(iov), vec)) {
+		out->buf = iov.base;
+		out->len = iov.len;
+	}
+	return true;
+}
+
+/*
+ * Something was sent on a socket. Reported: the first bytes on a new TCP connection, and datagrams to a new peer
+ * (or to the same again after a second; those between are counted as folded).
+ */
+SEC("tp_btf/sock_send_length")
+int on_send(trace_args *ctx)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct sock *sk = (void *)ctx[0];
+	s32 ret = ctx[1];
+	u16 family = BPF_CORE_READ(sk, __sk_common.skc_family);
+	u64 key = (u64)sk, now = bpf_ktime_get_boot_ns();
+	struct sending sending = {};
+	struct peer fresh = { .at = now };
+	struct scratch *scratch;
+	struct tw_count *count;
+	struct tw_sock *out;
+	struct peer *peer;
+	u32 slot = 0;
+	bool tcp;
+
+	if (family != AF_INET && family != AF_INET6)
+		return 0;
+	tcp = BPF_CORE_READ(sk, sk_protocol) == IPPROTO_TCP;
+	peer = bpf_map_lookup_elem(&peers, &key);
+	if (tcp && (!peer || ret <= 0))
+		return 0;
+	if (task->tgid == config.self || !find_sending(task, &sending))
+		return 0;
+	if (tcp)
+		bpf_map_delete_elem(&peers, &key);
+	scratch = begin(tcp ? config.kind_write : sending.kind == config.kind_write ? config.kind_sendto : sending.kind,
+			ret, sizeof(*out), &slot);
+	if (!scratch)
+		return 0;
+	out = (void *)scratch->record;
+	out->fd = -1;
+	out->oldfd = -1;
+	out->size = sending.len;
+	fill_sock(out, sk);
+	out->attrs |= TW_S_CLIENT | (tcp ? TW_S_FIRST : 0);
+	if (!tcp) {
+		if (!out->rport)
+			fill_remote(out, sending.addr);
+		fresh.addr = (*(u64 *)out->raddr ^ *(u64 *)(out->raddr + 8) ^ (u64)out->rport << 48) | 1;
+		if (peer && peer->addr == fresh.addr && now - peer->at < PEER_QUIET_NS) {
+			count = count_of(((struct tw_hdr *)out)->kind);
+			if (count)
+				count->folded++;
+			drop(scratch);
+			return 0;
+		}
+		bpf_map_update_elem(&peers, &key, &fresh, BPF_ANY);
+	}
+	add_user_bytes(scratch, &out->data, sending.buf, sending.len, TW_DATA_MAX);
+	submit(scratch);
+	return 0;
+}

@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: GPL-2.0 OR Apache-2.0
+/*
+ * The kernel half of Tidewatch, one object: sys_exit with its handlers, and the scheduler's fork, exec and exit.
+ * Only exits of calls are watched: a call that seccomp denies shows nowhere else, and results are known.
+ */
+#include "vmlinux.h"
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_core_read.h>
+#include <bpf/bpf_endian.h>
+#include "tidewatch.h"
+#include "maps.h"
+#include "core.h"
+#include "out.h"
+
+char LICENSE[] SEC("license") = "GPL";
+
+/* The context of a tp_btf program is an array of the tracepoint's arguments. */
+typedef u64 trace_args;
+
+#include "probes/process.h"
+#include "probes/file.h"
+#include "probes/network.h"
+#include "probes/call.h"
+
+/* Handlers are tail calls, so that each has the verifier's whole patience and the dispatcher stays short. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
+	__uint(max_entries, TW_HANDLERS);
+	__uint(key_size, sizeof(u32));
+	__array(values, int(void *));
+} handlers SEC(".maps") = {
+	.values = {
+		[TW_H_OPEN] = (void *)&handle_open,
+		[TW_H_PATH] = (void *)&handle_path,
+		[TW_H_SOCK] = (void *)&handle_sock,
+		[TW_H_DUP] = (void *)&handle_dup,
+		[TW_H_CALL] = (void *)&handle_call,
+		[TW_H_EXEC] = (void *)&handle_exec,
+	},
+};
+
+SEC("tp_btf/sys_exit")
+int on_sys_exit(trace_args *ctx)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct pt_regs *regs = (void *)ctx[0];
+	u64 nr = call_number(regs);
+	u8 handler;
+
+	if (nr >= TW_CALLS)
+		return 0;
+	handler = is_compat(task) ? config.handler32[nr] : config.handler[nr];
+	if (!handler || task->tgid == config.self)
+		return 0;
+	bpf_tail_call(ctx, &handlers, handler);
+	return 0;
+}

@@ -1,0 +1,244 @@
+/* SPDX-License-Identifier: GPL-2.0 OR Apache-2.0 */
+/*
+ * The wire contract between the kernel side and user space: every record is a header, one body, and a tail of
+ * bytes that the body's tw_str members point into. crates/model/src/raw.rs mirrors it; a test compares the two.
+ * All numbers are in host byte order except ports, which are host order as well; addresses are network order.
+ */
+#ifndef TIDEWATCH_H
+#define TIDEWATCH_H
+
+#define TW_COMM 16
+#define TW_PATH_MAX 4096
+#define TW_ARGS_MAX 4096
+#define TW_ENV_MAX 4096
+#define TW_DATA_MAX 256
+
+/* Lanes: one ring each. */
+enum tw_lane { TW_LANE_LIFE, TW_LANE_PRIV, TW_LANE_BULK, TW_LANES };
+
+/* Bodies. */
+enum tw_shape { TW_SHAPE_FORK, TW_SHAPE_EXEC, TW_SHAPE_EXIT, TW_SHAPE_FILE, TW_SHAPE_SOCK, TW_SHAPE_CALL };
+
+/* Header flags. */
+#define TW_F_COMPAT 1 /* a 32-bit call on a 64-bit kernel */
+#define TW_F_TRUNCATED 2 /* a string was longer than its limit */
+
+/* A piece of the tail: offset from the start of the record, length without any final NUL. */
+struct tw_str {
+	__u16 off;
+	__u16 len;
+};
+
+struct tw_hdr {
+	__u16 size; /* whole record */
+	__u16 kind; /* row of the event table in user space */
+	__u16 flags;
+	__u16 cpu;
+	__u64 time; /* ns since boot */
+	__u64 start; /* start of the thread group leader, ns since boot */
+	__u64 cgroup; /* id in the unified hierarchy */
+	__u32 pid;
+	__u32 tid;
+	__u32 uid; /* effective */
+	__u32 gid;
+	__s64 ret; /* what the call returned */
+	char comm[TW_COMM];
+};
+
+struct tw_fork {
+	struct tw_hdr hdr; /* of the caller */
+	__u64 child_start;
+	__u64 parent_start; /* of the child's parent: differs from the caller with CLONE_PARENT */
+	__u32 child_pid;
+	__u32 parent_pid;
+	__u32 child_vpid;
+	__u32 pad;
+};
+
+/* Executable file attributes, and attributes of opened files. */
+#define TW_A_UPPER 1 /* overlay upper layer */
+#define TW_A_LOWER 2 /* overlay lower layer */
+#define TW_A_MEMFD 4
+#define TW_A_WRITABLE 8 /* by the caller */
+#define TW_A_CREATED 16 /* by this open */
+#define TW_A_DIR 32
+#define TW_A_REG 64
+#define TW_A_ARGS_TRUNCATED 128
+#define TW_A_ENV_TRUNCATED 256
+
+struct tw_exec {
+	struct tw_hdr hdr;
+	__u64 parent_start;
+	__u64 cap_effective;
+	__u64 cap_permitted;
+	__u64 cap_inheritable;
+	__u64 ino;
+	__u64 ctime;
+	__u64 mtime;
+	__u32 dev;
+	__u32 mode;
+	__u32 attrs;
+	__u32 ppid;
+	__u32 vpid;
+	__u32 pgid;
+	__u32 sid;
+	__u32 vpgid;
+	__u32 tty;
+	__u32 loginuid;
+	__u32 ns_mnt;
+	__u32 ns_pid;
+	__u32 ns_net;
+	__u32 ns_user;
+	__u32 ns_uts;
+	__u32 ns_ipc;
+	__u32 ns_cgroup;
+	__u32 pad;
+	struct tw_str exepath; /* resolved */
+	struct tw_str filename; /* as given to execve; for a failed call all there is */
+	struct tw_str interp; /* interpreter of a script, else equal to filename */
+	struct tw_str cwd;
+	struct tw_str args; /* NUL-separated */
+	struct tw_str env; /* NUL-separated */
+	struct tw_str cgroup_name; /* last component of the cgroup's path */
+	struct tw_str pad_str;
+};
+
+struct tw_exit {
+	struct tw_hdr hdr;
+	__u32 code; /* as for wait(2): exit status << 8 | signal */
+	__u32 pad;
+};
+
+struct tw_file {
+	struct tw_hdr hdr;
+	__u64 ino;
+	__s32 fd; /* the descriptor the call got or returned, -1 if none */
+	__s32 dirfd;
+	__s32 dirfd2;
+	__u32 flags;
+	__u32 mode;
+	__u32 dev;
+	__u32 attrs;
+	__u32 uid;
+	__u32 gid;
+	__u32 pad;
+	struct tw_str path; /* resolved, if the call left an object */
+	struct tw_str raw; /* as the caller wrote it */
+	struct tw_str base; /* directory that raw is relative to, empty if raw is absolute */
+	struct tw_str raw2;
+	struct tw_str base2;
+	struct tw_str extra; /* symlink target, mount source */
+};
+
+#define TW_S_CLIENT 1
+#define TW_S_SERVER 2
+#define TW_S_CONNECTED 4
+#define TW_S_FILE 8 /* not a socket: path names it (dup) */
+#define TW_S_FIRST 16 /* first bytes of a new connection */
+
+struct tw_sock {
+	struct tw_hdr hdr;
+	__u64 size; /* bytes asked to send */
+	__s32 fd;
+	__s32 oldfd; /* dup */
+	__u16 family;
+	__u16 type;
+	__u16 proto;
+	__u16 lport;
+	__u16 rport;
+	__u16 attrs;
+	__u32 backlog;
+	__u8 laddr[16];
+	__u8 raddr[16];
+	struct tw_str path; /* bound path of the unix peer, or of the file */
+	struct tw_str raw; /* unix path as the caller wrote it */
+	struct tw_str data; /* first bytes */
+	struct tw_str pad_str;
+};
+
+struct tw_call {
+	struct tw_hdr hdr;
+	__u64 args[6];
+	__u64 cap_effective; /* after the call */
+	__u64 cap_permitted;
+	__u64 cap_inheritable;
+	struct tw_str text;
+	struct tw_str pad_str;
+};
+
+/* How a call is handled; 0 is "not of interest". The order is that of the tail call table. */
+enum tw_handler {
+	TW_H_NONE,
+	TW_H_OPEN,
+	TW_H_PATH, /* calls with one or two paths, see enum tw_path_args */
+	TW_H_SOCK, /* connect, accept, bind, listen */
+	TW_H_DUP,
+	TW_H_CALL, /* arguments as they are */
+	TW_H_EXEC, /* a failed exec */
+	TW_HANDLERS,
+};
+
+/*
+ * Where a call of TW_H_OPEN or TW_H_PATH has its arguments: each member is an argument's number from 1, 0 for none.
+ * User space fills one per kind, so that the handler needs no list of calls.
+ */
+struct tw_args {
+	__u8 dirfd;
+	__u8 path;
+	__u8 dirfd2;
+	__u8 path2; /* second path, or type of a file system */
+	__u8 fd; /* the object, if it is given by descriptor */
+	__u8 flags;
+	__u8 mode;
+	__u8 uid;
+	__u8 gid;
+	__u8 extra; /* text: link target, mount source, module arguments */
+	__u8 implied; /* bit 0: flags are those of creat; bit 1: flags lie in struct open_how; bit 2: resolve cwd */
+	__u8 size; /* bytes asked to be sent */
+	__u8 addr; /* socket address */
+	__u8 backlog;
+	__u8 oldfd;
+	__u8 pad;
+};
+
+#define TW_CREAT 1
+#define TW_OPEN_HOW 2
+#define TW_CWD 4
+
+#define TW_CALLS 512
+#define TW_KINDS 128
+
+/* Filled by user space before load. */
+struct tw_config {
+	__u32 self; /* the agent's own process, not watched but for its life */
+	__u16 kind_clone;
+	__u16 kind_execve;
+	__u16 kind_exit;
+	__u16 kind_sendto;
+	__u16 kind_sendmsg;
+	__u16 kind_write;
+	__u16 nr_write;
+	__u16 nr_writev;
+	__u16 nr_sendto;
+	__u16 nr_sendmsg;
+	__u16 nr_sendmmsg;
+	__u16 pad;
+	__u32 bucket_rate; /* privileged calls a second and cgroup */
+	__u32 bucket_burst;
+	__u8 handler[TW_CALLS]; /* enum tw_handler, by call number */
+	__u8 kind[TW_CALLS]; /* event kind, by call number */
+	__u8 handler32[TW_CALLS]; /* the same for 32-bit calls */
+	__u8 kind32[TW_CALLS];
+	__u8 lane[TW_KINDS]; /* enum tw_lane, by kind */
+	struct tw_args args[TW_KINDS];
+};
+
+/* Counters, one per kind and CPU. */
+struct tw_count {
+	__u64 sent; /* records written to a ring */
+	__u64 lost_ring; /* ring was full */
+	__u64 lost_scratch; /* no scratch buffer was free */
+	__u64 folded; /* over the cgroup's budget, or the same datagram peer again */
+};
+
+#endif

@@ -1,0 +1,90 @@
+//! Containers and the images they run.
+
+use serde::Serialize;
+
+/// A mount of a container, as its runtime states it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Mount {
+    /// Path on the host, or name of the volume.
+    pub source: String,
+    /// Path in the container.
+    pub dest: String,
+    /// Mode text of the runtime, such as `z`.
+    pub mode: String,
+    /// Writable.
+    pub rdwr: bool,
+    /// Propagation, such as `rprivate`.
+    pub propagation: String,
+}
+
+/// What is known of a container.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Container {
+    /// Full id, 64 hexadecimal digits as a rule.
+    pub id: String,
+    /// Which runtime: `docker`, `containerd`, `cri-o`, `podman`; empty if unknown.
+    pub runtime: String,
+    /// Name; empty until the runtime told it.
+    pub name: String,
+    /// Image as the user named it, such as `nginx:1.27`.
+    pub image: String,
+    /// Image name without tag and digest.
+    pub repository: String,
+    /// Tag; empty if none.
+    pub tag: String,
+    /// Digest (`sha256:…`); empty if none.
+    pub digest: String,
+    /// Id of the image's configuration, without `sha256:`.
+    pub image_id: String,
+    /// Runs with full privileges.
+    pub privileged: bool,
+    /// Shares the host's pid namespace.
+    pub host_pid: bool,
+    /// Shares the host's network namespace.
+    pub host_network: bool,
+    /// Shares the host's IPC namespace.
+    pub host_ipc: bool,
+    /// Address on its first network; empty if none.
+    pub ip: String,
+    /// Mounts.
+    pub mounts: Vec<Mount>,
+    /// Labels, by name.
+    pub labels: std::collections::BTreeMap<String, String>,
+    /// Time of its start, nanoseconds since the epoch, 0 if unknown.
+    pub started_ns: u64,
+    /// Process number of its first process on the host, 0 if unknown.
+    pub pid: u32,
+    /// False until the runtime's answer was merged in: then only the id is sure.
+    pub complete: bool,
+}
+
+impl Container {
+    /// The first twelve digits of the id, as `docker ps` shows it.
+    pub fn short_id(&self) -> &str {
+        self.id.get(..12).unwrap_or(&self.id)
+    }
+
+    /// Finds the container id in the path of a cgroup, as Docker, containerd, CRI-O, podman and
+    /// Kubernetes name them: the last component that holds 64 hexadecimal digits.
+    pub fn id_in_cgroup_path(path: &str) -> Option<&str> {
+        path.rsplit('/').find_map(|component| {
+            let stem = component.strip_suffix(".scope").unwrap_or(component);
+            // `docker-<id>`, `cri-containerd-<id>`, `crio-<id>`, `libpod-<id>`, or the id alone;
+            // containerd without systemd may write `<unit>:cri-containerd:<id>`.
+            let id = stem.rsplit(['-', ':']).next()?;
+            (id.len() == 64 && id.bytes().all(|byte| byte.is_ascii_hexdigit())).then_some(id)
+        })
+    }
+}
+
+/// Splits an image reference into repository, tag and digest; the parts that are absent are empty.
+///
+/// A colon belongs to a tag only behind the last slash (before it, it is a registry's port).
+pub fn split_image(reference: &str) -> (&str, &str, &str) {
+    let (name, digest) = reference.split_once('@').unwrap_or((reference, ""));
+    let slash = name.rfind('/').map_or(0, |at| at + 1);
+    match name[slash..].rfind(':') {
+        Some(colon) => (&name[..slash + colon], &name[slash + colon + 1..], digest),
+        None => (name, "", digest),
+    }
+}

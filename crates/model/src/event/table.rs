@@ -1,0 +1,625 @@
+//! The table of event kinds: the one place that says which events exist, how they travel and what they carry.
+//! The kernel half is told the numbers by the sensor, so that nothing depends on an architecture's call numbers.
+
+/// The ring that an event travels in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Lane {
+    /// fork, exec, exit: never shared with anything that a container can repeat cheaply.
+    Lifecycle,
+    /// Privileged calls, limited per cgroup by a token bucket, the rest counted.
+    Privileged,
+    /// Everything that is frequent.
+    Bulk,
+}
+
+impl Lane {
+    /// All lanes, in ring order.
+    pub const ALL: [Self; 3] = [Self::Lifecycle, Self::Privileged, Self::Bulk];
+
+    /// Name for people and metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Lifecycle => "lifecycle",
+            Self::Privileged => "privileged",
+            Self::Bulk => "bulk",
+        }
+    }
+}
+
+/// The body that a record of a kind has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Shape {
+    /// [`crate::raw::ForkBody`]
+    Fork,
+    /// [`crate::raw::ExecBody`]
+    Exec,
+    /// [`crate::raw::ExitBody`]
+    Exit,
+    /// [`crate::raw::FileBody`]
+    File,
+    /// [`crate::raw::SockBody`]
+    Sock,
+    /// [`crate::raw::CallBody`]
+    Call,
+}
+
+/// One row of [`EVENTS`].
+#[derive(Debug, PartialEq, Eq)]
+pub struct EventInfo {
+    /// The kind; its number is the row.
+    pub kind: EventKind,
+    /// Name in rules (`evt.type`).
+    pub name: &'static str,
+    /// Lane.
+    pub lane: Lane,
+    /// Body.
+    pub shape: Shape,
+    /// Parameters for `evt.arg`, in Falco's order.
+    pub params: &'static [&'static str],
+    /// Falco's `evt.category`.
+    pub category: &'static str,
+}
+
+macro_rules! events {
+    ($($(#[$doc:meta])* $kind:ident $name:literal $lane:ident $shape:ident $category:literal [$($param:literal)*];)*) => {
+        /// A kind of event.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        #[repr(u16)]
+        pub enum EventKind { $($(#[$doc])* #[doc = concat!("`", $name, "`")] $kind,)* }
+
+        /// Every kind of event, in the order of [`EventKind`].
+        pub static EVENTS: &[EventInfo] = &[$(EventInfo {
+            kind: EventKind::$kind, name: $name, lane: Lane::$lane, shape: Shape::$shape,
+            params: &[$($param),*], category: $category,
+        },)*];
+    };
+}
+
+events! {
+    /// A process forked; seen from the caller.
+    Clone "clone" Lifecycle Fork "process" ["res" "exe" "args" "tid" "pid" "ptid" "cwd" "comm" "uid" "gid" "vpid"];
+    /// A process executed a file.
+    Execve "execve" Lifecycle Exec "process" ["res" "exe" "args" "tid" "pid" "ptid" "cwd" "comm" "env" "tty" "vpgid" "loginuid" "flags" "cap_inheritable" "cap_permitted" "cap_effective" "exe_ino" "exe_ino_ctime" "exe_ino_mtime" "uid" "trusted_exepath" "pgid" "gid" "filename"];
+    /// The same by descriptor.
+    Execveat "execveat" Lifecycle Exec "process" ["res" "exe" "args" "tid" "pid" "ptid" "cwd" "comm" "env" "tty" "vpgid" "loginuid" "flags" "cap_inheritable" "cap_permitted" "cap_effective" "exe_ino" "exe_ino_ctime" "exe_ino_mtime" "uid" "trusted_exepath" "pgid" "gid"];
+    /// The last thread of a process ended.
+    Procexit "procexit" Lifecycle Exit "process" ["status" "ret" "sig" "core"];
+
+    Open "open" Bulk File "file" ["fd" "name" "flags" "mode" "dev" "ino"];
+    Openat "openat" Bulk File "file" ["fd" "dirfd" "name" "flags" "mode" "dev" "ino"];
+    Openat2 "openat2" Bulk File "file" ["fd" "dirfd" "name" "flags" "mode" "dev" "ino"];
+    Creat "creat" Bulk File "file" ["fd" "name" "mode" "dev" "ino" "creat_flags"];
+    OpenByHandleAt "open_by_handle_at" Bulk File "file" ["fd" "mountfd" "flags" "path" "dev" "ino"];
+    Unlink "unlink" Bulk File "file" ["res" "path"];
+    Unlinkat "unlinkat" Bulk File "file" ["res" "dirfd" "name" "flags"];
+    Rmdir "rmdir" Bulk File "file" ["res" "path"];
+    Rename "rename" Bulk File "file" ["res" "oldpath" "newpath"];
+    Renameat "renameat" Bulk File "file" ["res" "olddirfd" "oldpath" "newdirfd" "newpath"];
+    Renameat2 "renameat2" Bulk File "file" ["res" "olddirfd" "oldpath" "newdirfd" "newpath" "flags"];
+    Link "link" Bulk File "file" ["res" "oldpath" "newpath"];
+    Linkat "linkat" Bulk File "file" ["res" "olddir" "oldpath" "newdir" "newpath" "flags"];
+    Symlink "symlink" Bulk File "file" ["res" "target" "linkpath"];
+    Symlinkat "symlinkat" Bulk File "file" ["res" "target" "linkdirfd" "linkpath"];
+    Chmod "chmod" Bulk File "file" ["res" "filename" "mode"];
+    Fchmod "fchmod" Bulk File "file" ["res" "fd" "mode"];
+    Fchmodat "fchmodat" Bulk File "file" ["res" "dirfd" "filename" "mode"];
+    Chown "chown" Bulk File "file" ["res" "path" "uid" "gid"];
+    Lchown "lchown" Bulk File "file" ["res" "path" "uid" "gid"];
+    Fchown "fchown" Bulk File "file" ["res" "fd" "uid" "gid"];
+    Fchownat "fchownat" Bulk File "file" ["res" "dirfd" "pathname" "uid" "gid" "flags"];
+    Mkdir "mkdir" Bulk File "file" ["res" "path" "mode"];
+    Mkdirat "mkdirat" Bulk File "file" ["res" "dirfd" "path" "mode"];
+    Chdir "chdir" Bulk File "file" ["res" "path"];
+    Fchdir "fchdir" Bulk File "file" ["res" "fd"];
+    Mount "mount" Privileged File "file" ["res" "dev" "dir" "type" "flags"];
+    Umount2 "umount2" Privileged File "file" ["res" "name" "flags"];
+    Chroot "chroot" Privileged File "process" ["res" "path"];
+    PivotRoot "pivot_root" Privileged File "file" ["res" "newpath" "oldpath"];
+
+    Socket "socket" Bulk Call "net" ["fd" "domain" "type" "proto"];
+    Connect "connect" Bulk Sock "net" ["res" "tuple" "fd" "addr"];
+    Accept "accept" Bulk Sock "net" ["fd" "tuple"];
+    Accept4 "accept4" Bulk Sock "net" ["fd" "tuple" "flags"];
+    Bind "bind" Bulk Sock "net" ["res" "addr" "fd"];
+    Listen "listen" Bulk Sock "net" ["res" "fd" "backlog"];
+    Sendto "sendto" Bulk Sock "net" ["res" "data" "fd" "size" "tuple"];
+    Sendmsg "sendmsg" Bulk Sock "net" ["res" "data" "fd" "size" "tuple"];
+    /// Only the first bytes of a new connection.
+    Write "write" Bulk Sock "IO" ["res" "data" "fd" "size"];
+    /// Only onto descriptors 0, 1 and 2.
+    Dup "dup" Bulk Sock "IO" ["res" "oldfd"];
+    /// Only onto descriptors 0, 1 and 2.
+    Dup2 "dup2" Bulk Sock "IO" ["res" "oldfd" "newfd"];
+    /// Only onto descriptors 0, 1 and 2.
+    Dup3 "dup3" Bulk Sock "IO" ["res" "oldfd" "newfd" "flags"];
+
+    Setuid "setuid" Privileged Call "user" ["res" "uid"];
+    Setgid "setgid" Privileged Call "user" ["res" "gid"];
+    Setreuid "setreuid" Privileged Call "user" ["res" "ruid" "euid"];
+    Setregid "setregid" Privileged Call "user" ["res" "rgid" "egid"];
+    Setresuid "setresuid" Privileged Call "user" ["res" "ruid" "euid" "suid"];
+    Setresgid "setresgid" Privileged Call "user" ["res" "rgid" "egid" "sgid"];
+    Capset "capset" Privileged Call "process" ["res" "cap_inheritable" "cap_permitted" "cap_effective"];
+    Setns "setns" Privileged Call "process" ["res" "fd" "nstype"];
+    Unshare "unshare" Privileged Call "process" ["res" "flags"];
+    Ptrace "ptrace" Privileged Call "process" ["res" "addr" "data" "request" "pid"];
+    MemfdCreate "memfd_create" Privileged Call "memory" ["fd" "name" "flags"];
+    Bpf "bpf" Privileged Call "system" ["fd" "cmd"];
+    InitModule "init_module" Privileged Call "system" ["res" "length" "uargs"];
+    FinitModule "finit_module" Privileged Call "system" ["res" "fd" "uargs" "flags"];
+    DeleteModule "delete_module" Privileged Call "system" ["res" "name" "flags"];
+    Userfaultfd "userfaultfd" Privileged Call "memory" ["res" "flags"];
+    IoUringSetup "io_uring_setup" Privileged Call "IO" ["res" "entries" "flags"];
+}
+
+impl EventKind {
+    /// The row of the table.
+    pub fn info(self) -> &'static EventInfo {
+        &EVENTS[self as usize]
+    }
+
+    /// Name in rules.
+    pub fn name(self) -> &'static str {
+        self.info().name
+    }
+
+    /// The kind of this name. Spellings of one call that Falco knows by several names are folded.
+    pub fn from_name(name: &str) -> Option<Self> {
+        let name = match name {
+            "clone3" | "fork" | "vfork" => "clone",
+            "umount" => "umount2",
+            "fchmodat2" => "fchmodat",
+            "sendmmsg" => "sendmsg",
+            "writev" => "write",
+            other => other,
+        };
+        EVENTS.iter().find(|info| info.name == name).map(|info| info.kind)
+    }
+}
+
+/// Names of all parameters that any event in Falco's table that we know has: what `evt.arg.NAME` may name.
+pub static PARAMS: &[&str] = &[
+    "addr",
+    "args",
+    "backlog",
+    "cap_effective",
+    "cap_inheritable",
+    "cap_permitted",
+    "cgroups",
+    "cmd",
+    "comm",
+    "core",
+    "creat_flags",
+    "cwd",
+    "data",
+    "dev",
+    "dir",
+    "dirfd",
+    "domain",
+    "egid",
+    "entries",
+    "env",
+    "euid",
+    "exe",
+    "exe_ino",
+    "exe_ino_ctime",
+    "exe_ino_mtime",
+    "fd",
+    "fd1",
+    "fd2",
+    "fdlimit",
+    "features",
+    "filename",
+    "flags",
+    "gid",
+    "img",
+    "ino",
+    "length",
+    "linkdirfd",
+    "linkpath",
+    "loginuid",
+    "min_complete",
+    "mode",
+    "mountfd",
+    "msgcontrol",
+    "name",
+    "newdir",
+    "newdirfd",
+    "newfd",
+    "newpath",
+    "nstype",
+    "offset",
+    "olddir",
+    "olddirfd",
+    "oldfd",
+    "oldpath",
+    "option",
+    "arg2_str",
+    "arg2_int",
+    "path",
+    "pathname",
+    "pgft_maj",
+    "pgft_min",
+    "pgid",
+    "pid",
+    "pidns_init_start_ts",
+    "prot",
+    "proto",
+    "ptid",
+    "queuelen",
+    "queuemax",
+    "queuepct",
+    "reaper_tid",
+    "request",
+    "res",
+    "resolve",
+    "ret",
+    "rgid",
+    "ruid",
+    "sgid",
+    "sig",
+    "size",
+    "sq_entries",
+    "cq_entries",
+    "sq_thread_cpu",
+    "sq_thread_idle",
+    "status",
+    "suid",
+    "target",
+    "tid",
+    "to_submit",
+    "trusted_exepath",
+    "tty",
+    "tuple",
+    "type",
+    "uargs",
+    "uid",
+    "vm_rss",
+    "vm_size",
+    "vm_swap",
+    "vpgid",
+    "vpid",
+    "vtid",
+];
+
+/// Names that `evt.type` may be compared with although no sensor delivers them yet: the rest of Linux's calls and
+/// Falco's own event names.
+static OTHER_TYPES: &[&str] = &[
+    "access",
+    "acct",
+    "add_key",
+    "adjtimex",
+    "alarm",
+    "arch_prctl",
+    "asyncevent",
+    "brk",
+    "cachestat",
+    "capget",
+    "clock_adjtime",
+    "clock_getres",
+    "clock_gettime",
+    "clock_nanosleep",
+    "clock_settime",
+    "close",
+    "close_range",
+    "container",
+    "copy_file_range",
+    "cpu_hotplug",
+    "drop",
+    "epoll_create",
+    "epoll_create1",
+    "epoll_ctl",
+    "epoll_pwait",
+    "epoll_pwait2",
+    "epoll_wait",
+    "eventfd",
+    "eventfd2",
+    "exit",
+    "exit_group",
+    "faccessat",
+    "faccessat2",
+    "fadvise64",
+    "fallocate",
+    "fanotify_init",
+    "fanotify_mark",
+    "fcntl",
+    "fcntl64",
+    "fdatasync",
+    "fgetxattr",
+    "flistxattr",
+    "flock",
+    "fremovexattr",
+    "fsconfig",
+    "fsetxattr",
+    "fsmount",
+    "fsopen",
+    "fspick",
+    "fstat",
+    "fstatat64",
+    "fstatfs",
+    "fsync",
+    "ftruncate",
+    "futex",
+    "futex_waitv",
+    "futimesat",
+    "get_mempolicy",
+    "get_robust_list",
+    "get_thread_area",
+    "getcpu",
+    "getcwd",
+    "getdents",
+    "getdents64",
+    "getegid",
+    "geteuid",
+    "getgid",
+    "getgroups",
+    "getitimer",
+    "getpeername",
+    "getpgid",
+    "getpgrp",
+    "getpid",
+    "getppid",
+    "getpriority",
+    "getrandom",
+    "getresgid",
+    "getresuid",
+    "getrlimit",
+    "getrusage",
+    "getsid",
+    "getsockname",
+    "getsockopt",
+    "gettid",
+    "gettimeofday",
+    "getuid",
+    "getxattr",
+    "infra",
+    "inotify_add_watch",
+    "inotify_init",
+    "inotify_init1",
+    "inotify_rm_watch",
+    "io_cancel",
+    "io_destroy",
+    "io_getevents",
+    "io_pgetevents",
+    "io_setup",
+    "io_submit",
+    "io_uring_enter",
+    "io_uring_register",
+    "ioctl",
+    "ioperm",
+    "iopl",
+    "ioprio_get",
+    "ioprio_set",
+    "k8s",
+    "kcmp",
+    "kexec_file_load",
+    "kexec_load",
+    "keyctl",
+    "kill",
+    "landlock_add_rule",
+    "landlock_create_ruleset",
+    "landlock_restrict_self",
+    "lgetxattr",
+    "listxattr",
+    "llistxattr",
+    "llseek",
+    "lookup_dcookie",
+    "lremovexattr",
+    "lseek",
+    "lsetxattr",
+    "lstat",
+    "madvise",
+    "mbind",
+    "membarrier",
+    "memfd_secret",
+    "mesos",
+    "migrate_pages",
+    "mincore",
+    "mknod",
+    "mknodat",
+    "mlock",
+    "mlock2",
+    "mlockall",
+    "mmap",
+    "mmap2",
+    "modify_ldt",
+    "mount_setattr",
+    "move_mount",
+    "move_pages",
+    "mprotect",
+    "mq_getsetattr",
+    "mq_notify",
+    "mq_open",
+    "mq_timedreceive",
+    "mq_timedsend",
+    "mq_unlink",
+    "mremap",
+    "msgctl",
+    "msgget",
+    "msgrcv",
+    "msgsnd",
+    "msync",
+    "munlock",
+    "munlockall",
+    "munmap",
+    "name_to_handle_at",
+    "nanosleep",
+    "newfstatat",
+    "notification",
+    "open_tree",
+    "page_fault",
+    "pause",
+    "perf_event_open",
+    "personality",
+    "pidfd_getfd",
+    "pidfd_open",
+    "pidfd_send_signal",
+    "pipe",
+    "pipe2",
+    "pkey_alloc",
+    "pkey_free",
+    "pkey_mprotect",
+    "pluginevent",
+    "poll",
+    "ppoll",
+    "prctl",
+    "pread",
+    "pread64",
+    "preadv",
+    "preadv2",
+    "prlimit",
+    "prlimit64",
+    "process_madvise",
+    "process_mrelease",
+    "process_vm_readv",
+    "process_vm_writev",
+    "procinfo",
+    "pselect6",
+    "pwrite",
+    "pwrite64",
+    "pwritev",
+    "pwritev2",
+    "quotactl",
+    "quotactl_fd",
+    "read",
+    "readahead",
+    "readlink",
+    "readlinkat",
+    "readv",
+    "reboot",
+    "recvfrom",
+    "recvmmsg",
+    "recvmsg",
+    "remap_file_pages",
+    "removexattr",
+    "request_key",
+    "restart_syscall",
+    "rseq",
+    "rt_sigaction",
+    "rt_sigpending",
+    "rt_sigprocmask",
+    "rt_sigqueueinfo",
+    "rt_sigreturn",
+    "rt_sigsuspend",
+    "rt_sigtimedwait",
+    "rt_tgsigqueueinfo",
+    "sched_get_priority_max",
+    "sched_get_priority_min",
+    "sched_getaffinity",
+    "sched_getattr",
+    "sched_getparam",
+    "sched_getscheduler",
+    "sched_rr_get_interval",
+    "sched_setaffinity",
+    "sched_setattr",
+    "sched_setparam",
+    "sched_setscheduler",
+    "sched_yield",
+    "seccomp",
+    "select",
+    "semctl",
+    "semget",
+    "semop",
+    "semtimedop",
+    "send",
+    "sendfile",
+    "set_mempolicy",
+    "set_robust_list",
+    "set_thread_area",
+    "set_tid_address",
+    "setdomainname",
+    "setfsgid",
+    "setfsuid",
+    "setgroups",
+    "sethostname",
+    "setitimer",
+    "setpgid",
+    "setpriority",
+    "setrlimit",
+    "setsid",
+    "setsockopt",
+    "settimeofday",
+    "setxattr",
+    "shmat",
+    "shmctl",
+    "shmdt",
+    "shmget",
+    "shutdown",
+    "sigaltstack",
+    "signaldeliver",
+    "signalfd",
+    "signalfd4",
+    "socketpair",
+    "splice",
+    "stat",
+    "stat64",
+    "statfs",
+    "statx",
+    "swapoff",
+    "swapon",
+    "switch",
+    "sync",
+    "sync_file_range",
+    "syncfs",
+    "syscall",
+    "sysinfo",
+    "syslog",
+    "tee",
+    "tgkill",
+    "time",
+    "timer_create",
+    "timer_delete",
+    "timer_getoverrun",
+    "timer_gettime",
+    "timer_settime",
+    "timerfd_create",
+    "timerfd_gettime",
+    "timerfd_settime",
+    "times",
+    "tkill",
+    "truncate",
+    "umask",
+    "uname",
+    "userevent",
+    "ustat",
+    "utime",
+    "utimensat",
+    "utimes",
+    "vhangup",
+    "vmsplice",
+    "wait4",
+    "waitid",
+];
+
+/// Whether `evt.type` may be compared with `name`, even if nothing delivers such events yet.
+pub fn is_known_type(name: &str) -> bool {
+    EventKind::from_name(name).is_some() || OTHER_TYPES.binary_search(&name).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_are_in_the_order_of_the_kinds_and_fit_a_kind_set() {
+        for (row, info) in EVENTS.iter().enumerate() {
+            assert_eq!(info.kind as usize, row);
+        }
+        assert!(EVENTS.len() <= 128);
+    }
+
+    #[test]
+    fn every_parameter_can_be_named_in_a_rule() {
+        for info in EVENTS {
+            for param in info.params {
+                assert!(PARAMS.contains(param), "{}.{param} is missing in PARAMS", info.name);
+            }
+        }
+    }
+
+    #[test]
+    fn other_types_are_sorted_for_the_search_and_not_ours() {
+        assert!(OTHER_TYPES.is_sorted());
+        assert_eq!(OTHER_TYPES.iter().find(|name| EventKind::from_name(name).is_some()), None);
+    }
+}

@@ -1,0 +1,121 @@
+//! Fields about the container, its image and its pod.
+
+use bumpalo::collections::Vec as BumpVec;
+
+use super::Arg;
+use crate::container::{Container, Mount};
+use crate::event::Event;
+use crate::value::Value;
+
+fn known(text: &str) -> Option<Value<'_>> {
+    (!text.is_empty()).then_some(Value::Text(text.as_bytes()))
+}
+
+macro_rules! container {
+    ($($name:ident: $body:expr;)*) => {$(
+        pub(super) fn $name<'e>(event: &Event<'e>, _: &Arg) -> Option<Value<'e>> {
+            let body: for<'c> fn(&'c Container) -> Option<Value<'c>> = $body;
+            body(event.container?)
+        }
+    )*};
+}
+
+container! {
+    container_image: |c| known(&c.image);
+    container_image_id: |c| known(&c.image_id);
+    container_repository: |c| known(&c.repository);
+    container_tag: |c| known(&c.tag);
+    container_digest: |c| known(&c.digest);
+    container_privileged: |c| c.complete.then_some(Value::Bool(c.privileged));
+    container_start: |c| (c.started_ns != 0).then_some(Value::Int(c.started_ns as i64));
+    container_ip: |c| known(&c.ip);
+    container_host_pid: |c| c.complete.then_some(Value::Bool(c.host_pid));
+    container_host_network: |c| c.complete.then_some(Value::Bool(c.host_network));
+    container_host_ipc: |c| c.complete.then_some(Value::Bool(c.host_ipc));
+    pod_name: |c| label(c, "io.kubernetes.pod.name");
+    pod_uid: |c| label(c, "io.kubernetes.pod.uid");
+    pod_namespace: |c| label(c, "io.kubernetes.pod.namespace");
+}
+
+fn label<'c>(container: &'c Container, name: &str) -> Option<Value<'c>> {
+    container.labels.get(name).map(|value| Value::Text(value.as_bytes()))
+}
+
+pub(super) fn container_id<'e>(event: &Event<'e>, _: &Arg) -> Option<Value<'e>> {
+    Some(Value::Text(event.container.map_or(b"host", |c| c.short_id().as_bytes())))
+}
+
+pub(super) fn container_full_id<'e>(event: &Event<'e>, _: &Arg) -> Option<Value<'e>> {
+    Some(Value::Text(event.container.map_or(b"host", |c| c.id.as_bytes())))
+}
+
+pub(super) fn container_name<'e>(event: &Event<'e>, _: &Arg) -> Option<Value<'e>> {
+    event.container.map_or(Some(Value::Text(b"host")), |c| known(&c.name))
+}
+
+pub(super) fn container_type<'e>(event: &Event<'e>, _: &Arg) -> Option<Value<'e>> {
+    event.container.map_or(Some(Value::Text(b"host")), |c| known(&c.runtime))
+}
+
+pub(super) fn container_duration<'e>(event: &Event<'e>, _: &Arg) -> Option<Value<'e>> {
+    let started = event.container?.started_ns;
+    (started != 0).then(|| Value::Int(event.wall_ns.saturating_sub(started) as i64))
+}
+
+pub(super) fn container_label<'e>(event: &Event<'e>, arg: &Arg) -> Option<Value<'e>> {
+    let Arg::Key(name) = arg else { return None };
+    label(event.container?, name)
+}
+
+pub(super) fn container_labels<'e>(event: &Event<'e>, _: &Arg) -> Option<Value<'e>> {
+    let mut text = BumpVec::new_in(event.scratch);
+    for (name, value) in &event.container?.labels {
+        if !text.is_empty() {
+            text.extend_from_slice(b", ");
+        }
+        text.extend_from_slice(name.as_bytes());
+        text.push(b':');
+        text.extend_from_slice(value.as_bytes());
+    }
+    Some(Value::Text(text.into_bump_slice()))
+}
+
+pub(super) fn container_mounts<'e>(event: &Event<'e>, _: &Arg) -> Option<Value<'e>> {
+    let mut text = BumpVec::new_in(event.scratch);
+    for mount in &event.container?.mounts {
+        if !text.is_empty() {
+            text.push(b',');
+        }
+        let rdwr = if mount.rdwr { "true" } else { "false" };
+        for part in [&mount.source, ":", &mount.dest, ":", &mount.mode, ":", rdwr, ":", &mount.propagation] {
+            text.extend_from_slice(part.as_bytes());
+        }
+    }
+    Some(Value::Text(text.into_bump_slice()))
+}
+
+/// `[n]`: mount number n; `[PATH]`: the mount whose source (for `.dest`) or destination is PATH.
+fn mount<'e>(event: &Event<'e>, arg: &Arg, by_source: bool) -> Option<&'e Mount> {
+    let mounts = &event.container?.mounts;
+    match arg {
+        Arg::Index(n) => mounts.get(*n as usize),
+        Arg::Key(path) => mounts.iter().find(|m| **path == *(if by_source { &m.source } else { &m.dest })),
+        Arg::None => None,
+    }
+}
+
+pub(super) fn mount_source<'e>(event: &Event<'e>, arg: &Arg) -> Option<Value<'e>> {
+    mount(event, arg, false).map(|m| Value::Text(m.source.as_bytes()))
+}
+
+pub(super) fn mount_dest<'e>(event: &Event<'e>, arg: &Arg) -> Option<Value<'e>> {
+    mount(event, arg, true).map(|m| Value::Text(m.dest.as_bytes()))
+}
+
+pub(super) fn mount_mode<'e>(event: &Event<'e>, arg: &Arg) -> Option<Value<'e>> {
+    mount(event, arg, false).map(|m| Value::Text(m.mode.as_bytes()))
+}
+
+pub(super) fn mount_rdwr<'e>(event: &Event<'e>, arg: &Arg) -> Option<Value<'e>> {
+    mount(event, arg, false).map(|m| Value::Text(if m.rdwr { b"true" } else { b"false" }))
+}

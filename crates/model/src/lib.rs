@@ -1,0 +1,23 @@
+//! The nouns of Tidewatch: raw records, events, processes, containers, findings, and the tables of event
+//! kinds and fields that everything else is driven by.
+//!
+//! **Never:** input or output, a clock, a thread, async code, or unsafe code.
+#![forbid(unsafe_code)]
+
+pub mod container;
+pub mod event;
+pub mod field;
+pub mod finding;
+pub mod flags;
+pub mod process;
+pub mod raw;
+pub mod sample;
+pub mod value;
+
+pub use container::Container;
+pub use event::{Event, EventKind, KindSet};
+pub use field::FieldRef;
+pub use finding::{Cause, Finding, Priority};
+pub use process::{ProcKey, Process, ProcessTable};
+pub use raw::Raw;
+pub use value::{FieldType, Value};

@@ -1,0 +1,339 @@
+//! Processes: identity, image, credentials, and the table that holds the tree.
+
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+
+/// Identity of a process that survives reuse of its number.
+///
+/// `start_ns` is the thread group leader's `start_boottime` in the kernel. Processes found in `/proc` at
+/// start have it only to the clock tick (10 ms) until their first event tells it exactly.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize)]
+pub struct ProcKey {
+    /// Nanoseconds since boot at which the process started.
+    pub start_ns: u64,
+    /// Process number (tgid) in the initial pid namespace.
+    pub pid: u32,
+}
+
+/// The kernel's clock tick as seen in `/proc/PID/stat`, in nanoseconds (USER_HZ is 100 on Linux).
+pub const TICK_NS: u64 = 10_000_000;
+
+impl ProcKey {
+    /// Whether both name the same process, allowing for one of them being known to the tick only.
+    pub fn is_same(self, other: Self) -> bool {
+        self.pid == other.pid
+            && (self.start_ns == other.start_ns
+                || (self.start_ns / TICK_NS == other.start_ns / TICK_NS
+                    && (self.start_ns % TICK_NS == 0 || other.start_ns % TICK_NS == 0)))
+    }
+}
+
+/// Facts about the file that a process executes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ExeFile {
+    /// Inode number.
+    pub ino: u64,
+    /// Device number as the kernel encodes it.
+    pub dev: u32,
+    /// Mode bits.
+    pub mode: u32,
+    /// Change time, nanoseconds since the epoch.
+    pub ctime_ns: u64,
+    /// Modification time, nanoseconds since the epoch.
+    pub mtime_ns: u64,
+    /// In the upper (written) layer of an overlay file system: not part of the image.
+    pub upper_layer: bool,
+    /// In a lower layer of an overlay file system: part of the image.
+    pub lower_layer: bool,
+    /// An anonymous file in memory.
+    pub memfd: bool,
+    /// The executing user may write the file.
+    pub writable: bool,
+}
+
+/// What a process became by its last successful exec. Shared by its forks until they exec.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Image {
+    /// `argv[0]` as the process wrote it.
+    pub exe: Box<[u8]>,
+    /// Resolved path of the executable, as its own mount namespace names it.
+    pub exepath: Box<[u8]>,
+    /// All of argv, each element ended by NUL, up to the capture limit.
+    pub argv: Box<[u8]>,
+    /// True if argv was longer than the capture limit.
+    pub argv_truncated: bool,
+    /// `NAME=value` elements, each ended by NUL, up to the capture limit.
+    pub env: Box<[u8]>,
+    /// argv from 1 on, joined by spaces.
+    pub args: Box<[u8]>,
+    /// The file.
+    pub file: ExeFile,
+}
+
+impl Image {
+    /// Elements of argv, `argv[0]` first.
+    pub fn argv(&self) -> impl Iterator<Item = &[u8]> {
+        split_nul(&self.argv)
+    }
+
+    /// Elements of the environment, `NAME=value`.
+    pub fn env(&self) -> impl Iterator<Item = &[u8]> {
+        split_nul(&self.env)
+    }
+
+    /// Builds an image from the raw argv block; fills `exe` and `args`.
+    pub fn from_argv(argv: &[u8]) -> Self {
+        let mut elements = split_nul(argv);
+        let exe = elements.next().unwrap_or_default().into();
+        let mut args = Vec::with_capacity(argv.len());
+        for (i, element) in elements.enumerate() {
+            if i > 0 {
+                args.push(b' ');
+            }
+            args.extend_from_slice(element);
+        }
+        Self { exe, argv: argv.into(), args: args.into(), ..Self::default() }
+    }
+}
+
+/// Elements of a block of NUL-ended strings; a missing last NUL is tolerated.
+fn split_nul(block: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let block = block.strip_suffix(&[0]).unwrap_or(block);
+    let empty = block.is_empty();
+    block.split(|byte| *byte == 0).filter(move |_| !empty)
+}
+
+/// Credentials of a process.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Credentials {
+    /// Effective user.
+    pub uid: u32,
+    /// Effective group.
+    pub gid: u32,
+    /// Audit login user; `u32::MAX` if never set.
+    pub loginuid: u32,
+    /// Effective capabilities, bit = capability number.
+    pub cap_effective: u64,
+    /// Permitted capabilities.
+    pub cap_permitted: u64,
+    /// Inheritable capabilities.
+    pub cap_inheritable: u64,
+}
+
+/// Names for the numbers in [`Credentials`], from the user database the process lives with.
+/// Empty where there is no entry.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct UserNames {
+    /// Name of the effective user.
+    pub user: Arc<str>,
+    /// Home directory of the effective user.
+    pub home: Arc<str>,
+    /// Login shell of the effective user.
+    pub shell: Arc<str>,
+    /// Name of the effective group.
+    pub group: Arc<str>,
+    /// Name of the audit login user.
+    pub login: Arc<str>,
+}
+
+/// Namespace inode numbers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Namespaces {
+    /// Mount namespace.
+    pub mnt: u32,
+    /// Pid namespace (of children).
+    pub pid: u32,
+    /// Network namespace.
+    pub net: u32,
+    /// User namespace.
+    pub user: u32,
+    /// UTS namespace.
+    pub uts: u32,
+    /// IPC namespace.
+    pub ipc: u32,
+    /// Cgroup namespace.
+    pub cgroup: u32,
+}
+
+/// A process, alive or remembered because living ones descend from it.
+#[derive(Clone, Debug, Default)]
+pub struct Process {
+    /// Identity.
+    pub key: ProcKey,
+    /// Identity of the process that forked it.
+    pub parent: Option<ProcKey>,
+    /// Kernel's name of the main thread (`comm`), at most 15 bytes.
+    pub comm: Box<[u8]>,
+    /// What it executes.
+    pub image: Arc<Image>,
+    /// `comm`, a space, and the arguments from 1 on: Falco's `proc.cmdline`.
+    pub cmdline: Arc<[u8]>,
+    /// Working directory, as its own mount namespace names it.
+    pub cwd: Box<[u8]>,
+    /// Credentials.
+    pub cred: Credentials,
+    /// Names for the credentials.
+    pub names: UserNames,
+    /// Controlling terminal's device number, 0 if none.
+    pub tty: u32,
+    /// Session id.
+    pub sid: u32,
+    /// Process group id.
+    pub pgid: u32,
+    /// Number in its own pid namespace, 0 if unknown.
+    pub vpid: u32,
+    /// Process group id in its own pid namespace.
+    pub vpgid: u32,
+    /// Namespaces.
+    pub ns: Namespaces,
+    /// Id of its cgroup in the unified hierarchy.
+    pub cgroup_id: u64,
+    /// Boot time of the last exec in nanoseconds, 0 if none was seen.
+    pub exec_ns: u64,
+    /// Boot time of its end, `None` while it lives.
+    pub exit_ns: Option<u64>,
+    /// True if it was found in `/proc` or made up for a missed event, so that fields may be incomplete.
+    pub inferred: bool,
+}
+
+impl Process {
+    /// Joins comm and arguments into [`Process::cmdline`]. Call after a change of comm or image.
+    pub fn rebuild_cmdline(&mut self) {
+        let mut line = Vec::with_capacity(self.comm.len() + 1 + self.image.args.len());
+        line.extend_from_slice(&self.comm);
+        if !self.image.args.is_empty() {
+            line.push(b' ');
+            line.extend_from_slice(&self.image.args);
+        }
+        self.cmdline = line.into();
+    }
+}
+
+/// All processes by number, bounded: the dead stay while a living process may name them as ancestor, and
+/// the longest dead go first when the table is full.
+pub struct ProcessTable {
+    by_key: HashMap<ProcKey, Process, foldhash::fast::RandomState>,
+    by_pid: HashMap<u32, ProcKey, foldhash::fast::RandomState>,
+    dead: std::collections::VecDeque<ProcKey>,
+    capacity: usize,
+    evicted: u64,
+}
+
+/// How far a walk over ancestors goes.
+pub const MAX_ANCESTORS: usize = 64;
+
+impl ProcessTable {
+    /// An empty table that holds at most `capacity` processes.
+    pub fn new(capacity: usize) -> Self {
+        Self {
+            by_key: HashMap::default(),
+            by_pid: HashMap::default(),
+            dead: std::collections::VecDeque::new(),
+            capacity: capacity.max(1),
+            evicted: 0,
+        }
+    }
+
+    /// Number of processes held, living and dead.
+    pub fn len(&self) -> usize {
+        self.by_key.len()
+    }
+
+    /// Whether the table is empty.
+    pub fn is_empty(&self) -> bool {
+        self.by_key.is_empty()
+    }
+
+    /// How many living processes were dropped because the table was full.
+    pub fn evicted(&self) -> u64 {
+        self.evicted
+    }
+
+    /// The process with this identity.
+    pub fn get(&self, key: ProcKey) -> Option<&Process> {
+        self.by_key.get(&key).or_else(|| {
+            let known = *self.by_pid.get(&key.pid)?;
+            if known.is_same(key) { self.by_key.get(&known) } else { None }
+        })
+    }
+
+    /// The process with this identity, to change.
+    pub fn get_mut(&mut self, key: ProcKey) -> Option<&mut Process> {
+        if self.by_key.contains_key(&key) {
+            return self.by_key.get_mut(&key);
+        }
+        let known = *self.by_pid.get(&key.pid)?;
+        if known.is_same(key) { self.by_key.get_mut(&known) } else { None }
+    }
+
+    /// The latest process that had this number.
+    pub fn by_pid(&self, pid: u32) -> Option<&Process> {
+        self.by_key.get(self.by_pid.get(&pid)?)
+    }
+
+    /// Adds or replaces a process; makes room first if the table is full.
+    pub fn insert(&mut self, process: Process) {
+        while self.by_key.len() >= self.capacity && !self.by_key.contains_key(&process.key) {
+            self.evict_one();
+        }
+        self.by_pid.insert(process.key.pid, process.key);
+        self.by_key.insert(process.key, process);
+    }
+
+    /// Marks a process as ended. It stays as an ancestor until the table needs room.
+    pub fn end(&mut self, key: ProcKey, at_ns: u64) {
+        let Some(process) = self.get_mut(key) else { return };
+        if process.exit_ns.replace(at_ns).is_none() {
+            let key = process.key;
+            self.dead.push_back(key);
+        }
+        // The dead are worth remembering, but they must not crowd out the living.
+        while self.dead.len() > self.capacity / 2 {
+            self.evict_one();
+        }
+    }
+
+    /// All processes, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = &Process> {
+        self.by_key.values()
+    }
+
+    /// Ancestors of `process`, the parent first, at most [`MAX_ANCESTORS`].
+    pub fn ancestors<'t>(&'t self, process: &Process) -> impl Iterator<Item = &'t Process> + use<'t> {
+        let mut next = process.parent;
+        std::iter::from_fn(move || {
+            let process = self.get(next?)?;
+            next = process.parent;
+            Some(process)
+        })
+        .take(MAX_ANCESTORS)
+    }
+
+    /// Ancestor number `generation`: 0 is the process itself, 1 its parent.
+    pub fn ancestor<'t>(&'t self, process: &'t Process, generation: usize) -> Option<&'t Process> {
+        match generation {
+            0 => Some(process),
+            n => self.ancestors(process).nth(n - 1),
+        }
+    }
+
+    fn evict_one(&mut self) {
+        while let Some(key) = self.dead.pop_front() {
+            if self.remove(key) {
+                return;
+            }
+        }
+        // Nobody is dead: an attacker filled the table with living processes, or it is too small. Any one goes.
+        let Some(key) = self.by_key.keys().next().copied() else { return };
+        self.remove(key);
+        self.evicted += 1;
+    }
+
+    fn remove(&mut self, key: ProcKey) -> bool {
+        if self.by_pid.get(&key.pid) == Some(&key) {
+            self.by_pid.remove(&key.pid);
+        }
+        self.by_key.remove(&key).is_some()
+    }
+}

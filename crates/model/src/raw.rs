@@ -1,0 +1,486 @@
+//! Records as the sensor writes them: a header, one body, a tail of bytes. Mirrors `bpf/tidewatch.h`.
+//!
+//! [`Raw::parse`] checks a record once; after that every accessor is infallible and borrows.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+use crate::event::{EVENTS, EventInfo, EventKind, Shape};
+use crate::process::ProcKey;
+
+/// Longest kernel process name, with its final NUL.
+pub const COMM: usize = 16;
+/// A 32-bit call on a 64-bit kernel.
+pub const F_COMPAT: u16 = 1;
+/// A string of the record was longer than its limit.
+pub const F_TRUNCATED: u16 = 2;
+
+/// Attribute bits of files ([`ExecBody::attrs`], [`FileBody::attrs`]).
+pub mod attr {
+    /// In the upper layer of an overlay file system.
+    pub const UPPER: u32 = 1;
+    /// In a lower layer of an overlay file system.
+    pub const LOWER: u32 = 2;
+    /// An anonymous file in memory.
+    pub const MEMFD: u32 = 4;
+    /// The caller may write it.
+    pub const WRITABLE: u32 = 8;
+    /// Created by this call.
+    pub const CREATED: u32 = 16;
+    /// A directory.
+    pub const DIR: u32 = 32;
+    /// A regular file.
+    pub const REG: u32 = 64;
+    /// argv was cut.
+    pub const ARGS_TRUNCATED: u32 = 128;
+    /// The environment was cut.
+    pub const ENV_TRUNCATED: u32 = 256;
+}
+
+/// Attribute bits of sockets ([`SockBody::attrs`]).
+pub mod sock_attr {
+    /// The process called `connect` or sent first.
+    pub const CLIENT: u16 = 1;
+    /// The process accepted or listens.
+    pub const SERVER: u16 = 2;
+    /// The socket has a peer.
+    pub const CONNECTED: u16 = 4;
+    /// Not a socket: the path names a file (dup).
+    pub const FILE: u16 = 8;
+    /// First bytes sent on a new connection.
+    pub const FIRST: u16 = 16;
+}
+
+/// A piece of the record's tail.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Str {
+    /// Offset from the start of the record.
+    pub off: u16,
+    /// Length in bytes.
+    pub len: u16,
+}
+
+/// What every record starts with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Header {
+    /// Bytes of the whole record.
+    pub size: u16,
+    /// Row of [`EVENTS`].
+    pub kind: u16,
+    /// [`F_COMPAT`], [`F_TRUNCATED`].
+    pub flags: u16,
+    /// CPU that wrote it.
+    pub cpu: u16,
+    /// Nanoseconds since boot (`CLOCK_BOOTTIME`).
+    pub time: u64,
+    /// Start of the process, nanoseconds since boot.
+    pub start: u64,
+    /// Id of the cgroup in the unified hierarchy.
+    pub cgroup: u64,
+    /// Process number.
+    pub pid: u32,
+    /// Thread number.
+    pub tid: u32,
+    /// Effective user.
+    pub uid: u32,
+    /// Effective group.
+    pub gid: u32,
+    /// Result of the call; negative: errno.
+    pub ret: i64,
+    /// Name of the thread, padded with NUL.
+    pub comm: [u8; COMM],
+}
+
+/// Body of a fork. The header is the caller's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct ForkBody {
+    /// Start of the child, nanoseconds since boot.
+    pub child_start: u64,
+    /// Start of the child's parent (not the caller with `CLONE_PARENT`).
+    pub parent_start: u64,
+    /// Number of the child.
+    pub child_pid: u32,
+    /// Number of the child's parent.
+    pub parent_pid: u32,
+    /// Number of the child in its own pid namespace.
+    pub child_vpid: u32,
+    /// Unused.
+    pub pad: u32,
+}
+
+/// Body of an exec. For a failed call only `filename` is set.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+#[allow(missing_docs, reason = "named as the fields of Process and ExeFile that they fill")]
+pub struct ExecBody {
+    pub parent_start: u64,
+    pub cap_effective: u64,
+    pub cap_permitted: u64,
+    pub cap_inheritable: u64,
+    pub ino: u64,
+    pub ctime: u64,
+    pub mtime: u64,
+    pub dev: u32,
+    pub mode: u32,
+    pub attrs: u32,
+    pub ppid: u32,
+    pub vpid: u32,
+    pub pgid: u32,
+    pub sid: u32,
+    pub vpgid: u32,
+    pub tty: u32,
+    pub loginuid: u32,
+    pub ns_mnt: u32,
+    pub ns_pid: u32,
+    pub ns_net: u32,
+    pub ns_user: u32,
+    pub ns_uts: u32,
+    pub ns_ipc: u32,
+    pub ns_cgroup: u32,
+    pub pad: u32,
+    pub exepath: Str,
+    pub filename: Str,
+    pub interp: Str,
+    pub cwd: Str,
+    pub args: Str,
+    pub env: Str,
+    pub cgroup_name: Str,
+    pub pad_str: Str,
+}
+
+/// Body of a process's end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct ExitBody {
+    /// As for wait(2): exit status in bits 8 to 15, signal in bits 0 to 6, core flag in bit 7.
+    pub code: u32,
+    /// Unused.
+    pub pad: u32,
+}
+
+/// Body of a call on files.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct FileBody {
+    /// Inode.
+    pub ino: u64,
+    /// Descriptor that the call got or returned, -1 if none.
+    pub fd: i32,
+    /// Directory descriptor of `raw`.
+    pub dirfd: i32,
+    /// Directory descriptor of `raw2`.
+    pub dirfd2: i32,
+    /// Flags argument.
+    pub flags: u32,
+    /// Mode argument.
+    pub mode: u32,
+    /// Device.
+    pub dev: u32,
+    /// Bits of [`attr`].
+    pub attrs: u32,
+    /// User argument (chown).
+    pub uid: u32,
+    /// Group argument (chown).
+    pub gid: u32,
+    /// Unused.
+    pub pad: u32,
+    /// Resolved path, if the call left a kernel object.
+    pub path: Str,
+    /// Path as the caller wrote it.
+    pub raw: Str,
+    /// Directory that `raw` is relative to; empty if it is absolute.
+    pub base: Str,
+    /// Second path as the caller wrote it.
+    pub raw2: Str,
+    /// Directory that `raw2` is relative to.
+    pub base2: Str,
+    /// Target of a symbolic link, source of a mount.
+    pub extra: Str,
+}
+
+/// Body of a call on sockets, and of dup.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct SockBody {
+    /// Bytes asked to be sent.
+    pub size: u64,
+    /// Descriptor.
+    pub fd: i32,
+    /// Descriptor that was duplicated.
+    pub oldfd: i32,
+    /// `AF_*`.
+    pub family: u16,
+    /// `SOCK_*`.
+    pub type_: u16,
+    /// `IPPROTO_*`.
+    pub proto: u16,
+    /// Local port, host order.
+    pub lport: u16,
+    /// Remote port, host order.
+    pub rport: u16,
+    /// Bits of [`sock_attr`].
+    pub attrs: u16,
+    /// Backlog argument of listen.
+    pub backlog: u32,
+    /// Local address; IPv4 in the first four bytes.
+    pub laddr: [u8; 16],
+    /// Remote address; IPv4 in the first four bytes.
+    pub raddr: [u8; 16],
+    /// Bound path of the unix peer, or path of the file.
+    pub path: Str,
+    /// Unix path as the caller wrote it.
+    pub raw: Str,
+    /// First bytes sent.
+    pub data: Str,
+    /// Unused.
+    pub pad_str: Str,
+}
+
+/// Body of any other call.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct CallBody {
+    /// The six arguments of the system call.
+    pub args: [u64; 6],
+    /// Effective capabilities after the call.
+    pub cap_effective: u64,
+    /// Permitted capabilities after the call.
+    pub cap_permitted: u64,
+    /// Inheritable capabilities after the call.
+    pub cap_inheritable: u64,
+    /// A text argument, such as the name of a memfd.
+    pub text: Str,
+    /// Unused.
+    pub pad_str: Str,
+}
+
+/// The body of a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Body<'a> {
+    /// A process forked.
+    Fork(&'a ForkBody),
+    /// A process executed a file, or failed to.
+    Exec(&'a ExecBody),
+    /// A process ended.
+    Exit(&'a ExitBody),
+    /// A call on files.
+    File(&'a FileBody),
+    /// A call on sockets.
+    Sock(&'a SockBody),
+    /// Another call.
+    Call(&'a CallBody),
+}
+
+/// Why bytes are not a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RawError {
+    /// Shorter than its header, body or declared size.
+    Short,
+    /// A kind that this version does not know.
+    UnknownKind(u16),
+    /// Not aligned to 8 bytes.
+    Misaligned,
+    /// A string lies outside the record.
+    BadString,
+}
+
+impl std::fmt::Display for RawError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Short => f.write_str("record is shorter than it says"),
+            Self::UnknownKind(kind) => write!(f, "record has unknown kind {kind}"),
+            Self::Misaligned => f.write_str("record is not aligned to 8 bytes"),
+            Self::BadString => f.write_str("record has a string outside its bounds"),
+        }
+    }
+}
+
+impl std::error::Error for RawError {}
+
+/// One checked record.
+#[derive(Clone, Copy, Debug)]
+pub struct Raw<'a> {
+    bytes: &'a [u8],
+    info: &'static EventInfo,
+    /// The header.
+    pub header: &'a Header,
+    /// The body.
+    pub body: Body<'a>,
+}
+
+impl<'a> Raw<'a> {
+    /// Checks `bytes` as one record. Bytes past the declared size are ignored.
+    ///
+    /// # Errors
+    /// [`RawError`] if the record is short, misaligned, of unknown kind, or points outside itself.
+    pub fn parse(bytes: &'a [u8]) -> Result<Self, RawError> {
+        if !(bytes.as_ptr() as usize).is_multiple_of(8) {
+            return Err(RawError::Misaligned);
+        }
+        let (header, _) = Header::ref_from_prefix(bytes).map_err(|_| RawError::Short)?;
+        let bytes = bytes.get(..header.size.into()).ok_or(RawError::Short)?;
+        let rest = bytes.get(size_of::<Header>()..).ok_or(RawError::Short)?;
+        let info = EVENTS.get(usize::from(header.kind)).ok_or(RawError::UnknownKind(header.kind))?;
+        let raw = Self { bytes, info, header, body: Body::parse(info.shape, rest)? };
+        if raw.strings().all(|text| usize::from(text.off) + usize::from(text.len) <= bytes.len()) {
+            Ok(raw)
+        } else {
+            Err(RawError::BadString)
+        }
+    }
+
+    /// The row of the event table.
+    pub fn info(&self) -> &'static EventInfo {
+        self.info
+    }
+
+    /// The kind of event.
+    pub fn kind(&self) -> EventKind {
+        self.info.kind
+    }
+
+    /// The whole record.
+    pub fn bytes(&self) -> &'a [u8] {
+        self.bytes
+    }
+
+    /// Identity of the process that acted.
+    pub fn key(&self) -> ProcKey {
+        ProcKey { start_ns: self.header.start, pid: self.header.pid }
+    }
+
+    /// Name of the thread that acted.
+    pub fn comm(&self) -> &'a [u8] {
+        let end = self.header.comm.iter().position(|byte| *byte == 0).unwrap_or(COMM);
+        &self.header.comm[..end]
+    }
+
+    /// A string of the tail; empty if absent.
+    pub fn text(&self, text: Str) -> &'a [u8] {
+        let start = usize::from(text.off);
+        self.bytes.get(start..start + usize::from(text.len)).unwrap_or_default()
+    }
+
+    /// The body of a call on files.
+    pub fn file(&self) -> Option<&'a FileBody> {
+        if let Body::File(body) = self.body { Some(body) } else { None }
+    }
+
+    /// The body of a call on sockets.
+    pub fn sock(&self) -> Option<&'a SockBody> {
+        if let Body::Sock(body) = self.body { Some(body) } else { None }
+    }
+
+    /// The body of an exec.
+    pub fn exec(&self) -> Option<&'a ExecBody> {
+        if let Body::Exec(body) = self.body { Some(body) } else { None }
+    }
+
+    /// The body of any other call.
+    pub fn call(&self) -> Option<&'a CallBody> {
+        if let Body::Call(body) = self.body { Some(body) } else { None }
+    }
+
+    fn strings(&self) -> impl Iterator<Item = Str> {
+        let strings: [Str; 7] = match self.body {
+            Body::Fork(_) | Body::Exit(_) => [Str::default(); 7],
+            Body::Exec(b) => [b.exepath, b.filename, b.interp, b.cwd, b.args, b.env, b.cgroup_name],
+            Body::File(b) => [b.path, b.raw, b.base, b.raw2, b.base2, b.extra, Str::default()],
+            Body::Sock(b) => {
+                let none = Str::default();
+                [b.path, b.raw, b.data, none, none, none, none]
+            }
+            Body::Call(b) => {
+                let none = Str::default();
+                [b.text, none, none, none, none, none, none]
+            }
+        };
+        strings.into_iter()
+    }
+}
+
+impl<'a> Body<'a> {
+    fn parse(shape: Shape, bytes: &'a [u8]) -> Result<Self, RawError> {
+        fn read<T: FromBytes + KnownLayout + Immutable>(bytes: &[u8]) -> Result<&T, RawError> {
+            T::ref_from_prefix(bytes).map(|(body, _)| body).map_err(|_| RawError::Short)
+        }
+        Ok(match shape {
+            Shape::Fork => Body::Fork(read(bytes)?),
+            Shape::Exec => Body::Exec(read(bytes)?),
+            Shape::Exit => Body::Exit(read(bytes)?),
+            Shape::File => Body::File(read(bytes)?),
+            Shape::Sock => Body::Sock(read(bytes)?),
+            Shape::Call => Body::Call(read(bytes)?),
+        })
+    }
+}
+
+impl SockBody {
+    /// Local address, for IPv4 and IPv6 sockets.
+    pub fn local(&self) -> Option<IpAddr> {
+        address(self.family, &self.laddr)
+    }
+
+    /// Remote address, for IPv4 and IPv6 sockets.
+    pub fn remote(&self) -> Option<IpAddr> {
+        address(self.family, &self.raddr)
+    }
+
+    /// Whether all bits of `mask` ([`sock_attr`]) are set.
+    pub fn has(&self, mask: u16) -> bool {
+        self.attrs & mask == mask
+    }
+}
+
+/// `AF_UNIX`.
+pub const AF_UNIX: u16 = 1;
+/// `AF_INET`.
+pub const AF_INET: u16 = 2;
+/// `AF_INET6`.
+pub const AF_INET6: u16 = 10;
+
+/// IPv4 addresses written as IPv6 are returned as IPv4: rules and threat lists name them so.
+fn address(family: u16, bytes: &[u8; 16]) -> Option<IpAddr> {
+    match family {
+        AF_INET => Some(IpAddr::V4(Ipv4Addr::new(bytes[0], bytes[1], bytes[2], bytes[3]))),
+        AF_INET6 => Some(IpAddr::V6(Ipv6Addr::from(*bytes)).to_canonical()),
+        _ => None,
+    }
+}
+
+/// Builds records, for sensors without a kernel half and for tests.
+pub struct Encoder {
+    bytes: Vec<u8>,
+}
+
+impl Encoder {
+    /// Starts a record for `header` whose body takes `body_size` bytes.
+    pub fn new(header: &Header, body_size: usize) -> Self {
+        let mut bytes = header.as_bytes().to_vec();
+        bytes.resize(bytes.len() + body_size, 0);
+        Self { bytes }
+    }
+
+    /// Appends a string to the tail, cut so that the record stays under 64 KiB.
+    pub fn text(&mut self, text: &[u8]) -> Str {
+        let off = self.bytes.len();
+        let room = usize::from(u16::MAX).saturating_sub(off + 8);
+        let text = &text[..text.len().min(room)];
+        self.bytes.extend_from_slice(text);
+        Str { off: off as u16, len: text.len() as u16 }
+    }
+
+    /// Writes the body and returns the record, padded to 8 bytes so that records can lie behind each other.
+    pub fn finish<B: IntoBytes + Immutable>(mut self, body: &B) -> Vec<u8> {
+        let start = size_of::<Header>();
+        self.bytes[start..start + size_of::<B>()].copy_from_slice(body.as_bytes());
+        self.bytes.resize(self.bytes.len().next_multiple_of(8), 0);
+        let size = self.bytes.len() as u16;
+        self.bytes[..2].copy_from_slice(&size.to_ne_bytes());
+        self.bytes
+    }
+}

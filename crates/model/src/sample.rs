@@ -1,0 +1,461 @@
+//! Events written by hand, for tests and for the examples inside rule files and documents.
+//!
+//! A [`Sample`] is one event with its process, ancestors and container, as a person would write it in YAML.
+//! [`Sample::inspect`] turns it into the same record and the same [`Event`] that a sensor would give.
+
+use std::sync::Arc;
+
+use bumpalo::Bump;
+use serde::Deserialize;
+
+use crate::container::{Container, Mount, split_image};
+use crate::event::{Event, EventKind, Shape};
+use crate::flags;
+use crate::process::{Credentials, ExeFile, Image, ProcKey, Process, ProcessTable, UserNames};
+use crate::raw::{
+    AF_INET, AF_INET6, AF_UNIX, CallBody, Encoder, ExecBody, ExitBody, FileBody, ForkBody, Header, Raw, SockBody, attr,
+    sock_attr,
+};
+
+/// Boot time at which samples happen, in nanoseconds.
+const NOW_NS: u64 = 1_000_000_000_000;
+/// Wall-clock time at which samples happen: 2026-01-01T00:00:00Z.
+const WALL_NS: u64 = 1_767_225_600_000_000_000;
+
+/// A process of a sample. What is left out has a harmless default.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SampleProcess {
+    /// Kernel's name.
+    pub name: String,
+    /// `argv[0]`; default: the first of `args`, else the name.
+    pub exe: Option<String>,
+    /// Path of the executable; default: `/usr/bin/NAME`.
+    pub exepath: Option<String>,
+    /// argv, `argv[0]` first.
+    pub args: Vec<String>,
+    /// `NAME=value` elements.
+    pub env: Vec<String>,
+    /// Working directory.
+    pub cwd: String,
+    /// Effective user.
+    pub uid: u32,
+    /// Its name; default `root` for 0.
+    pub user: Option<String>,
+    /// Audit login user.
+    pub loginuid: Option<u32>,
+    /// Controlling terminal.
+    pub tty: u32,
+    /// Process number.
+    pub pid: Option<u32>,
+    /// Number in its pid namespace.
+    pub vpid: u32,
+    /// Effective and permitted capabilities, such as `CAP_SYS_ADMIN|CAP_NET_RAW`.
+    pub caps: String,
+    /// The executable was written in the container.
+    pub upper_layer: bool,
+    /// The executable is in memory only.
+    pub memfd: bool,
+    /// Age in milliseconds.
+    pub age_ms: u64,
+}
+
+impl Default for SampleProcess {
+    fn default() -> Self {
+        Self {
+            name: "app".into(),
+            exe: None,
+            exepath: None,
+            args: Vec::new(),
+            env: Vec::new(),
+            cwd: "/".into(),
+            uid: 0,
+            user: None,
+            loginuid: None,
+            tty: 0,
+            pid: None,
+            vpid: 0,
+            caps: String::new(),
+            upper_layer: false,
+            memfd: false,
+            age_ms: 60_000,
+        }
+    }
+}
+
+/// The container of a sample.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SampleContainer {
+    /// Id; default: made up.
+    pub id: Option<String>,
+    /// Name.
+    pub name: String,
+    /// Image reference.
+    pub image: String,
+    /// Runs privileged.
+    pub privileged: bool,
+    /// `source:dest` pairs.
+    pub mounts: Vec<String>,
+    /// Labels.
+    pub labels: std::collections::BTreeMap<String, String>,
+}
+
+/// A number, or the name of a flag or value of the argument.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(untagged)]
+pub enum SampleArg {
+    /// A number.
+    Number(i64),
+    /// Names joined by `|`.
+    Name(String),
+}
+
+/// One event with its context.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Sample {
+    /// Event type, such as `execve`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// The process that acts.
+    pub proc: SampleProcess,
+    /// Its ancestors, the parent first.
+    pub ancestors: Vec<SampleProcess>,
+    /// Its container; absent: the host.
+    pub container: Option<SampleContainer>,
+    /// What the call returned: a number, or the name of an error such as `EPERM`.
+    pub ret: Option<SampleArg>,
+    /// Resolved path.
+    pub path: String,
+    /// Path as the caller wrote it; default: `path`.
+    pub raw: Option<String>,
+    /// Directory that `raw` is relative to.
+    pub base: String,
+    /// Second path (rename, link), or file system type (mount).
+    pub path2: String,
+    /// Target of a symbolic link, or source of a mount.
+    pub target: String,
+    /// Flags of the call, such as `O_WRONLY|O_CREAT`.
+    pub flags: String,
+    /// Mode bits.
+    pub mode: u32,
+    /// The file was made by this call.
+    pub created: bool,
+    /// The path is a directory.
+    pub directory: bool,
+    /// Local end, `ip:port`.
+    pub local: String,
+    /// Remote end, `ip:port`.
+    pub remote: String,
+    /// `tcp` (default), `udp` or `unix`.
+    pub proto: String,
+    /// First bytes sent.
+    pub data: String,
+    /// Descriptor.
+    pub fd: i32,
+    /// Arguments of the call.
+    pub args: Vec<SampleArg>,
+    /// A text argument, such as the name of a memfd.
+    pub text: String,
+}
+
+/// Why a sample is not an event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SampleError {
+    /// The event type is not one that the sensor delivers.
+    UnknownType(String),
+    /// A name is not a flag or value of this call.
+    UnknownName(String),
+    /// Not `ip:port`.
+    BadAddress(String),
+}
+
+impl std::fmt::Display for SampleError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::UnknownType(name) => write!(f, "`{name}` is no event type that the sensor delivers"),
+            Self::UnknownName(name) => write!(f, "`{name}` is no flag or value of this call"),
+            Self::BadAddress(text) => write!(f, "`{text}` is not ip:port"),
+        }
+    }
+}
+
+impl std::error::Error for SampleError {}
+
+impl Sample {
+    /// Builds the event and hands it to `look`. `num` is its number.
+    ///
+    /// # Errors
+    /// [`SampleError`] if a name in the sample is unknown.
+    pub fn inspect<R>(&self, num: u64, look: impl FnOnce(&Event<'_>) -> R) -> Result<R, SampleError> {
+        let mut table = ProcessTable::new(1024);
+        let mut parent = None;
+        let mut start_ns = 1_000_000;
+        for (i, ancestor) in self.ancestors.iter().enumerate().rev() {
+            start_ns += 1;
+            let key = ProcKey { start_ns, pid: ancestor.pid.unwrap_or(100 + i as u32) };
+            table.insert(ancestor.build(key, parent)?);
+            parent = Some(key);
+        }
+        let key = ProcKey {
+            start_ns: NOW_NS.saturating_sub(self.proc.age_ms * 1_000_000),
+            pid: self.proc.pid.unwrap_or(1000),
+        };
+        let process = self.proc.build(key, parent)?;
+        let bytes = self.encode(&process)?;
+        // The allocator aligns to 8 bytes at least for blocks of this size; copy once more if it did not.
+        let words: Vec<u64> =
+            bytes.chunks(8).map(|word| u64::from_ne_bytes(word.try_into().unwrap_or_default())).collect();
+        let raw = Raw::parse(zerocopy::IntoBytes::as_bytes(words.as_slice()))
+            .map_err(|error| SampleError::UnknownType(error.to_string()))?;
+        let container = self.container.as_ref().map(SampleContainer::build);
+        let scratch = Bump::new();
+        Ok(look(&Event {
+            raw,
+            num,
+            wall_ns: WALL_NS,
+            process: &process,
+            processes: &table,
+            container: container.as_ref(),
+            scratch: &scratch,
+        }))
+    }
+
+    fn encode(&self, process: &Process) -> Result<Vec<u8>, SampleError> {
+        let kind = EventKind::from_name(&self.kind).ok_or_else(|| SampleError::UnknownType(self.kind.clone()))?;
+        let mut header = Header {
+            kind: kind as u16,
+            time: NOW_NS,
+            start: process.key.start_ns,
+            cgroup: if self.container.is_some() { 4242 } else { 1 },
+            pid: process.key.pid,
+            tid: process.key.pid,
+            uid: process.cred.uid,
+            gid: process.cred.gid,
+            ret: self.result(kind)?,
+            ..Header::default()
+        };
+        let comm = &process.comm[..process.comm.len().min(15)];
+        header.comm[..comm.len()].copy_from_slice(comm);
+        Ok(match kind.info().shape {
+            Shape::Fork => Encoder::new(&header, size_of::<ForkBody>())
+                .finish(&ForkBody { child_pid: header.ret as u32, ..ForkBody::default() }),
+            Shape::Exec => self.encode_exec(&header, process),
+            Shape::Exit => Encoder::new(&header, size_of::<ExitBody>()).finish(&ExitBody::default()),
+            Shape::File => self.encode_file(&header)?,
+            Shape::Sock => self.encode_sock(&header, kind)?,
+            Shape::Call => self.encode_call(&header, kind)?,
+        })
+    }
+
+    fn result(&self, kind: EventKind) -> Result<i64, SampleError> {
+        match &self.ret {
+            Some(SampleArg::Number(number)) => Ok(*number),
+            Some(SampleArg::Name(name)) => flags::ERRNO
+                .iter()
+                .find(|(known, _)| known == name)
+                .map(|(_, number)| -(*number as i64))
+                .ok_or_else(|| SampleError::UnknownName(name.clone())),
+            None if kind.info().params.first() == Some(&"fd") => Ok(3),
+            None => Ok(0),
+        }
+    }
+
+    fn encode_exec(&self, header: &Header, process: &Process) -> Vec<u8> {
+        let mut out = Encoder::new(header, size_of::<ExecBody>());
+        let body = ExecBody {
+            exepath: out.text(&process.image.exepath),
+            filename: out.text(self.raw.as_deref().map_or(&*process.image.exepath, str::as_bytes)),
+            cwd: out.text(&process.cwd),
+            args: out.text(&process.image.argv),
+            env: out.text(&process.image.env),
+            loginuid: process.cred.loginuid,
+            ..ExecBody::default()
+        };
+        out.finish(&body)
+    }
+
+    fn encode_file(&self, header: &Header) -> Result<Vec<u8>, SampleError> {
+        let mut out = Encoder::new(header, size_of::<FileBody>());
+        let names = if self.kind == "mount" { flags::MOUNT } else { flags::OPEN };
+        let flags =
+            flags::parse_bits(names, &self.flags).ok_or_else(|| SampleError::UnknownName(self.flags.clone()))?;
+        let attrs = [(self.created, attr::CREATED), (self.directory, attr::DIR), (!self.directory, attr::REG)];
+        let body = FileBody {
+            ino: 1,
+            fd: if self.fd == 0 { -1 } else { self.fd },
+            dirfd: -100,
+            dirfd2: -100,
+            flags: flags as u32,
+            mode: self.mode,
+            attrs: attrs.iter().filter(|(set, _)| *set).map(|(_, bit)| bit).sum(),
+            path: out.text(if header.ret < 0 { b"" } else { self.path.as_bytes() }),
+            raw: out.text(self.raw.as_ref().unwrap_or(&self.path).as_bytes()),
+            base: out.text(self.base.as_bytes()),
+            raw2: out.text(self.path2.as_bytes()),
+            extra: out.text(self.target.as_bytes()),
+            ..FileBody::default()
+        };
+        Ok(out.finish(&body))
+    }
+
+    fn encode_sock(&self, header: &Header, kind: EventKind) -> Result<Vec<u8>, SampleError> {
+        let mut out = Encoder::new(header, size_of::<SockBody>());
+        let mut body = SockBody { fd: self.fd, size: self.data.len() as u64, ..SockBody::default() };
+        for (text, address, port) in
+            [(&self.local, &mut body.laddr, &mut body.lport), (&self.remote, &mut body.raddr, &mut body.rport)]
+        {
+            if text.is_empty() {
+                continue;
+            }
+            let (ip, number) = parse_end(text).ok_or_else(|| SampleError::BadAddress(text.clone()))?;
+            *port = number;
+            match ip {
+                std::net::IpAddr::V4(ip) => {
+                    body.family = AF_INET;
+                    address[..4].copy_from_slice(&ip.octets());
+                }
+                std::net::IpAddr::V6(ip) => {
+                    body.family = AF_INET6;
+                    *address = ip.octets();
+                }
+            }
+        }
+        (body.type_, body.proto) = match self.proto.as_str() {
+            "udp" => (2, 17),
+            "unix" => (1, 0),
+            _ => (1, 6),
+        };
+        body.attrs = match kind {
+            EventKind::Connect => sock_attr::CLIENT | sock_attr::CONNECTED,
+            EventKind::Accept | EventKind::Accept4 => sock_attr::SERVER | sock_attr::CONNECTED,
+            EventKind::Bind | EventKind::Listen => sock_attr::SERVER,
+            EventKind::Write => sock_attr::CLIENT | sock_attr::CONNECTED | sock_attr::FIRST,
+            EventKind::Sendto | EventKind::Sendmsg => sock_attr::CLIENT,
+            _ => 0,
+        };
+        if !self.path.is_empty() || self.proto == "unix" {
+            if self.proto == "unix" {
+                body.family = AF_UNIX;
+            } else {
+                body.attrs |= sock_attr::FILE;
+            }
+            body.path = out.text(self.path.as_bytes());
+            body.raw = out.text(self.raw.as_ref().unwrap_or(&self.path).as_bytes());
+        }
+        body.data = out.text(self.data.as_bytes());
+        Ok(out.finish(&body))
+    }
+
+    fn encode_call(&self, header: &Header, kind: EventKind) -> Result<Vec<u8>, SampleError> {
+        let names = match kind {
+            EventKind::Ptrace => flags::PTRACE,
+            EventKind::Bpf => flags::BPF,
+            EventKind::Socket => flags::FAMILY,
+            _ => flags::CLONE,
+        };
+        let mut out = Encoder::new(header, size_of::<CallBody>());
+        let mut body = CallBody { text: out.text(self.text.as_bytes()), ..CallBody::default() };
+        for (slot, arg) in body.args.iter_mut().zip(&self.args) {
+            *slot = match arg {
+                SampleArg::Number(number) => *number as u64,
+                SampleArg::Name(name) => {
+                    flags::parse_bits(names, name).ok_or_else(|| SampleError::UnknownName(name.clone()))?
+                }
+            };
+        }
+        Ok(out.finish(&body))
+    }
+}
+
+fn nul_joined(elements: &[String]) -> Vec<u8> {
+    elements.iter().flat_map(|element| element.bytes().chain([0])).collect()
+}
+
+impl SampleProcess {
+    fn build(&self, key: ProcKey, parent: Option<ProcKey>) -> Result<Process, SampleError> {
+        let argv = if self.args.is_empty() { vec![self.name.clone()] } else { self.args.clone() };
+        let mut caps = 0;
+        for name in self.caps.split(['|', ' ']).filter(|name| !name.is_empty()) {
+            let known = flags::CAPABILITY.iter().find(|(known, _)| *known == name);
+            caps |= 1u64 << known.ok_or_else(|| SampleError::UnknownName(name.into()))?.1;
+        }
+        let mut image = Image {
+            exepath: self.exepath.clone().unwrap_or_else(|| format!("/usr/bin/{}", self.name)).into_bytes().into(),
+            env: nul_joined(&self.env).into(),
+            file: ExeFile {
+                ino: 7,
+                upper_layer: self.upper_layer,
+                lower_layer: !self.upper_layer && !self.memfd,
+                memfd: self.memfd,
+                mode: 0o755,
+                ..ExeFile::default()
+            },
+            ..Image::from_argv(&nul_joined(&argv))
+        };
+        if let Some(exe) = &self.exe {
+            image.exe = exe.as_bytes().into();
+        }
+        let user = self.user.clone().unwrap_or_else(|| if self.uid == 0 { "root".into() } else { String::new() });
+        let mut process = Process {
+            key,
+            parent,
+            comm: self.name.as_bytes().into(),
+            image: Arc::new(image),
+            cwd: self.cwd.as_bytes().into(),
+            cred: Credentials {
+                uid: self.uid,
+                gid: self.uid,
+                loginuid: self.loginuid.unwrap_or(u32::MAX),
+                cap_effective: caps,
+                cap_permitted: caps,
+                cap_inheritable: 0,
+            },
+            names: UserNames { user: user.into(), ..UserNames::default() },
+            tty: self.tty,
+            sid: key.pid,
+            pgid: key.pid,
+            vpid: self.vpid,
+            ..Process::default()
+        };
+        process.rebuild_cmdline();
+        Ok(process)
+    }
+}
+
+impl SampleContainer {
+    fn build(&self) -> Container {
+        let (repository, tag, digest) = split_image(&self.image);
+        Container {
+            id: self.id.clone().unwrap_or_else(|| "c0ffee".repeat(11)[..64].to_owned()),
+            runtime: "docker".into(),
+            name: self.name.clone(),
+            image: self.image.clone(),
+            repository: repository.into(),
+            tag: tag.into(),
+            digest: digest.into(),
+            privileged: self.privileged,
+            mounts: self
+                .mounts
+                .iter()
+                .filter_map(|mount| mount.split_once(':'))
+                .map(|(source, dest)| Mount {
+                    source: source.into(),
+                    dest: dest.into(),
+                    rdwr: true,
+                    ..Mount::default()
+                })
+                .collect(),
+            labels: self.labels.clone(),
+            complete: true,
+            ..Container::default()
+        }
+    }
+}
+
+/// Reads `ip:port` or `[ip]:port`.
+fn parse_end(text: &str) -> Option<(std::net::IpAddr, u16)> {
+    let (ip, port) = text.rsplit_once(':')?;
+    Some((ip.trim_matches(['[', ']']).parse().ok()?, port.parse().ok()?))
+}

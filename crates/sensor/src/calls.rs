@@ -1,0 +1,260 @@
+//! Which system calls are watched, how the kernel half handles them, and where their arguments are.
+//!
+//! The kernel half has no list of calls: it gets these tables before it is loaded, by call number of the running
+//! architecture, so that nothing in it depends on one.
+
+use tw_model::event::{EVENTS, EventKind, Lane};
+use zerocopy::{Immutable, IntoBytes};
+
+/// Call numbers that the tables have room for (`TW_CALLS`).
+pub(crate) const CALLS: usize = 512;
+/// Kinds of events that the tables have room for (`TW_KINDS`).
+pub(crate) const KINDS: usize = 128;
+
+/// `enum tw_handler` of bpf/tidewatch.h.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+enum Handler {
+    Open = 1,
+    Path = 2,
+    Sock = 3,
+    Dup = 4,
+    Call = 5,
+    Exec = 6,
+}
+
+const CREAT: u8 = 1;
+const OPEN_HOW: u8 = 2;
+const CWD: u8 = 4;
+
+/// `struct tw_args` of bpf/tidewatch.h: numbers of arguments from 1, 0 for none.
+#[derive(Clone, Copy, Default, Debug, IntoBytes, Immutable)]
+#[repr(C)]
+pub(crate) struct Args {
+    dirfd: u8,
+    path: u8,
+    dirfd2: u8,
+    path2: u8,
+    fd: u8,
+    flags: u8,
+    mode: u8,
+    uid: u8,
+    gid: u8,
+    extra: u8,
+    implied: u8,
+    size: u8,
+    addr: u8,
+    backlog: u8,
+    oldfd: u8,
+    pad: u8,
+}
+
+/// `struct tw_config` of bpf/tidewatch.h.
+#[derive(Clone, Debug, IntoBytes, Immutable)]
+#[repr(C)]
+pub(crate) struct Config {
+    self_pid: u32,
+    kind_clone: u16,
+    kind_execve: u16,
+    kind_exit: u16,
+    kind_sendto: u16,
+    kind_sendmsg: u16,
+    kind_write: u16,
+    nr_write: u16,
+    nr_writev: u16,
+    nr_sendto: u16,
+    nr_sendmsg: u16,
+    nr_sendmmsg: u16,
+    pad: u16,
+    bucket_rate: u32,
+    bucket_burst: u32,
+    handler: [u8; CALLS],
+    kind: [u8; CALLS],
+    handler32: [u8; CALLS],
+    kind32: [u8; CALLS],
+    lane: [u8; KINDS],
+    args: [Args; KINDS],
+}
+
+/// One watched call: event kind, number here, number in the 32-bit table of x86 (0: none), handler, arguments.
+struct Call(EventKind, i64, u16, Handler, Args);
+
+macro_rules! args {
+    ($($name:ident $number:literal),*) => { Args { $($name: $number,)* ..NONE } };
+}
+
+const NONE: Args = Args {
+    dirfd: 0,
+    path: 0,
+    dirfd2: 0,
+    path2: 0,
+    fd: 0,
+    flags: 0,
+    mode: 0,
+    uid: 0,
+    gid: 0,
+    extra: 0,
+    implied: 0,
+    size: 0,
+    addr: 0,
+    backlog: 0,
+    oldfd: 0,
+    pad: 0,
+};
+
+/// The calls that every architecture has. 32-bit numbers: arch/x86/entry/syscalls/syscall_32.tbl.
+fn calls() -> Vec<Call> {
+    use EventKind as K;
+    use Handler::{Call as Plain, Dup, Exec, Open, Path, Sock};
+    let mut calls = vec![
+        Call(K::Execve, libc::SYS_execve, 11, Exec, args!(path 1)),
+        Call(K::Execveat, libc::SYS_execveat, 358, Exec, args!(path 2)),
+        Call(K::Openat, libc::SYS_openat, 295, Open, args!(dirfd 1, path 2, flags 3, mode 4)),
+        Call(K::Openat2, libc::SYS_openat2, 437, Open, Args { implied: OPEN_HOW, ..args!(dirfd 1, path 2) }),
+        Call(K::OpenByHandleAt, libc::SYS_open_by_handle_at, 342, Open, args!(dirfd 1, flags 3)),
+        Call(K::Unlinkat, libc::SYS_unlinkat, 301, Path, args!(dirfd 1, path 2, flags 3)),
+        Call(K::Renameat, libc::SYS_renameat, 302, Path, args!(dirfd 1, path 2, dirfd2 3, path2 4)),
+        Call(K::Renameat2, libc::SYS_renameat2, 353, Path, args!(dirfd 1, path 2, dirfd2 3, path2 4, flags 5)),
+        Call(K::Linkat, libc::SYS_linkat, 303, Path, args!(dirfd 1, path 2, dirfd2 3, path2 4, flags 5)),
+        Call(K::Symlinkat, libc::SYS_symlinkat, 304, Path, args!(extra 1, dirfd 2, path 3)),
+        Call(K::Fchmod, libc::SYS_fchmod, 94, Path, args!(fd 1, mode 2)),
+        Call(K::Fchmodat, libc::SYS_fchmodat, 306, Path, args!(dirfd 1, path 2, mode 3)),
+        // fchmodat2, the same numbers on every architecture; libc does not name it everywhere.
+        Call(K::Fchmodat, 452, 452, Path, args!(dirfd 1, path 2, mode 3)),
+        Call(K::Fchown, libc::SYS_fchown, 207, Path, args!(fd 1, uid 2, gid 3)),
+        Call(K::Fchownat, libc::SYS_fchownat, 298, Path, args!(dirfd 1, path 2, uid 3, gid 4, flags 5)),
+        Call(K::Mkdirat, libc::SYS_mkdirat, 296, Path, args!(dirfd 1, path 2, mode 3)),
+        Call(K::Chdir, libc::SYS_chdir, 12, Path, Args { implied: CWD, ..args!(path 1) }),
+        Call(K::Fchdir, libc::SYS_fchdir, 133, Path, args!(fd 1)),
+        Call(K::Mount, libc::SYS_mount, 21, Path, args!(extra 1, path 2, path2 3, flags 4)),
+        Call(K::Umount2, libc::SYS_umount2, 52, Path, args!(path 1, flags 2)),
+        Call(K::Chroot, libc::SYS_chroot, 61, Path, args!(path 1)),
+        Call(K::PivotRoot, libc::SYS_pivot_root, 217, Path, args!(path 1, path2 2)),
+        Call(K::Socket, libc::SYS_socket, 359, Plain, NONE),
+        Call(K::Connect, libc::SYS_connect, 362, Sock, args!(fd 1, addr 2)),
+        // `flags` marks that the address is the socket's own, not the peer's.
+        Call(K::Bind, libc::SYS_bind, 361, Sock, args!(fd 1, addr 2, flags 1)),
+        Call(K::Listen, libc::SYS_listen, 363, Sock, args!(fd 1, backlog 2)),
+        Call(K::Accept, libc::SYS_accept, 0, Sock, NONE),
+        Call(K::Accept4, libc::SYS_accept4, 364, Sock, NONE),
+        Call(K::Dup, libc::SYS_dup, 41, Dup, NONE),
+        Call(K::Dup3, libc::SYS_dup3, 330, Dup, NONE),
+        Call(K::Setuid, libc::SYS_setuid, 213, Plain, NONE),
+        Call(K::Setgid, libc::SYS_setgid, 214, Plain, NONE),
+        Call(K::Setreuid, libc::SYS_setreuid, 203, Plain, NONE),
+        Call(K::Setregid, libc::SYS_setregid, 204, Plain, NONE),
+        Call(K::Setresuid, libc::SYS_setresuid, 208, Plain, NONE),
+        Call(K::Setresgid, libc::SYS_setresgid, 210, Plain, NONE),
+        Call(K::Capset, libc::SYS_capset, 185, Plain, NONE),
+        Call(K::Setns, libc::SYS_setns, 346, Plain, NONE),
+        Call(K::Unshare, libc::SYS_unshare, 310, Plain, NONE),
+        Call(K::Ptrace, libc::SYS_ptrace, 26, Plain, NONE),
+        Call(K::MemfdCreate, libc::SYS_memfd_create, 356, Plain, args!(extra 1)),
+        Call(K::Bpf, libc::SYS_bpf, 357, Plain, NONE),
+        Call(K::InitModule, libc::SYS_init_module, 128, Plain, args!(extra 3)),
+        Call(K::FinitModule, libc::SYS_finit_module, 350, Plain, args!(extra 2)),
+        Call(K::DeleteModule, libc::SYS_delete_module, 129, Plain, args!(extra 1)),
+        Call(K::Userfaultfd, libc::SYS_userfaultfd, 374, Plain, NONE),
+        Call(K::IoUringSetup, libc::SYS_io_uring_setup, 425, Plain, NONE),
+    ];
+    legacy(&mut calls);
+    calls
+}
+
+/// Calls of older architectures that newer ones (arm64) have not.
+#[cfg(target_arch = "x86_64")]
+fn legacy(calls: &mut Vec<Call>) {
+    use EventKind as K;
+    use Handler::{Dup, Open, Path};
+    calls.extend([
+        Call(K::Open, libc::SYS_open, 5, Open, args!(path 1, flags 2, mode 3)),
+        Call(K::Creat, libc::SYS_creat, 8, Open, Args { implied: CREAT, ..args!(path 1, mode 2) }),
+        Call(K::Unlink, libc::SYS_unlink, 10, Path, args!(path 1)),
+        Call(K::Rmdir, libc::SYS_rmdir, 40, Path, args!(path 1)),
+        Call(K::Rename, libc::SYS_rename, 38, Path, args!(path 1, path2 2)),
+        Call(K::Link, libc::SYS_link, 9, Path, args!(path 1, path2 2)),
+        Call(K::Symlink, libc::SYS_symlink, 83, Path, args!(extra 1, path 2)),
+        Call(K::Chmod, libc::SYS_chmod, 15, Path, args!(path 1, mode 2)),
+        Call(K::Chown, libc::SYS_chown, 212, Path, args!(path 1, uid 2, gid 3)),
+        Call(K::Lchown, libc::SYS_lchown, 198, Path, args!(path 1, uid 2, gid 3)),
+        Call(K::Mkdir, libc::SYS_mkdir, 39, Path, args!(path 1, mode 2)),
+        Call(K::Dup2, libc::SYS_dup2, 63, Dup, NONE),
+    ]);
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn legacy(_: &mut Vec<Call>) {}
+
+impl Config {
+    /// The tables for this machine. `rate` privileged calls a second and cgroup are reported one by one, after a
+    /// burst of twice as many; the rest is counted.
+    pub(crate) fn new(self_pid: u32, rate: u32) -> Self {
+        let mut config = Self {
+            self_pid,
+            kind_clone: EventKind::Clone as u16,
+            kind_execve: EventKind::Execve as u16,
+            kind_exit: EventKind::Procexit as u16,
+            kind_sendto: EventKind::Sendto as u16,
+            kind_sendmsg: EventKind::Sendmsg as u16,
+            kind_write: EventKind::Write as u16,
+            nr_write: libc::SYS_write as u16,
+            nr_writev: libc::SYS_writev as u16,
+            nr_sendto: libc::SYS_sendto as u16,
+            nr_sendmsg: libc::SYS_sendmsg as u16,
+            nr_sendmmsg: libc::SYS_sendmmsg as u16,
+            pad: 0,
+            bucket_rate: rate,
+            bucket_burst: rate.saturating_mul(2),
+            handler: [0; CALLS],
+            kind: [0; CALLS],
+            handler32: [0; CALLS],
+            kind32: [0; CALLS],
+            lane: [0; KINDS],
+            args: [NONE; KINDS],
+        };
+        for info in EVENTS {
+            config.lane[info.kind as usize] = Lane::ALL.iter().position(|lane| *lane == info.lane).unwrap_or(2) as u8;
+        }
+        for Call(kind, number, number32, handler, args) in calls() {
+            config.args[kind as usize] = args;
+            if let Some(slot) = usize::try_from(number).ok().filter(|number| *number < CALLS) {
+                config.handler[slot] = handler as u8;
+                config.kind[slot] = kind as u8;
+            }
+            if cfg!(target_arch = "x86_64") && number32 != 0 {
+                config.handler32[usize::from(number32)] = handler as u8;
+                config.kind32[usize::from(number32)] = kind as u8;
+            }
+        }
+        config
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_call_has_a_number_of_its_own() {
+        let calls = calls();
+        for (i, a) in calls.iter().enumerate() {
+            for b in &calls[i + 1..] {
+                assert_ne!(a.1, b.1, "{:?} and {:?}", a.0, b.0);
+                assert!(a.2 == 0 || a.2 != b.2, "{:?} and {:?} in the 32-bit table", a.0, b.0);
+            }
+            assert!((a.1 as usize) < CALLS && usize::from(a.2) < CALLS);
+        }
+    }
+
+    #[test]
+    fn every_event_has_a_source() {
+        use EventKind as K;
+        let calls = calls();
+        // These come from hooks of their own.
+        let hooks = [K::Clone, K::Procexit, K::Sendto, K::Sendmsg, K::Write];
+        for info in EVENTS {
+            let called = calls.iter().any(|call| call.0 == info.kind);
+            assert!(called || hooks.contains(&info.kind), "{} has no source", info.name);
+        }
+    }
+}

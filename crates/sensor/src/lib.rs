@@ -1,0 +1,15 @@
+//! Where events come from: the kernel's rings, loaded and read in the order of time, with every loss counted.
+//!
+//! The only crate with unsafe code, and only in `ring`. What it delivers is bytes as `bpf/tidewatch.h` lays them out;
+//! `tw_model::Raw` checks them.
+//!
+//! **Never:** interpretation of events, names of containers, rules.
+
+mod calls;
+pub mod clock;
+pub mod ebpf;
+pub mod health;
+mod ring;
+
+pub use ebpf::{Count, EbpfSensor, Options, SensorError};
+pub use health::{Health, Hook};
