@@ -1,6 +1,6 @@
 //! Who did it: processes, the containers they live in, and the images those run.
 //!
-//! Four independent sources of knowledge: [`procfs`] for processes that started before us, [`users`] for the
+//! [`World`] is the state of the host as events tell it. Four independent sources feed it: [`procfs`] for processes that started before us, [`users`] for the
 //! names behind user numbers, [`cgroup`] from a cgroup to a container id, [`docker`] from the id to a name
 //! and an image.
 //!
@@ -9,14 +9,18 @@
 
 pub mod cgroup;
 pub mod docker;
+pub mod membership;
 pub mod procfs;
 pub mod runtime;
 pub mod users;
+pub mod world;
 
 pub use cgroup::Cgroups;
 pub use docker::DockerWatcher;
+pub use membership::Notice;
 pub use runtime::RuntimeUpdate;
 pub use users::UserDb;
+pub use world::{World, WorldOptions};
 
 #[cfg(test)]
 mod scratch;

@@ -252,7 +252,7 @@ pub fn name_of(names: Names, value: u64) -> Option<&'static str> {
 }
 
 /// Names of all set bits, joined by `|`; `0` if none.
-pub fn join_bits<'e>(scratch: &'e Bump, names: Names, bits: u64) -> &'e [u8] {
+pub fn join_bits(scratch: &Bump, names: Names, bits: u64) -> &[u8] {
     let mut text = BumpVec::new_in(scratch);
     push_bits(&mut text, names, bits);
     if text.is_empty() {
@@ -292,7 +292,7 @@ pub fn push_open(text: &mut BumpVec<'_, u8>, flags: u32) {
 }
 
 /// Names of the capabilities in a mask, joined by blanks.
-pub fn join_capabilities<'e>(scratch: &'e Bump, mask: u64) -> &'e [u8] {
+pub fn join_capabilities(scratch: &Bump, mask: u64) -> &[u8] {
     let mut text = BumpVec::new_in(scratch);
     for (name, number) in CAPABILITY {
         if mask >> number & 1 == 1 {

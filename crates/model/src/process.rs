@@ -25,7 +25,7 @@ impl ProcKey {
         self.pid == other.pid
             && (self.start_ns == other.start_ns
                 || (self.start_ns / TICK_NS == other.start_ns / TICK_NS
-                    && (self.start_ns % TICK_NS == 0 || other.start_ns % TICK_NS == 0)))
+                    && (self.start_ns.is_multiple_of(TICK_NS) || other.start_ns.is_multiple_of(TICK_NS))))
     }
 }
 
@@ -270,6 +270,23 @@ impl ProcessTable {
     /// The latest process that had this number.
     pub fn by_pid(&self, pid: u32) -> Option<&Process> {
         self.by_key.get(self.by_pid.get(&pid)?)
+    }
+
+    /// Replaces an identity known to the clock tick by the exact one of the same process.
+    pub fn rekey(&mut self, exact: ProcKey) {
+        let Some(known) = self.by_pid.get(&exact.pid).copied().filter(|known| known.is_same(exact)) else { return };
+        if let Some(mut process) = self.by_key.remove(&known) {
+            process.key = exact;
+            self.by_pid.insert(exact.pid, exact);
+            self.by_key.insert(exact, process);
+        }
+    }
+
+    /// Forgets the process that `/proc` showed under this number, for which an exact one is about to come.
+    pub fn remove_pid(&mut self, pid: u32) {
+        if let Some(known) = self.by_pid.get(&pid).copied().filter(|known| known.start_ns.is_multiple_of(TICK_NS)) {
+            self.remove(known);
+        }
     }
 
     /// Adds or replaces a process; makes room first if the table is full.

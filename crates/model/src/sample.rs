@@ -191,9 +191,8 @@ impl Sample {
     pub fn inspect<R>(&self, num: u64, look: impl FnOnce(&Event<'_>) -> R) -> Result<R, SampleError> {
         let mut table = ProcessTable::new(1024);
         let mut parent = None;
-        let mut start_ns = 1_000_000;
         for (i, ancestor) in self.ancestors.iter().enumerate().rev() {
-            start_ns += 1;
+            let start_ns = 1_000_001 + (self.ancestors.len() - i) as u64;
             let key = ProcKey { start_ns, pid: ancestor.pid.unwrap_or(100 + i as u32) };
             table.insert(ancestor.build(key, parent)?);
             parent = Some(key);

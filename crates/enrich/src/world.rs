@@ -1,0 +1,401 @@
+//! The state of the host as the events tell it: who runs, as whom, in which container.
+//!
+//! [`World::observe`] is the one place where a raw record becomes an [`Event`]: first the record changes the world,
+//! then the event is shown with the world as it is after it.
+//!
+//! **Never:** files or sockets of a container on this path, except its user list, once.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::{Duration, Instant};
+
+use bumpalo::Bump;
+use hashbrown::HashMap;
+use tw_model::event::EventKind;
+use tw_model::process::{Credentials, ExeFile, Image, Namespaces, UserNames};
+use tw_model::raw::{Body, CallBody, ExecBody, ForkBody, attr};
+use tw_model::{Container, Event, ProcKey, Process, ProcessTable, Raw};
+
+use crate::cgroup::Cgroups;
+use crate::docker::DockerWatcher;
+use crate::membership::{Membership, MembershipCounts, Notice};
+use crate::procfs::{Procfs, keep_env};
+use crate::runtime::RuntimeUpdate;
+use crate::users::UserDb;
+
+/// User lists of containers kept at the same time.
+const MAX_USER_LISTS: usize = 1024;
+/// How long the first look at `/proc` may take: a process can make a read of its memory wait for ever.
+const SEED_PATIENCE: Duration = Duration::from_secs(3);
+
+/// Settings of a [`World`].
+#[derive(Clone, Debug)]
+pub struct WorldOptions {
+    /// Where `/proc` of the host is.
+    pub proc_root: PathBuf,
+    /// Socket of Docker; `None`: do not ask Docker.
+    pub docker_socket: Option<PathBuf>,
+    /// Most processes remembered, living and dead.
+    pub max_processes: usize,
+}
+
+impl Default for WorldOptions {
+    fn default() -> Self {
+        Self {
+            proc_root: "/proc".into(),
+            docker_socket: Some(crate::docker::DEFAULT_SOCKET.into()),
+            max_processes: 32_768,
+        }
+    }
+}
+
+/// Counters of the world.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct WorldCounts {
+    /// Processes remembered.
+    pub processes: usize,
+    /// Processes that had to be made up because their start was not seen.
+    pub inferred: u64,
+    /// Living processes dropped because the table was full.
+    pub evicted: u64,
+    /// Containers.
+    pub membership: MembershipCounts,
+}
+
+/// Everything known of the host.
+pub struct World {
+    options: WorldOptions,
+    processes: ProcessTable,
+    membership: Membership,
+    updates: Option<Receiver<RuntimeUpdate>>,
+    host_users: UserDb,
+    container_users: HashMap<Box<str>, UserDb, foldhash::fast::RandomState>,
+    /// Added to a boot time to get the wall-clock time.
+    boot_to_wall_ns: u64,
+    events: u64,
+    inferred: u64,
+}
+
+impl World {
+    /// An empty world; starts to listen to the container runtime.
+    ///
+    /// # Errors
+    /// If the thread that listens cannot be started. A runtime that does not answer is no error: see
+    /// [`World::news`].
+    pub fn new(options: WorldOptions) -> std::io::Result<Self> {
+        let (watcher, updates) = match &options.docker_socket {
+            Some(socket) => {
+                let (watcher, updates) = DockerWatcher::start(socket.clone())?;
+                (Some(watcher), Some(updates))
+            }
+            None => (None, None),
+        };
+        Ok(Self {
+            processes: ProcessTable::new(options.max_processes),
+            membership: Membership::new(Cgroups::new(), watcher),
+            updates,
+            host_users: UserDb::host_at(Path::new("/")),
+            container_users: HashMap::default(),
+            boot_to_wall_ns: 0,
+            events: 0,
+            inferred: 0,
+            options,
+        })
+    }
+
+    /// Reads the processes that run already. Returns how many were found, and whether all could be read in time.
+    /// Call it when the sensor is attached: what happens meanwhile is in its rings and follows.
+    pub fn seed(&mut self) -> (usize, bool) {
+        let root = self.options.proc_root.clone();
+        let (send, found) = channel();
+        // A thread of its own, left behind if a hostile process makes it wait.
+        std::thread::spawn(move || {
+            let procfs = Procfs::new(&root);
+            let _ = send.send(procfs.read_all());
+        });
+        let deadline = Instant::now() + SEED_PATIENCE;
+        let processes = match found.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            Ok(processes) => processes,
+            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return (0, false),
+        };
+        let count = processes.len();
+        for mut process in processes {
+            self.membership.place(process.cgroup_id, None);
+            process.names = self.names(process.cgroup_id, process.key.pid, &process.cred);
+            self.processes.insert(process);
+        }
+        (count, true)
+    }
+
+    /// Takes what the runtime said since the last call, and the wall clock's offset.
+    pub fn news(&mut self, boot_to_wall_ns: u64) -> Vec<Notice> {
+        self.boot_to_wall_ns = boot_to_wall_ns;
+        let mut notices = Vec::new();
+        if let Some(updates) = &self.updates {
+            while let Ok(update) = updates.try_recv() {
+                if let RuntimeUpdate::Gone(id) = &update {
+                    self.container_users.remove(id.as_str());
+                }
+                notices.extend(self.membership.apply(update));
+            }
+        }
+        notices
+    }
+
+    /// Waits up to `patience` for the runtime's first word, so that running containers have names from the first
+    /// event on.
+    pub fn await_runtime(&mut self, patience: Duration) -> Vec<Notice> {
+        let Some(updates) = &self.updates else { return Vec::new() };
+        let deadline = Instant::now() + patience;
+        let mut notices = Vec::new();
+        while notices.is_empty() {
+            match updates.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+                Ok(update) => notices.extend(self.membership.apply(update)),
+                Err(_) => break,
+            }
+        }
+        notices
+    }
+
+    /// Whether the record may be observed now; if not, it waits for its container's name and comes back from
+    /// [`World::release`].
+    pub fn admit(&mut self, raw: &Raw<'_>) -> bool {
+        let name = match raw.body {
+            Body::Exec(body) => std::str::from_utf8(raw.text(body.cgroup_name)).ok().filter(|name| !name.is_empty()),
+            _ => None,
+        };
+        self.membership.place(raw.header.cgroup, name);
+        self.membership.admit(raw)
+    }
+
+    /// Records whose wait is over at boot time `now_ns`.
+    pub fn release(&mut self, now_ns: u64) -> Vec<Vec<u64>> {
+        self.membership.release(now_ns)
+    }
+
+    /// Brings the world up to date with the record and shows the event in it.
+    pub fn observe<'e>(&'e mut self, raw: Raw<'e>, scratch: &'e Bump) -> Event<'e> {
+        self.events += 1;
+        let key = raw.key();
+        self.ensure(&raw);
+        match raw.body {
+            Body::Fork(body) => self.fork(&raw, body),
+            Body::Exec(body) if raw.header.ret >= 0 => self.exec(&raw, body),
+            Body::File(body) if raw.header.ret >= 0 => {
+                if matches!(raw.kind(), EventKind::Chdir | EventKind::Fchdir)
+                    && let Some(process) = self.processes.get_mut(key)
+                {
+                    process.cwd = raw.text(body.path).into();
+                }
+            }
+            Body::Call(body) if raw.header.ret >= 0 => self.credentials(&raw, body),
+            Body::Exit(_) => self.processes.end(key, raw.header.time),
+            _ => {}
+        }
+        let process = match self.processes.get(key) {
+            Some(process) => process,
+            // Cannot be, since `ensure` put it there; a table of one process could still have dropped it.
+            None => unknown_process(),
+        };
+        Event {
+            raw,
+            num: self.events,
+            wall_ns: self.boot_to_wall_ns + raw.header.time,
+            process,
+            processes: &self.processes,
+            container: self.membership.container(raw.header.cgroup),
+            scratch,
+        }
+    }
+
+    /// Makes sure that the acting process is in the table, and known by its exact start.
+    fn ensure(&mut self, raw: &Raw<'_>) {
+        let key = raw.key();
+        if let Some(known) = self.processes.get(key) {
+            if known.key != key {
+                self.processes.rekey(key);
+            }
+            return;
+        }
+        self.inferred += 1;
+        let cred = Credentials {
+            uid: raw.header.uid,
+            gid: raw.header.gid,
+            loginuid: u32::MAX,
+            ..Credentials::default()
+        };
+        let mut process = Process {
+            key,
+            comm: raw.comm().into(),
+            names: self.names(raw.header.cgroup, key.pid, &cred),
+            cred,
+            cgroup_id: raw.header.cgroup,
+            inferred: true,
+            ..Process::default()
+        };
+        process.rebuild_cmdline();
+        self.processes.insert(process);
+    }
+
+    fn fork(&mut self, raw: &Raw<'_>, body: &ForkBody) {
+        let key = ProcKey { start_ns: body.child_start, pid: body.child_pid };
+        let Some(caller) = self.processes.get(raw.key()) else { return };
+        let mut child = caller.clone();
+        child.key = key;
+        child.parent = Some(ProcKey { start_ns: body.parent_start, pid: body.parent_pid });
+        child.vpid = body.child_vpid;
+        child.cgroup_id = raw.header.cgroup;
+        child.exec_ns = 0;
+        child.exit_ns = None;
+        self.processes.remove_pid(key.pid);
+        self.processes.insert(child);
+    }
+
+    fn exec(&mut self, raw: &Raw<'_>, body: &ExecBody) {
+        let cred = Credentials {
+            uid: raw.header.uid,
+            gid: raw.header.gid,
+            loginuid: body.loginuid,
+            cap_effective: body.cap_effective,
+            cap_permitted: body.cap_permitted,
+            cap_inheritable: body.cap_inheritable,
+        };
+        let names = self.names_if_new(raw, &cred);
+        let Some(process) = self.processes.get_mut(raw.key()) else { return };
+        let image = Image {
+            exepath: raw.text(body.exepath).into(),
+            argv_truncated: body.attrs & attr::ARGS_TRUNCATED != 0,
+            env: keep_env(raw.text(body.env)).into(),
+            file: ExeFile {
+                ino: body.ino,
+                dev: body.dev,
+                mode: body.mode,
+                ctime_ns: body.ctime,
+                mtime_ns: body.mtime,
+                upper_layer: body.attrs & attr::UPPER != 0,
+                lower_layer: body.attrs & attr::LOWER != 0,
+                memfd: body.attrs & attr::MEMFD != 0,
+                writable: body.attrs & attr::WRITABLE != 0,
+            },
+            ..Image::from_argv(raw.text(body.args))
+        };
+        process.image = Arc::new(image);
+        process.comm = raw.comm().into();
+        process.cwd = raw.text(body.cwd).into();
+        process.cred = cred;
+        if let Some(names) = names {
+            process.names = names;
+        }
+        process.tty = body.tty;
+        process.sid = body.sid;
+        process.pgid = body.pgid;
+        process.vpid = body.vpid;
+        process.vpgid = body.vpgid;
+        process.ns = Namespaces {
+            mnt: body.ns_mnt,
+            pid: body.ns_pid,
+            net: body.ns_net,
+            user: body.ns_user,
+            uts: body.ns_uts,
+            ipc: body.ns_ipc,
+            cgroup: body.ns_cgroup,
+        };
+        process.cgroup_id = raw.header.cgroup;
+        process.exec_ns = raw.header.time;
+        process.inferred = false;
+        // The parent by fork stays the parent: one that ended is still the one that did it. Only where no fork was
+        // seen does the kernel's present parent stand in.
+        if process.parent.is_none() && body.ppid != 0 {
+            process.parent = Some(ProcKey { start_ns: body.parent_start, pid: body.ppid });
+        }
+        process.rebuild_cmdline();
+    }
+
+    /// Calls that change credentials: the header and the body have them as they are after the call.
+    fn credentials(&mut self, raw: &Raw<'_>, body: &CallBody) {
+        use EventKind::{Capset, Setgid, Setns, Setregid, Setresgid, Setresuid, Setreuid, Setuid, Unshare};
+        if !matches!(
+            raw.kind(),
+            Capset | Setgid | Setns | Setregid | Setresgid | Setresuid | Setreuid | Setuid | Unshare
+        ) || raw.header.tid != raw.header.pid
+        {
+            return;
+        }
+        let Some(process) = self.processes.get(raw.key()) else { return };
+        let cred = Credentials {
+            uid: raw.header.uid,
+            gid: raw.header.gid,
+            loginuid: process.cred.loginuid,
+            cap_effective: body.cap_effective,
+            cap_permitted: body.cap_permitted,
+            cap_inheritable: body.cap_inheritable,
+        };
+        let names = self.names_if_new(raw, &cred);
+        if let Some(process) = self.processes.get_mut(raw.key()) {
+            process.cred = cred;
+            if let Some(names) = names {
+                process.names = names;
+            }
+        }
+    }
+
+    /// Names for credentials, unless they are those that the process has already in the same container.
+    fn names_if_new(&mut self, raw: &Raw<'_>, cred: &Credentials) -> Option<UserNames> {
+        let known = self.processes.get(raw.key())?;
+        let same = known.cred.uid == cred.uid
+            && known.cred.gid == cred.gid
+            && known.cred.loginuid == cred.loginuid
+            && known.cgroup_id == raw.header.cgroup
+            && !known.names.user.is_empty();
+        if same { None } else { Some(self.names(raw.header.cgroup, raw.header.pid, cred)) }
+    }
+
+    fn names(&mut self, cgroup: u64, pid: u32, cred: &Credentials) -> UserNames {
+        let Some(container) = self.membership.container(cgroup) else {
+            return self.host_users.names(cred.uid, cred.gid, cred.loginuid);
+        };
+        if !self.container_users.contains_key(container.id.as_str()) {
+            let id: Box<str> = container.id.as_str().into();
+            let users = UserDb::for_process(&self.options.proc_root, pid, &self.host_users);
+            if self.container_users.len() >= MAX_USER_LISTS {
+                self.container_users.clear();
+            }
+            self.container_users.insert(id, users);
+        }
+        match self.membership.container(cgroup).and_then(|c| self.container_users.get(c.id.as_str())) {
+            Some(users) => users.names(cred.uid, cred.gid, cred.loginuid),
+            None => UserNames::default(),
+        }
+    }
+
+    /// Containers known and not gone.
+    pub fn containers(&self) -> impl Iterator<Item = &Container> {
+        self.membership.containers()
+    }
+
+    /// Processes known.
+    pub fn processes(&self) -> &ProcessTable {
+        &self.processes
+    }
+
+    /// Counters.
+    pub fn counts(&self) -> WorldCounts {
+        WorldCounts {
+            processes: self.processes.len(),
+            inferred: self.inferred,
+            evicted: self.processes.evicted(),
+            membership: self.membership.counts(),
+        }
+    }
+
+    /// Looks for changes of the host's user list, now and then; `now_ns` is the boot time.
+    pub fn refresh_users(&mut self, now_ns: u64) {
+        self.host_users.refresh(now_ns);
+    }
+}
+
+fn unknown_process() -> &'static Process {
+    static UNKNOWN: std::sync::OnceLock<Process> = std::sync::OnceLock::new();
+    UNKNOWN.get_or_init(Process::default)
+}

@@ -1,0 +1,159 @@
+//! From conditions as written to compiled ones: macros and lists are resolved, fields looked up, types checked.
+
+use std::cell::Cell;
+use std::collections::HashMap;
+
+use tw_model::field::nearest;
+
+use crate::ast::Expr;
+use crate::diagnostic::{Problem, code};
+use crate::node::Node;
+use crate::text::{Place, Span, Text};
+
+mod check;
+mod literal;
+mod operand;
+
+pub(crate) use operand::{Operands, field_problem};
+
+/// How deep macros and parentheses together may be nested.
+const MAX_DEPTH: usize = 250;
+/// How many comparisons a condition may have with all its macros put in.
+const MAX_CHECKS: usize = 100_000;
+
+/// A list with all lists in it put in.
+#[derive(Debug, Default)]
+pub(crate) struct List {
+    /// Values, each with its place.
+    pub items: Vec<(Box<[u8]>, Place)>,
+    /// A condition or another list names it.
+    pub used: Cell<bool>,
+}
+
+/// A macro.
+#[derive(Debug)]
+pub(crate) struct Macro {
+    /// Its condition as written.
+    pub text: Text,
+    /// The same parsed; `None` if it could not be.
+    pub expr: Option<Expr>,
+    /// Position of its first definition.
+    pub index: usize,
+    /// Macros defined before this position can be named in it.
+    pub visibility: usize,
+    /// A condition names it.
+    pub used: Cell<bool>,
+}
+
+/// What conditions may name.
+#[derive(Debug, Default)]
+pub(crate) struct Library {
+    /// Lists by name.
+    pub lists: HashMap<String, List>,
+    /// Macros by name.
+    pub macros: HashMap<String, Macro>,
+}
+
+/// A compiler of one condition.
+pub(crate) struct Compiler<'l> {
+    library: &'l Library,
+    /// The text that the nodes at hand have their spans in.
+    text: &'l Text,
+    /// Macros that the walk is in.
+    stack: Vec<&'l str>,
+    depth: usize,
+    checks: usize,
+    /// What was wrong.
+    pub problems: Vec<Problem>,
+}
+
+impl<'l> Compiler<'l> {
+    /// A compiler of a condition written in `text`.
+    pub fn new(library: &'l Library, text: &'l Text) -> Self {
+        Self { library, text, stack: Vec::new(), depth: 0, checks: 0, problems: Vec::new() }
+    }
+
+    /// Compiles a condition. Where something is wrong there is a problem more, and the part is constant.
+    pub fn expr(&mut self, expr: &'l Expr) -> Node {
+        if self.depth >= MAX_DEPTH {
+            self.error_once(expr.span(), "the macros in this condition are nested too deep");
+            return Node::Const(false);
+        }
+        self.depth += 1;
+        let node = match expr {
+            Expr::And(terms, _) => Node::and(terms.iter().map(|term| self.expr(term)).collect()),
+            Expr::Or(terms, _) => Node::or(terms.iter().map(|term| self.expr(term)).collect()),
+            Expr::Not(term, _) => self.expr(term).negate(),
+            Expr::Macro(name, span) => self.macro_call(name, *span),
+            Expr::Check(check) => {
+                self.checks += 1;
+                if self.checks > MAX_CHECKS {
+                    self.error_once(check.span, "the condition grows too large with its macros put in");
+                    Node::Const(false)
+                } else {
+                    self.check(check)
+                }
+            }
+        };
+        self.depth -= 1;
+        node
+    }
+
+    fn macro_call(&mut self, name: &str, span: Span) -> Node {
+        let Some((name, definition)) = self.library.macros.get_key_value(name) else {
+            let near = nearest(name, self.library.macros.keys().map(String::as_str));
+            let problem = Problem::error(code::VALIDATE, self.place(span), format!("there is no macro `{name}`"));
+            self.problems.push(match near.is_empty() {
+                true => problem.help("a field's name has a dot, as in `proc.name`"),
+                false => problem.near(&near),
+            });
+            return Node::Const(false);
+        };
+        definition.used.set(true);
+        if self.stack.contains(&name.as_str()) {
+            self.error(code::VALIDATE, span, format!("the macro `{name}` leads back to itself"));
+            return Node::Const(false);
+        }
+        let outer = self.stack.last().and_then(|outer| self.library.macros.get(*outer));
+        if outer.is_some_and(|outer| definition.index >= outer.visibility) {
+            let problem = Problem::error(
+                code::VALIDATE,
+                self.place(span),
+                format!("the macro `{name}` is defined behind the macro that names it"),
+            );
+            self.problems.push(problem.help("move its definition up"));
+            return Node::Const(false);
+        }
+        // Once a condition is too large, its other macros need not be looked at.
+        let Some(expr) = definition.expr.as_ref().filter(|_| self.checks <= MAX_CHECKS) else {
+            if definition.expr.is_none() {
+                self.error(code::VALIDATE, span, format!("the macro `{name}` has an error"));
+            }
+            return Node::Const(false);
+        };
+        let text = std::mem::replace(&mut self.text, &definition.text);
+        self.stack.push(name);
+        let node = self.expr(expr);
+        self.stack.pop();
+        self.text = text;
+        node
+    }
+
+    fn place(&self, span: Span) -> Place {
+        self.text.place(span)
+    }
+
+    fn error(&mut self, code: &'static str, span: Span, message: impl Into<String>) {
+        let place = self.place(span);
+        self.problems.push(Problem::error(code, place, message));
+    }
+
+    fn error_once(&mut self, span: Span, message: &str) {
+        if !self.problems.iter().any(|problem| problem.message == message) {
+            self.error(code::VALIDATE, span, message);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

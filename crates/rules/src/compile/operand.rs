@@ -1,0 +1,221 @@
+//! Left sides, and right sides that are not literals: fields and transformers.
+
+use tw_model::field::{FieldError, Multi};
+use tw_model::{FieldRef, FieldType};
+
+use super::Compiler;
+use crate::ast::{Argument, Operand, Transformer};
+use crate::diagnostic::{Problem, code};
+use crate::extract::Extract;
+use crate::text::{Place, Span, Text};
+
+/// A compiled side of a comparison.
+pub(crate) struct Side {
+    /// Where the value comes from.
+    pub extract: Extract,
+    /// Its type.
+    pub ty: FieldType,
+    /// Whether it can have several values, and what that means.
+    pub multi: Multi,
+    /// False if it is always null, because nothing supplies a field in it.
+    pub has_source: bool,
+}
+
+impl Side {
+    /// The field, if it is one and not a transformer.
+    pub fn field_name(&self) -> Option<&'static str> {
+        match &self.extract {
+            Extract::Field(field) => Some(field.field.name),
+            _ => None,
+        }
+    }
+
+    /// Whether it is the type of the event.
+    pub fn is_event_type(&self) -> bool {
+        matches!(self.field_name(), Some("evt.type" | "syscall.type"))
+    }
+}
+
+/// Compiles fields and transformers of one text.
+pub(crate) struct Operands<'t> {
+    /// The text that spans are in.
+    pub text: &'t Text,
+    /// Code of errors.
+    pub code: &'static str,
+    /// What was wrong.
+    pub problems: Vec<Problem>,
+}
+
+impl Compiler<'_> {
+    /// Compiles a side of a comparison.
+    pub(super) fn side(&mut self, operand: &Operand) -> Option<Side> {
+        let mut operands = Operands { text: self.text, code: code::CONDITION, problems: Vec::new() };
+        let side = operands.side(operand);
+        self.problems.append(&mut operands.problems);
+        side
+    }
+}
+
+impl Operands<'_> {
+    /// Compiles a field or transformer. `None`: there is a problem more.
+    pub fn side(&mut self, operand: &Operand) -> Option<Side> {
+        match operand {
+            Operand::Field { name, arg, span } => self.field(name, arg.as_deref(), *span),
+            Operand::Call { name, args, arg, span } => self.call(*name, args, arg.as_deref(), *span),
+        }
+    }
+
+    fn error(&mut self, span: Span, message: String, help: &str) -> Option<Side> {
+        let problem = Problem::error(self.code, self.text.place(span), message);
+        self.problems.push(if help.is_empty() { problem } else { problem.help(help) });
+        None
+    }
+
+    fn field(&mut self, name: &str, arg: Option<&str>, span: Span) -> Option<Side> {
+        let field = match FieldRef::resolve(name, arg) {
+            Ok(field) => field,
+            Err(error) => {
+                self.problems.push(field_problem(self.code, self.text.place(span), name, &error));
+                return None;
+            }
+        };
+        let has_source = field.field.get.is_some();
+        if !has_source {
+            let message = format!("nothing supplies the field `{name}` yet: it is always null");
+            let problem = Problem::warning(code::NO_SOURCE, self.text.place(span), message);
+            self.problems.push(problem.help("a comparison with it is never true"));
+        }
+        let multi = field.field.multi;
+        Some(Side { ty: field.ty(), multi, has_source, extract: Extract::Field(field) })
+    }
+
+    fn call(&mut self, name: Transformer, args: &[Argument], arg: Option<&str>, span: Span) -> Option<Side> {
+        if arg.is_some() && name != Transformer::Getopt {
+            return self.error(span, format!("`{}()` takes nothing in brackets", name.name()), "");
+        }
+        let mut sides = Vec::with_capacity(args.len());
+        for argument in args {
+            sides.push(self.argument(argument));
+        }
+        let sides: Vec<Side> = sides.into_iter().collect::<Option<_>>()?;
+        if let Some((side, argument)) = sides.iter().zip(args).find(|(side, _)| side.multi != Multi::Single) {
+            let field = side.field_name().unwrap_or("this field");
+            let message = format!("`{field}` can have several values and cannot be transformed");
+            return self.error(argument.span(), message, "");
+        }
+        if let Some(argument) = sides.iter().zip(args).find(|(side, _)| side.is_event_type()).map(|pair| pair.1) {
+            let help = "compare it directly, so that the rule is tried on the right events only";
+            return self.error(argument.span(), "the event type cannot be transformed".into(), help);
+        }
+        match name {
+            Transformer::Join | Transformer::Concat | Transformer::Getopt => self.many(name, sides, arg, span),
+            _ => self.one(name, sides, span),
+        }
+    }
+
+    fn one(&mut self, name: Transformer, mut sides: Vec<Side>, span: Span) -> Option<Side> {
+        let (Some(side), true) = (sides.pop(), sides.is_empty()) else {
+            return self.error(span, format!("`{}()` takes one argument", name.name()), "");
+        };
+        let ok = match name {
+            Transformer::B64 => side.ty.is_text() || side.ty == FieldType::Bytes,
+            Transformer::Len => side.ty.is_text() || matches!(side.ty, FieldType::Bytes | FieldType::TextList),
+            _ => side.ty.is_text() || side.ty == FieldType::TextList && name != Transformer::Basename,
+        };
+        if !ok {
+            return self.error(
+                span,
+                format!("`{}()` cannot be used on a value of type {}", name.name(), side.ty.name()),
+                "",
+            );
+        }
+        let inner = Box::new(side.extract);
+        let (extract, ty) = match name {
+            Transformer::ToLower => (Extract::ToLower(inner), side.ty),
+            Transformer::ToUpper => (Extract::ToUpper(inner), side.ty),
+            Transformer::B64 => (Extract::B64(inner), side.ty),
+            Transformer::Basename => (Extract::Basename(inner), side.ty),
+            _ => (Extract::Len(inner), FieldType::Uint),
+        };
+        Some(Side { extract, ty, multi: Multi::Single, has_source: side.has_source })
+    }
+
+    fn many(&mut self, name: Transformer, sides: Vec<Side>, arg: Option<&str>, span: Span) -> Option<Side> {
+        let has_source = sides.iter().all(|side| side.has_source);
+        let is_text = |side: &Side| side.ty.is_text();
+        let side = |extract, ty| Some(Side { extract, ty, multi: Multi::Single, has_source });
+        match name {
+            Transformer::Concat => {
+                if sides.len() < 2 || !sides.iter().all(is_text) {
+                    return self.error(span, "`concat()` takes two or more texts".into(), "");
+                }
+                let parts: Vec<Extract> = sides.into_iter().map(|side| side.extract).collect();
+                side(Extract::Concat(parts.into()), FieldType::Text)
+            }
+            Transformer::Join => match <[Side; 2]>::try_from(sides) {
+                Ok([separator, list]) if is_text(&separator) && list.ty == FieldType::TextList => {
+                    let (separator, list) = (Box::new(separator.extract), Box::new(list.extract));
+                    side(Extract::Join(separator, list), FieldType::Text)
+                }
+                _ => self.error(span, "`join()` takes a separator and a list".into(), "write `join(\",\", (a, b))`"),
+            },
+            _ => {
+                let option = match arg.map(str::as_bytes) {
+                    None => None,
+                    Some([option]) => Some(*option),
+                    Some(_) => return self.error(span, "`getopt()[x]` takes one letter in brackets".into(), ""),
+                };
+                let ty = if option.is_some() { FieldType::Text } else { FieldType::TextList };
+                match <[Side; 2]>::try_from(sides) {
+                    Ok([list, known]) if list.ty == FieldType::TextList && is_text(&known) => {
+                        side(Extract::Getopt(Box::new(list.extract), Box::new(known.extract), option), ty)
+                    }
+                    _ => self.error(span, "`getopt()` takes a list and the letters of the options".into(), ""),
+                }
+            }
+        }
+    }
+
+    fn argument(&mut self, argument: &Argument) -> Option<Side> {
+        let constant = |extract, ty| Some(Side { extract, ty, multi: Multi::Single, has_source: true });
+        match argument {
+            Argument::Operand(operand) => self.side(operand),
+            Argument::Text(word) => constant(Extract::Text(word.bytes.as_slice().into()), FieldType::Text),
+            Argument::Number(text, span) => match text.parse() {
+                Ok(number) => constant(Extract::Number(number), FieldType::Int),
+                Err(_) => self.error(*span, format!("`{text}` is not a whole number"), ""),
+            },
+            Argument::List(items, span) => {
+                let mut extracts = Vec::with_capacity(items.len());
+                let mut has_source = true;
+                for item in items {
+                    let side = self.argument(item)?;
+                    if !side.ty.is_text() || side.multi != Multi::Single {
+                        return self.error(*span, "a list here may hold texts only".into(), "");
+                    }
+                    has_source &= side.has_source;
+                    extracts.push(side.extract);
+                }
+                let extract = Extract::List(extracts.into());
+                Some(Side { extract, ty: FieldType::TextList, multi: Multi::Single, has_source })
+            }
+        }
+    }
+}
+
+/// What is wrong with a field's name.
+pub(crate) fn field_problem(code: &'static str, place: Place, name: &str, error: &FieldError) -> Problem {
+    let (message, near, help) = match error {
+        FieldError::Unknown { near } => (format!("there is no field `{name}`"), near.as_slice(), ""),
+        FieldError::UnknownParam { near } => {
+            (format!("no event has the parameter that `{name}` names"), near.as_slice(), "")
+        }
+        FieldError::ArgMissing => {
+            (format!("the field `{name}` needs something in brackets"), [].as_slice(), "such as `[0]` or `[name]`")
+        }
+        FieldError::ArgNotAllowed => (format!("the field `{name}` does not take this in brackets"), [].as_slice(), ""),
+    };
+    let unknown = matches!(error, FieldError::Unknown { .. } | FieldError::UnknownParam { .. });
+    let problem = Problem { unknown, ..Problem::error(code, place, message) };
+    if help.is_empty() { problem.near(near) } else { problem.help(help) }
+}

@@ -1,0 +1,311 @@
+//! What the loader has to say about rule files, for people and for machines.
+//!
+//! **Never:** a raw control character in a rendered diagnostic: rule files may be hostile.
+
+use std::fmt::Write as _;
+use std::ops::Range;
+
+use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
+use serde::Serialize;
+
+use crate::text::{Files, Place, ceil, floor};
+
+/// Stable codes of diagnostics. Names that Falco has mean the same as there.
+pub mod code {
+    /// The file is not YAML.
+    pub const YAML_PARSE: &str = "LOAD_ERR_YAML_PARSE";
+    /// The YAML is not shaped like rules.
+    pub const YAML_VALIDATE: &str = "LOAD_ERR_YAML_VALIDATE";
+    /// A condition is wrong.
+    pub const CONDITION: &str = "LOAD_ERR_COMPILE_CONDITION";
+    /// An output is wrong.
+    pub const OUTPUT: &str = "LOAD_ERR_COMPILE_OUTPUT";
+    /// An item makes no sense together with the others.
+    pub const VALIDATE: &str = "LOAD_ERR_VALIDATE";
+    /// The rule is for a source that this engine does not have.
+    pub const UNKNOWN_SOURCE: &str = "LOAD_UNKNOWN_SOURCE";
+    /// The rule looks at every kind of event.
+    pub const NO_EVTTYPE: &str = "LOAD_NO_EVTTYPE";
+    /// The rule was skipped for a field that does not exist, as it asked for.
+    pub const UNKNOWN_FILTER: &str = "LOAD_UNKNOWN_FILTER";
+    /// A macro is not used.
+    pub const UNUSED_MACRO: &str = "LOAD_UNUSED_MACRO";
+    /// A list is not used.
+    pub const UNUSED_LIST: &str = "LOAD_UNUSED_LIST";
+    /// An item is of no known kind.
+    pub const UNKNOWN_ITEM: &str = "LOAD_UNKNOWN_ITEM";
+    /// An old way to say something.
+    pub const DEPRECATED_ITEM: &str = "LOAD_DEPRECATED_ITEM";
+    /// An exception was appended without values.
+    pub const APPEND_NO_VALUES: &str = "LOAD_APPEND_NO_VALUES";
+    /// Two exceptions of a rule have one name.
+    pub const EXCEPTION_NAME_NOT_UNIQUE: &str = "LOAD_EXCEPTION_NAME_NOT_UNIQUE";
+    /// A macro's name is no identifier.
+    pub const INVALID_MACRO_NAME: &str = "LOAD_INVALID_MACRO_NAME";
+    /// A list's name cannot be named in a condition.
+    pub const INVALID_LIST_NAME: &str = "LOAD_INVALID_LIST_NAME";
+    /// A condition probably does not mean what it says.
+    pub const COMPILE_CONDITION: &str = "LOAD_COMPILE_CONDITION";
+    /// A key that items of this kind do not have.
+    pub const UNKNOWN_KEY: &str = "LOAD_UNKNOWN_KEY";
+    /// Ours: nothing supplies this field or event type yet, so that the comparison is never true.
+    pub const NO_SOURCE: &str = "LOAD_NO_SOURCE";
+    /// Ours: an output probably does not mean what it says.
+    pub const COMPILE_OUTPUT: &str = "LOAD_COMPILE_OUTPUT";
+}
+
+/// How bad a diagnostic is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// The item was left out.
+    Error,
+    /// The item was loaded all the same.
+    Warning,
+}
+
+/// One thing that the loader has to say.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Diagnostic {
+    /// How bad.
+    pub severity: Severity,
+    /// Stable code, see [`code`].
+    pub code: &'static str,
+    /// Name of the file.
+    pub file: String,
+    /// Bytes of the file that it is about.
+    pub span: Range<usize>,
+    /// Line, from 1.
+    pub line: usize,
+    /// Column in characters, from 1.
+    pub column: usize,
+    /// What is wrong.
+    pub message: String,
+    /// What to do about it.
+    pub help: Option<String>,
+    /// The source lines around the span and the span in them.
+    #[serde(skip)]
+    excerpt: (String, Range<usize>),
+}
+
+/// At most so many lines of source are shown.
+const MAX_LINES: usize = 3;
+
+impl Diagnostic {
+    /// Renders like rustc: title, `file:line:column`, underlined source, help. ANSI colours if `color`.
+    pub fn render(&self, color: bool) -> String {
+        let level = match self.severity {
+            Severity::Error => Level::ERROR,
+            Severity::Warning => Level::WARNING,
+        };
+        let (source, span) = escape_source(&self.excerpt.0, &self.excerpt.1);
+        let snippet = Snippet::source(source)
+            .line_start(self.line)
+            .path(escape(&self.file))
+            .annotation(AnnotationKind::Primary.span(span));
+        let mut group = level.primary_title(escape(&self.message)).id(self.code).element(snippet);
+        if let Some(help) = &self.help {
+            group = group.element(Level::HELP.message(escape(help)));
+        }
+        let renderer = if color { Renderer::styled() } else { Renderer::plain() };
+        renderer.render(&[group])
+    }
+
+    /// Whether the item was left out for it.
+    pub fn is_error(&self) -> bool {
+        self.severity == Severity::Error
+    }
+}
+
+impl std::fmt::Display for Diagnostic {
+    /// One line: `file:line:column: severity[CODE]: message`.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let severity = match self.severity {
+            Severity::Error => "error",
+            Severity::Warning => "warning",
+        };
+        let (file, message) = (escape(&self.file), escape(&self.message));
+        write!(f, "{file}:{}:{}: {severity}[{}]: {message}", self.line, self.column, self.code)
+    }
+}
+
+/// A diagnostic before its place was looked up.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Problem {
+    /// How bad.
+    pub severity: Severity,
+    /// Stable code.
+    pub code: &'static str,
+    /// Where.
+    pub place: Place,
+    /// What is wrong.
+    pub message: String,
+    /// What to do about it.
+    pub help: Option<String>,
+    /// True if a field or event type does not exist, which a rule may ask to be forgiven.
+    pub unknown: bool,
+}
+
+impl Problem {
+    /// An error.
+    pub fn error(code: &'static str, place: Place, message: impl Into<String>) -> Self {
+        Self { severity: Severity::Error, code, place, message: message.into(), help: None, unknown: false }
+    }
+
+    /// A warning.
+    pub fn warning(code: &'static str, place: Place, message: impl Into<String>) -> Self {
+        Self { severity: Severity::Warning, ..Self::error(code, place, message) }
+    }
+
+    /// Adds help.
+    #[must_use]
+    pub fn help(self, help: impl Into<String>) -> Self {
+        Self { help: Some(help.into()), ..self }
+    }
+
+    /// Adds "did you mean", if there is anything near.
+    #[must_use]
+    pub fn near(self, near: &[&str]) -> Self {
+        match did_you_mean(near) {
+            Some(help) => self.help(help),
+            None => self,
+        }
+    }
+
+    /// Looks up the place.
+    pub fn locate(self, files: &Files) -> Diagnostic {
+        let text = files.text(self.place.file);
+        let start = floor(text, self.place.start);
+        let end = ceil(text, self.place.end.max(start));
+        let (line, column) = files.line_column(self.place.file, start);
+        Diagnostic {
+            severity: self.severity,
+            code: self.code,
+            file: files.name(self.place.file).to_owned(),
+            span: start..end,
+            line,
+            column,
+            message: self.message,
+            help: self.help,
+            excerpt: excerpt(text, start..end),
+        }
+    }
+}
+
+/// "did you mean …?" for names that are near.
+pub(crate) fn did_you_mean(near: &[&str]) -> Option<String> {
+    let quoted: Vec<String> = near.iter().map(|name| format!("`{name}`")).collect();
+    (!quoted.is_empty()).then(|| format!("did you mean {}?", quoted.join(" or ")))
+}
+
+/// The lines that the span touches, not too many of them.
+fn excerpt(text: &str, span: Range<usize>) -> (String, Range<usize>) {
+    let from = text[..span.start].rfind('\n').map_or(0, |at| at + 1);
+    let mut to = from;
+    for _ in 0..MAX_LINES {
+        to = text[to..].find('\n').map_or(text.len(), |at| to + at + 1);
+        if to >= span.end || to == text.len() {
+            break;
+        }
+    }
+    let lines = text[from..to].trim_end_matches(['\n', '\r']);
+    let start = (span.start - from).min(lines.len());
+    (lines.to_owned(), start..(span.end.min(to) - from).clamp(start, lines.len()))
+}
+
+fn is_unsafe(c: char) -> bool {
+    // Besides control characters: those that turn the direction of writing, which can hide text.
+    c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+fn push_escaped(out: &mut String, c: char) {
+    // A string's write cannot fail.
+    let _ = write!(out, "\\u{{{:x}}}", u32::from(c));
+}
+
+/// Makes a text safe to show on one line.
+fn escape(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        if is_unsafe(c) { push_escaped(&mut out, c) } else { out.push(c) }
+    }
+    out
+}
+
+/// Makes source lines safe to show; the span moves along.
+fn escape_source(text: &str, span: &Range<usize>) -> (String, Range<usize>) {
+    let mut out = String::with_capacity(text.len());
+    let mut moved = None;
+    let mut end = None;
+    for (at, c) in text.char_indices() {
+        if at >= span.start {
+            moved.get_or_insert(out.len());
+        }
+        if at >= span.end {
+            end.get_or_insert(out.len());
+        }
+        if is_unsafe(c) && c != '\n' && c != '\t' { push_escaped(&mut out, c) } else { out.push(c) }
+    }
+    let start = moved.unwrap_or(out.len());
+    let end = end.unwrap_or(out.len()).max(start);
+    (out, start..end)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::text::{FileId, place};
+
+    fn diagnostic(text: &str, needle: &str) -> Diagnostic {
+        let mut files = Files::default();
+        files.add("rules.yaml".into(), text.into());
+        let at = text.find(needle).unwrap();
+        Problem::error(code::CONDITION, place(FileId(0), at..at + needle.len()), "no field `proc.nmae`")
+            .near(&["proc.name"])
+            .locate(&files)
+    }
+
+    #[test]
+    fn looks_like_rustc() {
+        let shown = diagnostic("- macro: x\n  condition: proc.nmae = y\n", "proc.nmae").render(false);
+        let expected = "\
+error[LOAD_ERR_COMPILE_CONDITION]: no field `proc.nmae`
+ --> rules.yaml:2:14
+  |
+2 |   condition: proc.nmae = y
+  |              ^^^^^^^^^
+  |
+  = help: did you mean `proc.name`?";
+        assert_eq!(shown, expected);
+    }
+
+    #[test]
+    fn control_characters_are_escaped() {
+        let shown = diagnostic("x: \u{1b}[31m \u{202e}proc.nmae\n", "proc.nmae");
+        let text = shown.render(false);
+        assert!(text.contains("\\u{1b}[31m \\u{202e}proc.nmae"), "{text}");
+        assert!(!text.contains('\u{1b}'));
+        assert_eq!(shown.column, 11);
+    }
+
+    #[test]
+    fn long_spans_are_cut() {
+        let text = "a\nb\nc\nd\ne\n";
+        let mut files = Files::default();
+        files.add("f".into(), text.into());
+        let shown = Problem::warning(code::VALIDATE, place(FileId(0), 0..9), "all").locate(&files).render(false);
+        assert!(shown.contains("c") && !shown.contains("4 |"), "{shown}");
+    }
+
+    #[test]
+    fn a_place_behind_the_end_is_shown() {
+        let mut files = Files::default();
+        files.add("f".into(), "é".into());
+        for (start, end) in [(0, 0), (1, 1), (2, 2), (5, 9)] {
+            let shown = Problem::error(code::YAML_PARSE, place(FileId(0), start..end), "x").locate(&files);
+            assert!(shown.render(false).contains("f:1:"));
+        }
+        let shown = Problem::error(code::YAML_PARSE, place(FileId(9), 3..4), "x").locate(&files);
+        assert_eq!(shown.to_string(), ":1:1: error[LOAD_ERR_YAML_PARSE]: x");
+    }
+}

@@ -1,0 +1,33 @@
+//! The Falco rule language: YAML to checked, compiled conditions, evaluated over events.
+//!
+//! [`Loader`] reads rule files into a [`RuleSet`] and a list of [`Diagnostic`]s; [`RuleSet::inspect`] tells
+//! which rules an event matches; [`Rule::message`] and [`Rule::fields`] say what to show.
+//!
+//! **Never:** input or output, a clock, a thread, or unsafe code; a panic on any input.
+#![forbid(unsafe_code)]
+#![warn(missing_docs)]
+
+pub mod ast;
+mod compile;
+pub mod diagnostic;
+mod extract;
+mod glob;
+mod lexer;
+mod loader;
+mod node;
+mod output;
+pub mod parser;
+mod path_set;
+mod predicate;
+mod ruleset;
+mod services;
+mod text;
+mod yaml;
+
+#[cfg(test)]
+mod testing;
+
+pub use diagnostic::{Diagnostic, Severity};
+pub use loader::{ENGINE_VERSION, Loader};
+pub use ruleset::{Matching, Rule, RuleSet};
+pub use text::Text;

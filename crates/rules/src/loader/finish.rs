@@ -1,0 +1,243 @@
+//! The end of loading: lists are put into each other, macros parsed, rules compiled.
+
+use std::cell::Cell;
+use std::collections::HashSet;
+
+use tw_model::event::EVENTS;
+
+use super::rule::{RuleDef, SOURCE};
+use super::{ListDef, Loader, exception};
+use crate::ast::{Expr, Right};
+use crate::compile::{Compiler, Library, List, Macro};
+use crate::diagnostic::{Diagnostic, Problem, Severity, code};
+use crate::lexer::Lexer;
+use crate::output::Template;
+use crate::parser::{self, ParseError};
+use crate::ruleset::{NamedList, NamedMacro, Rule, RuleSet};
+use crate::text::{Place, Text};
+
+/// How many values a list may have with the lists in it.
+const MAX_ITEMS: usize = 1_000_000;
+
+/// Makes a rule set of what was collected.
+pub(super) fn finish(mut loader: Loader) -> (RuleSet, Vec<Diagnostic>) {
+    let mut problems = std::mem::take(&mut loader.problems);
+    let mut library = Library::default();
+    resolve_lists(&loader, &mut library, &mut problems);
+    parse_macros(&loader, &mut library, &mut problems);
+    let mut rules = Vec::new();
+    for definition in &loader.rules.items {
+        rules.extend(compile(&loader, definition, &library, &mut problems));
+    }
+    warn_of_unused(&loader, &library, &mut problems);
+    let mut seen = HashSet::new();
+    problems.retain(|problem| seen.insert(problem.clone()));
+    problems.sort_by(|a, b| a.place.cmp(&b.place));
+    let diagnostics = problems.into_iter().map(|problem| problem.locate(&loader.files)).collect();
+    let macros = library
+        .macros
+        .into_iter()
+        .filter_map(|(name, definition)| Some(NamedMacro { name, condition: definition.text, ast: definition.expr? }));
+    let lists = library
+        .lists
+        .into_iter()
+        .map(|(name, list)| NamedList { name, items: list.items.into_iter().map(|(bytes, _)| bytes).collect() });
+    (RuleSet::new(rules, macros.collect(), lists.collect()), diagnostics)
+}
+
+fn parse_problem(text: &Text, error: ParseError) -> Problem {
+    let problem = Problem::error(error.code, text.place(error.span), error.message);
+    Problem { help: error.help, ..problem }
+}
+
+fn resolve_lists(loader: &Loader, library: &mut Library, problems: &mut Vec<Problem>) {
+    let mut used = HashSet::new();
+    for definition in &loader.lists.items {
+        let mut items = Vec::new();
+        let mut stack = vec![definition.name.as_str()];
+        put_in(loader, definition, &mut stack, &mut items, &mut used, problems);
+        if items.len() >= MAX_ITEMS {
+            let message = format!("the list `{}` has too many values with the lists in it", definition.name);
+            problems.push(Problem::error(code::VALIDATE, definition.place.clone(), message));
+        }
+        library.lists.insert(definition.name.clone(), List { items, used: Cell::new(false) });
+    }
+    for name in used {
+        if let Some(list) = library.lists.get(name) {
+            list.used.set(true);
+        }
+    }
+}
+
+/// Adds the values of `list` to `items`, with those of lists in it that were defined before it.
+fn put_in<'l>(
+    loader: &'l Loader,
+    list: &'l ListDef,
+    stack: &mut Vec<&'l str>,
+    items: &mut Vec<(Box<[u8]>, Place)>,
+    used: &mut HashSet<&'l str>,
+    problems: &mut Vec<Problem>,
+) {
+    for item in &list.items {
+        if items.len() >= MAX_ITEMS {
+            return;
+        }
+        let Some(text) = item.text() else { continue };
+        let name = text.as_str();
+        let inner = loader.lists.by_name.get(name).and_then(|index| loader.lists.items.get(*index));
+        let inner = inner.filter(|inner| inner.index < list.visibility && !stack.contains(&inner.name.as_str()));
+        match inner {
+            // So deep only a hostile file goes.
+            Some(inner) if stack.len() < 100 => {
+                used.insert(inner.name.as_str());
+                stack.push(&inner.name);
+                put_in(loader, inner, stack, items, used, problems);
+                stack.pop();
+            }
+            _ => match list_value(&text) {
+                Ok(bytes) => items.push((bytes, item.place.clone())),
+                Err(error) => problems.push(parse_problem(&text, error)),
+            },
+        }
+    }
+}
+
+/// What an item of a list means: quotes in it are those of the condition language.
+fn list_value(text: &Text) -> Result<Box<[u8]>, ParseError> {
+    let value = text.as_str();
+    if value.starts_with(['"', '\'']) {
+        let mut lexer = Lexer::new(value, 0);
+        if let Some(word) = lexer.quoted()?
+            && lexer.rest().is_empty()
+        {
+            return Ok(word.bytes.into());
+        }
+    }
+    Ok(value.as_bytes().into())
+}
+
+fn parse_macros(loader: &Loader, library: &mut Library, problems: &mut Vec<Problem>) {
+    for definition in &loader.macros.items {
+        let expr = match parser::parse(definition.condition.as_str()) {
+            Ok(expr) => Some(expr),
+            Err(error) => {
+                problems.push(parse_problem(&definition.condition, error));
+                None
+            }
+        };
+        let definition = (
+            definition.name.clone(),
+            Macro {
+                text: definition.condition.clone(),
+                expr,
+                index: definition.index,
+                visibility: definition.visibility,
+                used: Cell::new(false),
+            },
+        );
+        library.macros.insert(definition.0, definition.1);
+    }
+    for definition in library.macros.values() {
+        definition.expr.iter().for_each(|expr| mark_used(expr, library));
+    }
+}
+
+/// Marks what a macro names as used, so that only the ends of unused chains are told of.
+fn mark_used(expr: &Expr, library: &Library) {
+    match expr {
+        Expr::And(terms, _) | Expr::Or(terms, _) => terms.iter().for_each(|term| mark_used(term, library)),
+        Expr::Not(term, _) => mark_used(term, library),
+        Expr::Macro(name, _) => {
+            if let Some(definition) = library.macros.get(name) {
+                definition.used.set(true);
+            }
+        }
+        Expr::Check(check) => {
+            let words = match &check.right {
+                Right::List(words, _) => words.as_slice(),
+                Right::Name(word) | Right::Word(word) => std::slice::from_ref(word),
+                _ => &[],
+            };
+            for word in words.iter().filter(|word| !word.quoted) {
+                if let Some(list) = library.lists.get(&*word.lossy()) {
+                    list.used.set(true);
+                }
+            }
+        }
+    }
+}
+
+fn compile(loader: &Loader, rule: &RuleDef, library: &Library, problems: &mut Vec<Problem>) -> Option<Rule> {
+    if rule.source != SOURCE {
+        let message = format!("the rule `{}` is for the source `{}`, which nothing supplies", rule.name, rule.source);
+        problems.push(Problem::warning(code::UNKNOWN_SOURCE, rule.place.clone(), message));
+        return None;
+    }
+    let parsed = exception::apply(&rule.condition, &rule.exceptions).and_then(|condition| {
+        match parser::parse(condition.as_str()) {
+            Ok(ast) => Ok((condition, ast)),
+            Err(error) => Err(parse_problem(&condition, error)),
+        }
+    });
+    let (condition, ast) = match parsed {
+        Ok(parsed) => parsed,
+        Err(problem) => {
+            problems.push(problem);
+            return None;
+        }
+    };
+    let mut compiler = Compiler::new(library, &condition);
+    let node = compiler.expr(&ast);
+    let mut found = std::mem::take(&mut compiler.problems);
+    let template = Template::compile(&rule.output, &mut found);
+    let errors = || found.iter().filter(|problem| problem.severity == Severity::Error);
+    if rule.skip_if_unknown && errors().count() > 0 && errors().all(|problem| problem.unknown) {
+        let names: Vec<&str> = errors().map(|problem| problem.message.as_str()).collect();
+        let message = format!("the rule `{}` was skipped, as it asked: {}", rule.name, names.join("; "));
+        problems.push(Problem::warning(code::UNKNOWN_FILTER, rule.place.clone(), message));
+        return None;
+    }
+    let broken = errors().count() > 0;
+    problems.append(&mut found);
+    if broken {
+        return None;
+    }
+    let kinds = node.kinds();
+    if rule.warn_evttypes && EVENTS.iter().all(|info| kinds.contains(info.kind)) {
+        let message = format!("the rule `{}` is tried on every event", rule.name);
+        let problem = Problem::warning(code::NO_EVTTYPE, rule.place.clone(), message);
+        problems.push(problem.help("begin its condition with `evt.type in (…)`"));
+    }
+    Some(Rule {
+        name: rule.name.clone(),
+        desc: rule.desc.clone(),
+        advice: rule.advice.clone(),
+        priority: rule.priority,
+        tags: rule.tags.iter().cloned().collect(),
+        source: rule.source.clone(),
+        enabled: rule.enabled,
+        kinds,
+        file: loader.file_name(rule.place.file).to_owned(),
+        line: loader.files.line_column(rule.place.file, rule.place.start).0,
+        output: rule.output.clone(),
+        condition,
+        ast,
+        node,
+        template,
+    })
+}
+
+fn warn_of_unused(loader: &Loader, library: &Library, problems: &mut Vec<Problem>) {
+    for list in &loader.lists.items {
+        if library.lists.get(&list.name).is_some_and(|known| !known.used.get()) {
+            let message = format!("the list `{}` is not used", list.name);
+            problems.push(Problem::warning(code::UNUSED_LIST, list.place.clone(), message));
+        }
+    }
+    for definition in &loader.macros.items {
+        if library.macros.get(&definition.name).is_some_and(|known| !known.used.get()) {
+            let message = format!("the macro `{}` is not used", definition.name);
+            problems.push(Problem::warning(code::UNUSED_MACRO, definition.place.clone(), message));
+        }
+    }
+}

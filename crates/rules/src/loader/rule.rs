@@ -1,0 +1,199 @@
+//! Rules: definition, redefinition, appending and overriding.
+
+use std::collections::BTreeSet;
+
+use tw_model::Priority;
+use tw_model::field::nearest;
+
+use super::Loader;
+use super::exception::{self, Exception};
+use super::item::{Item, Mode, Overrides};
+use crate::diagnostic::{Problem, code};
+use crate::text::{Place, Text};
+use crate::yaml::Node;
+
+/// The source of events that this engine has.
+pub(super) const SOURCE: &str = "syscall";
+
+static APPENDABLE: &[&str] = &["condition", "output", "desc", "tags", "exceptions", "advice"];
+static REPLACEABLE: &[&str] = &[
+    "condition",
+    "output",
+    "desc",
+    "priority",
+    "capture",
+    "capture_duration",
+    "tags",
+    "exceptions",
+    "enabled",
+    "warn_evttypes",
+    "skip-if-unknown-filter",
+    "advice",
+];
+
+/// A rule as the files define it.
+pub(super) struct RuleDef {
+    pub name: String,
+    pub place: Place,
+    pub condition: Text,
+    pub output: Text,
+    pub desc: String,
+    pub advice: String,
+    pub priority: Priority,
+    pub source: String,
+    pub enabled: bool,
+    pub warn_evttypes: bool,
+    pub skip_if_unknown: bool,
+    pub tags: BTreeSet<String>,
+    pub exceptions: Vec<Exception>,
+}
+
+fn priority(item: &Item<'_>) -> Result<Option<Priority>, Problem> {
+    let Some(text) = item.string("priority")? else { return Ok(None) };
+    Priority::parse(&text).map(Some).ok_or_else(|| {
+        let place = item.get("priority").map_or(item.place.clone(), |node| node.place.clone());
+        let names = Priority::ALL.map(Priority::name);
+        let mut near = nearest(&text, names.iter().copied());
+        if near.is_empty() {
+            let lower = text.to_ascii_lowercase();
+            near.extend(names.iter().copied().filter(|name| name.to_ascii_lowercase().starts_with(&lower)));
+        }
+        let problem = Problem::error(code::YAML_VALIDATE, place, format!("there is no priority `{text}`"));
+        if near.is_empty() { problem.help(format!("priorities are {}", names.join(", "))) } else { problem.near(&near) }
+    })
+}
+
+fn tags(item: &Item<'_>) -> Result<Option<BTreeSet<String>>, Problem> {
+    let Some(nodes) = item.list("tags")? else { return Ok(None) };
+    let tag = |node: &Node| {
+        node.scalar().map(str::to_owned).ok_or_else(|| {
+            let message = format!("a tag is a single value, but this is {}", node.kind_name());
+            Problem::error(code::YAML_VALIDATE, node.place.clone(), message)
+        })
+    };
+    nodes.iter().map(tag).collect::<Result<_, _>>().map(Some)
+}
+
+impl Loader {
+    pub(super) fn rule(&mut self, item: &Item<'_>) -> Result<(), Problem> {
+        let (name, place) = item.name()?;
+        // Told even where the value is not used.
+        item.flag("capture")?;
+        let overrides = Overrides::read(item, APPENDABLE, REPLACEABLE)?;
+        let append = item.flag("append")?.unwrap_or(false);
+        if append && overrides.is_some() {
+            return Err(item.error("`append` and `override` cannot be used together"));
+        }
+        if append {
+            return self.append_rule(item, &name);
+        }
+        if let Some(overrides) = overrides {
+            return self.override_rule(item, &name, &overrides);
+        }
+        if ["condition", "output", "desc", "priority"].iter().all(|key| item.get(key).is_none()) {
+            return self.toggle_rule(item, &name);
+        }
+        self.define_rule(item, name, place)
+    }
+
+    fn define_rule(&mut self, item: &Item<'_>, name: String, place: Place) -> Result<(), Problem> {
+        let source = item.string("source")?;
+        if let (Some(source), Some(earlier)) = (&source, self.rules.get_mut(&name))
+            && earlier.source != *source
+        {
+            let message = format!("the rule `{name}` was defined for the source `{}`", earlier.source);
+            return Err(item.error(message));
+        }
+        let rule = RuleDef {
+            condition: item.text("condition")?.ok_or_else(|| item.missing("condition"))?,
+            output: item.text("output")?.ok_or_else(|| item.missing("output"))?.trimmed(),
+            desc: item.string("desc")?.ok_or_else(|| item.missing("desc"))?,
+            advice: item.string("advice")?.unwrap_or_default(),
+            priority: priority(item)?.ok_or_else(|| item.missing("priority"))?,
+            source: source.unwrap_or_else(|| SOURCE.to_owned()),
+            enabled: item.flag("enabled")?.unwrap_or(true),
+            warn_evttypes: item.flag("warn_evttypes")?.unwrap_or(true),
+            skip_if_unknown: item.flag("skip-if-unknown-filter")?.unwrap_or(false),
+            tags: tags(item)?.unwrap_or_default(),
+            exceptions: exception::define(item, &mut self.problems)?,
+            name: name.clone(),
+            place,
+        };
+        self.rules.define(&name, rule);
+        Ok(())
+    }
+
+    fn append_rule(&mut self, item: &Item<'_>, name: &str) -> Result<(), Problem> {
+        self.warn_of_append(item);
+        let Some(rule) = self.rules.get_mut(name) else { return Err(item.no_target(name, self.rules.names())) };
+        let condition = item.text("condition")?;
+        if condition.is_none() && item.get("exceptions").is_none() {
+            return Err(item.error("there is neither a condition nor an exception to append"));
+        }
+        let mut exceptions = rule.exceptions.clone();
+        exception::append(&mut exceptions, item, &mut self.problems)?;
+        rule.exceptions = exceptions;
+        if let Some(condition) = condition {
+            rule.condition.append(&condition);
+        }
+        Ok(())
+    }
+
+    fn toggle_rule(&mut self, item: &Item<'_>, name: &str) -> Result<(), Problem> {
+        let enabled = item.flag("enabled")?.ok_or_else(|| item.missing("condition"))?;
+        let problem =
+            Problem::warning(code::DEPRECATED_ITEM, item.place.clone(), "a rule with `enabled` only is deprecated");
+        self.problems.push(problem.help("add `override: {enabled: replace}`"));
+        let Some(rule) = self.rules.get_mut(name) else { return Err(item.no_target(name, self.rules.names())) };
+        rule.enabled = enabled;
+        Ok(())
+    }
+
+    fn override_rule(&mut self, item: &Item<'_>, name: &str, overrides: &Overrides) -> Result<(), Problem> {
+        let Some(rule) = self.rules.get_mut(name) else { return Err(item.no_target(name, self.rules.names())) };
+        // All values are read before any is used, so that an error leaves the rule as it was.
+        let text = |key| item.text(key)?.ok_or_else(|| item.missing(key));
+        let (priority, tags) = (priority(item)?, tags(item)?);
+        let mut exceptions = rule.exceptions.clone();
+        let (mut condition, mut output) = (rule.condition.clone(), rule.output.clone());
+        let (mut desc, mut advice) = (rule.desc.clone(), rule.advice.clone());
+        let add = |old: &mut String, new: Text| {
+            old.push(' ');
+            old.push_str(new.as_str().trim());
+        };
+        for key in overrides.keys(Mode::Append) {
+            match key {
+                "condition" => condition.append(&text(key)?),
+                "output" => output.append(&text(key)?.trimmed()),
+                "desc" => add(&mut desc, text(key)?),
+                "advice" => add(&mut advice, text(key)?),
+                "exceptions" => exception::append(&mut exceptions, item, &mut self.problems)?,
+                _ => {}
+            }
+        }
+        for key in overrides.keys(Mode::Replace) {
+            match key {
+                "condition" => condition = text(key)?,
+                "output" => output = text(key)?.trimmed(),
+                "desc" => desc = text(key)?.as_str().trim().to_owned(),
+                "advice" => advice = text(key)?.as_str().trim().to_owned(),
+                "exceptions" => exceptions = exception::define(item, &mut self.problems)?,
+                _ => {}
+            }
+        }
+        let flags = (item.flag("enabled")?, item.flag("warn_evttypes")?, item.flag("skip-if-unknown-filter")?);
+        let replaces = |key| overrides.keys(Mode::Replace).any(|known| known == key);
+        (rule.condition, rule.output, rule.desc, rule.advice) = (condition, output, desc, advice);
+        rule.exceptions = exceptions;
+        rule.priority = priority.unwrap_or(rule.priority);
+        rule.enabled = flags.0.unwrap_or(rule.enabled);
+        rule.warn_evttypes = flags.1.unwrap_or(rule.warn_evttypes);
+        rule.skip_if_unknown = flags.2.unwrap_or(rule.skip_if_unknown);
+        match tags {
+            Some(tags) if replaces("tags") => rule.tags = tags,
+            Some(tags) => rule.tags.extend(tags),
+            None => {}
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,102 @@
+//! What the terminal shows beside alerts: the status at start, and small helpers of style.
+
+use std::io::Write as _;
+
+use anstyle::{AnsiColor, Style};
+use tw_enrich::World;
+use tw_model::Container;
+use tw_report::escape;
+use tw_sensor::EbpfSensor;
+
+use crate::rules::Loaded;
+
+/// Style of the word `error`.
+pub const ERROR: Style = AnsiColor::Red.on_default().bold();
+const GOOD: Style = AnsiColor::Green.on_default();
+const DOUBT: Style = AnsiColor::Yellow.on_default();
+const DIM: Style = Style::new().dimmed();
+const BOLD: Style = Style::new().bold();
+
+/// Containers listed one by one in the status.
+const LISTED: usize = 8;
+
+/// `1 rule`, `2 rules`.
+pub fn count(number: usize, noun: &str) -> String {
+    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
+}
+
+/// Writes to standard output.
+///
+/// # Errors
+/// If nobody reads it any more.
+pub fn print_stdout(text: &str) -> std::io::Result<()> {
+    std::io::stdout().write_all(text.as_bytes())
+}
+
+/// The one-screen status, on standard error.
+pub fn status(sensor: &EbpfSensor, world: &World, loaded: &Loaded, seeded: (usize, bool), docker: &Docker) {
+    let mut out = anstream::AutoStream::auto(std::io::stderr().lock());
+    let release = rustix::system::uname().release().to_string_lossy().into_owned();
+    // A status that cannot be shown is no reason not to watch.
+    let _ = writeln!(
+        out,
+        "{BOLD}Tidewatch {}{BOLD:#}  on {} ({release})",
+        env!("CARGO_PKG_VERSION"),
+        crate::agent::hostname()
+    );
+    let health = sensor.health();
+    let all = health.hooks.len();
+    let style = if health.working() == all { GOOD } else { DOUBT };
+    let _ = writeln!(out, "  sensor      {style}eBPF, {} of {all} hooks{style:#}", health.working());
+    for hook in health.problems() {
+        let problem = hook.problem.as_deref().unwrap_or_default();
+        let _ = writeln!(out, "              {DOUBT}without {}: no {} ({problem}){DOUBT:#}", hook.name, hook.serves);
+    }
+    let warnings = loaded.diagnostics.len() - loaded.errors();
+    let enabled = loaded.rules.rules().iter().filter(|rule| rule.enabled).count();
+    let _ = write!(out, "  rules       {GOOD}{}{GOOD:#} from the {}", count(enabled, "rule"), loaded.source);
+    if loaded.errors() > 0 {
+        let _ = write!(out, ", {ERROR}{} broken{ERROR:#}", loaded.errors());
+    }
+    if warnings > 0 {
+        let _ = write!(out, ", {DIM}{} (tidewatch rules check){DIM:#}", count(warnings, "warning"));
+    }
+    let _ = writeln!(out);
+    let _ = match docker {
+        Docker::Answers(version) => writeln!(out, "  runtime     {GOOD}Docker {}{GOOD:#}", escape::short(version, 40)),
+        Docker::Silent(reason) => writeln!(
+            out,
+            "  runtime     {DOUBT}no Docker: containers have ids but no names ({}){DOUBT:#}",
+            escape::short(reason, 100)
+        ),
+        Docker::Off => writeln!(out, "  runtime     {DIM}not asked (--no-docker){DIM:#}"),
+    };
+    let (processes, all_read) = seeded;
+    let partly = if all_read { "" } else { " (reading /proc took too long: known from now on only)" };
+    let _ = writeln!(out, "  processes   {processes}{partly}");
+    let mut containers: Vec<&Container> = world.containers().filter(|container| container.pid != 0).collect();
+    containers.sort_by(|a, b| a.name.cmp(&b.name));
+    let _ = writeln!(out, "  containers  {} running", containers.len());
+    for container in containers.iter().take(LISTED) {
+        let _ = writeln!(
+            out,
+            "              {}  {DIM}{}{DIM:#}",
+            escape::short(&container.name, 40),
+            escape::short(&container.image, 60)
+        );
+    }
+    if containers.len() > LISTED {
+        let _ = writeln!(out, "              {DIM}and {} more{DIM:#}", containers.len() - LISTED);
+    }
+    let _ = writeln!(out, "{DIM}watching; Ctrl-C stops and leaves nothing behind{DIM:#}\n");
+}
+
+/// What Docker said at start.
+pub enum Docker {
+    /// It answers; its version.
+    Answers(String),
+    /// It does not; why.
+    Silent(String),
+    /// It was not asked.
+    Off,
+}

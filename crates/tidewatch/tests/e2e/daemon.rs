@@ -1,0 +1,265 @@
+//! The agent under test: `tidewatch run --json` and what it says.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::lab;
+
+/// How long an alert may take.
+pub const PATIENCE: Duration = Duration::from_secs(5);
+/// How long the agent may take to attach its sensor. Verifying the programs is the most of it.
+const ATTACH: Duration = Duration::from_secs(60);
+
+/// Stops the agent when its input ends, which happens however this process ends: the harness drops no statics.
+const KEEPER: &str = r#""$@" & agent=$!; cat >/dev/null; kill -TERM $agent; wait $agent"#;
+
+/// The rules that are built in.
+pub fn default_pack() -> Option<&'static Daemon> {
+    static DAEMON: OnceLock<Daemon> = OnceLock::new();
+    lab::ready().then(|| DAEMON.get_or_init(|| Daemon::shared(&[])))
+}
+
+/// Falco's stock rules: `TIDEWATCH_FALCO_RULES`, or beside the repository.
+pub fn stock_rules() -> Option<&'static Daemon> {
+    static DAEMON: OnceLock<Option<Daemon>> = OnceLock::new();
+    if !lab::ready() {
+        return None;
+    }
+    let daemon = DAEMON.get_or_init(|| {
+        let file = stock_rules_file();
+        file.exists().then(|| Daemon::shared(&["--rules", &file.to_string_lossy()]))
+    });
+    if daemon.is_none() {
+        // Not a failure even where the tests are required: the file is not part of the project.
+        eprintln!("skipped: {} is missing (TIDEWATCH_FALCO_RULES)", stock_rules_file().display());
+    }
+    daemon.as_ref()
+}
+
+/// A rule for every program that is started and every file that is opened below /tmp in a container.
+pub fn everything() -> Option<&'static Daemon> {
+    static DAEMON: OnceLock<Daemon> = OnceLock::new();
+    lab::ready().then(|| {
+        DAEMON.get_or_init(|| {
+            let rules = rules_file("everything.yaml", EVERYTHING);
+            Daemon::shared(&["--rules", &rules.to_string_lossy()])
+        })
+    })
+}
+
+/// The rules of [`everything`].
+pub const EVERYTHING: &str = r#"
+- rule: Program started
+  desc: every program in a container
+  condition: evt.type in (execve, execveat) and container.id != host
+  output: started %proc.cmdline in %container.name (image=%container.image.repository id=%container.id name=%proc.name)
+  priority: NOTICE
+- rule: File opened
+  desc: every file below /tmp in a container
+  condition: evt.type in (open, openat, openat2) and container.id != host and fd.name startswith /tmp/
+  output: opened %fd.name in %container.name (id=%container.id command=%proc.cmdline)
+  priority: NOTICE
+"#;
+
+/// Writes a file of rules that goes with this process.
+pub fn rules_file(name: &str, text: &str) -> PathBuf {
+    let path = lab::scratch().join(lab::unique(name));
+    fs::write(&path, text).expect("the scratch directory is writable");
+    path
+}
+
+fn stock_rules_file() -> PathBuf {
+    std::env::var_os("TIDEWATCH_FALCO_RULES")
+        .map_or_else(|| lab::repository().join("../shared/data/falco-rules/falco_rules.yaml"), PathBuf::from)
+}
+
+/// A running agent.
+pub struct Daemon {
+    child: Child,
+    /// Holds a shared agent's keeper; closing it stops the agent.
+    _lifeline: Option<ChildStdin>,
+    feed: Arc<Feed>,
+}
+
+impl Daemon {
+    /// One that several tests use and that ends with this process.
+    fn shared(arguments: &[&str]) -> Self {
+        let mut command = Command::new("sh");
+        command.args(["-c", KEEPER, "keeper", env!("CARGO_BIN_EXE_tidewatch"), "run", "--json"]);
+        Self::spawn(command.args(arguments).stdin(Stdio::piped()))
+    }
+
+    /// One of a test's own, whose process is the agent itself.
+    pub fn own(arguments: &[&str]) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tidewatch"));
+        Self::spawn(command.args(["run", "--json"]).args(arguments).stdin(Stdio::null()))
+    }
+
+    fn spawn(command: &mut Command) -> Self {
+        let mut child =
+            command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the agent can be started");
+        let feed = Arc::new(Feed::default());
+        let lifeline = child.stdin.take();
+        follow(child.stdout.take().expect("a pipe"), &feed, Feed::hear_alert);
+        follow(child.stderr.take().expect("a pipe"), &feed, Feed::hear_log);
+        let daemon = Self { child, _lifeline: lifeline, feed };
+        let watching =
+            daemon.wait(ATTACH, |heard| heard.log.iter().any(|line| line.contains("watching")).then_some(()));
+        assert!(watching.is_some(), "the agent does not watch; it said:\n{}", daemon.log().join("\n"));
+        daemon
+    }
+
+    /// Waits for an alert of this rule about this container; panics with what there was instead.
+    pub fn alert(&self, rule: &str, container: &str) -> Value {
+        self.alert_where(container, |alert| alert["rule"] == rule).unwrap_or_else(|| {
+            panic!("no alert {rule:?} about {container}; alerts about it:\n{}", self.about(container))
+        })
+    }
+
+    /// Waits for an alert about this container that is wanted.
+    pub fn alert_where(&self, container: &str, wanted: impl Fn(&Value) -> bool) -> Option<Value> {
+        let found = self.wait(PATIENCE, |heard| {
+            heard.alerts.iter().find(|alert| is_about(alert, container) && wanted(alert)).cloned()
+        });
+        assert_eq!(self.heard().broken, Vec::<String>::new(), "lines that are no JSON");
+        found
+    }
+
+    /// The alerts so far about this container.
+    pub fn alerts_about(&self, container: &str) -> Vec<Value> {
+        self.heard().alerts.iter().filter(|alert| is_about(alert, container)).cloned().collect()
+    }
+
+    /// What it logged so far.
+    pub fn log(&self) -> Vec<String> {
+        self.heard().log.clone()
+    }
+
+    /// Its process number.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Sends a signal, by the name that `kill` knows.
+    pub fn signal(&self, name: &str) {
+        let sent = Command::new("kill").args(["-s", name, &self.pid().to_string()]).status();
+        assert!(sent.expect("kill is there").success(), "the agent is gone already");
+    }
+
+    /// Waits for its end; false if it goes on.
+    pub fn ends_well(&mut self, patience: Duration) -> bool {
+        let end = Instant::now() + patience;
+        while Instant::now() < end {
+            if let Some(status) = self.child.try_wait().expect("it is our child") {
+                assert!(status.success(), "it ended with {status}:\n{}", self.log().join("\n"));
+                return true;
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+        false
+    }
+
+    fn heard(&self) -> MutexGuard<'_, Heard> {
+        self.feed.heard.lock().expect("no thread panics while it holds this")
+    }
+
+    fn wait<T>(&self, patience: Duration, mut look: impl FnMut(&Heard) -> Option<T>) -> Option<T> {
+        let end = Instant::now() + patience;
+        let mut heard = self.heard();
+        loop {
+            if let Some(found) = look(&heard) {
+                return Some(found);
+            }
+            let left = end.checked_duration_since(Instant::now())?;
+            if heard.ended {
+                return None;
+            }
+            heard = self.feed.more.wait_timeout(heard, left).expect("no thread panics while it holds this").0;
+        }
+    }
+
+    fn about(&self, container: &str) -> String {
+        let lines = self
+            .alerts_about(container)
+            .iter()
+            .map(|alert| format!("  {}: {}\n", alert["rule"], alert["output"]))
+            .collect::<String>();
+        if lines.is_empty() { "  none\n".into() } else { lines }
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        if let Ok(None) = self.child.try_wait() {
+            // Already gone is as good.
+            let _ = Command::new("kill").arg(self.pid().to_string()).status();
+            let _ = self.child.wait();
+        }
+    }
+}
+
+/// Whether an alert names this container.
+fn is_about(alert: &Value, container: &str) -> bool {
+    let fields = &alert["output_fields"];
+    ["container.name", "container.id"].iter().any(|key| fields[*key] == container)
+}
+
+/// What a daemon said so far.
+#[derive(Default)]
+struct Heard {
+    alerts: Vec<Value>,
+    /// Lines on standard output that are no JSON object.
+    broken: Vec<String>,
+    log: Vec<String>,
+    ended: bool,
+}
+
+#[derive(Default)]
+struct Feed {
+    heard: Mutex<Heard>,
+    more: Condvar,
+}
+
+impl Feed {
+    fn hear(&self, note: impl FnOnce(&mut Heard)) {
+        note(&mut self.heard.lock().expect("no thread panics while it holds this"));
+        self.more.notify_all();
+    }
+
+    fn hear_alert(&self, line: Option<&[u8]>) {
+        let parsed = line.map(serde_json::from_slice::<Value>);
+        self.hear(|heard| match parsed {
+            Some(Ok(alert)) if alert.is_object() => heard.alerts.push(alert),
+            Some(_) => heard.broken.push(String::from_utf8_lossy(line.unwrap_or_default()).into_owned()),
+            None => heard.ended = true,
+        });
+    }
+
+    fn hear_log(&self, line: Option<&[u8]>) {
+        let Some(line) = line else { return };
+        self.hear(|heard| heard.log.push(String::from_utf8_lossy(line).into_owned()));
+    }
+}
+
+/// Hands each line of a stream to the feed, and `None` at its end.
+fn follow(stream: impl Read + Send + 'static, feed: &Arc<Feed>, hear: fn(&Feed, Option<&[u8]>)) {
+    let feed = Arc::clone(feed);
+    thread::spawn(move || {
+        for line in BufReader::new(stream).split(b'\n').map_while(Result::ok) {
+            hear(&feed, Some(&line));
+        }
+        hear(&feed, None);
+    });
+}
+
+/// Whether a process of this number is there.
+pub fn is_alive(pid: u32) -> bool {
+    Path::new(&format!("/proc/{pid}")).exists()
+}
