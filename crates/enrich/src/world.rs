@@ -219,12 +219,8 @@ impl World {
             return;
         }
         self.inferred += 1;
-        let cred = Credentials {
-            uid: raw.header.uid,
-            gid: raw.header.gid,
-            loginuid: u32::MAX,
-            ..Credentials::default()
-        };
+        let cred =
+            Credentials { uid: raw.header.uid, gid: raw.header.gid, loginuid: u32::MAX, ..Credentials::default() };
         let mut process = Process {
             key,
             comm: raw.comm().into(),

@@ -18,14 +18,18 @@ pub(crate) use operand::{Operands, field_problem};
 
 /// How deep macros and parentheses together may be nested.
 const MAX_DEPTH: usize = 250;
-/// How many comparisons a condition may have with all its macros put in.
+/// How many comparisons and macros a condition may have with all its macros put in.
 const MAX_CHECKS: usize = 100_000;
+
+const TOO_LARGE: &str = "the condition grows too large with its macros put in";
 
 /// A list with all lists in it put in.
 #[derive(Debug, Default)]
 pub(crate) struct List {
     /// Values, each with its place.
     pub items: Vec<(Box<[u8]>, Place)>,
+    /// A value in it is wrong.
+    pub broken: bool,
     /// A condition or another list names it.
     pub used: Cell<bool>,
 }
@@ -88,7 +92,7 @@ impl<'l> Compiler<'l> {
             Expr::Check(check) => {
                 self.checks += 1;
                 if self.checks > MAX_CHECKS {
-                    self.error_once(check.span, "the condition grows too large with its macros put in");
+                    self.error_once(check.span, TOO_LARGE);
                     Node::Const(false)
                 } else {
                     self.check(check)
@@ -110,6 +114,7 @@ impl<'l> Compiler<'l> {
             return Node::Const(false);
         };
         definition.used.set(true);
+        self.checks += 1;
         if self.stack.contains(&name.as_str()) {
             self.error(code::VALIDATE, span, format!("the macro `{name}` leads back to itself"));
             return Node::Const(false);
@@ -124,11 +129,12 @@ impl<'l> Compiler<'l> {
             self.problems.push(problem.help("move its definition up"));
             return Node::Const(false);
         }
-        // Once a condition is too large, its other macros need not be looked at.
-        let Some(expr) = definition.expr.as_ref().filter(|_| self.checks <= MAX_CHECKS) else {
-            if definition.expr.is_none() {
-                self.error(code::VALIDATE, span, format!("the macro `{name}` has an error"));
-            }
+        if self.checks > MAX_CHECKS {
+            self.error_once(span, TOO_LARGE);
+            return Node::Const(false);
+        }
+        let Some(expr) = &definition.expr else {
+            self.error(code::VALIDATE, span, format!("the macro `{name}` has an error"));
             return Node::Const(false);
         };
         let text = std::mem::replace(&mut self.text, &definition.text);

@@ -1,7 +1,5 @@
 //! Where the two sides of a comparison get their values: fields, and transformers of them.
 
-use std::borrow::Cow;
-
 use bumpalo::collections::Vec as BumpVec;
 use tw_model::{Event, FieldRef, Value};
 
@@ -190,8 +188,43 @@ fn getopt<'e>(event: &Event<'e>, list: Value<'e>, known: Value<'e>, option: Opti
 
 /// A text as valid UTF-8, copied to the scratch arena only if it is not.
 pub(crate) fn valid_utf8<'e>(event: &Event<'e>, bytes: &'e [u8]) -> &'e [u8] {
-    match String::from_utf8_lossy(bytes) {
-        Cow::Borrowed(_) => bytes,
-        Cow::Owned(text) => event.scratch.alloc_str(&text).as_bytes(),
+    if std::str::from_utf8(bytes).is_ok() {
+        return bytes;
+    }
+    let mut valid = BumpVec::with_capacity_in(bytes.len() * 2, event.scratch);
+    for chunk in bytes.utf8_chunks() {
+        valid.extend_from_slice(chunk.valid().as_bytes());
+        if !chunk.invalid().is_empty() {
+            valid.extend_from_slice("\u{fffd}".as_bytes());
+        }
+    }
+    valid.into_bump_slice()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::file_sample;
+
+    #[test]
+    fn base64_and_broken_utf8() {
+        file_sample()
+            .inspect(1, |event| {
+                for (encoded, decoded) in [
+                    ("YWJj", Some("abc")),
+                    ("YWI=", Some("ab")),
+                    ("YQ==", Some("a")),
+                    ("YQ", Some("a")),
+                    ("", Some("")),
+                    ("Y", None),
+                    ("Y Q=", None),
+                ] {
+                    let expected = decoded.map(|text| Value::Text(text.as_bytes()));
+                    assert_eq!(decode_base64(event, encoded.as_bytes()), expected, "{encoded}");
+                }
+                assert_eq!(valid_utf8(event, b"a\xffb"), "a\u{fffd}b".as_bytes());
+                assert_eq!(valid_utf8(event, b"ab"), b"ab");
+            })
+            .unwrap();
     }
 }

@@ -82,6 +82,9 @@ impl Compiler<'_> {
         match list {
             Some(list) => {
                 list.used.set(true);
+                if list.broken {
+                    self.error(code::VALIDATE, word.span, format!("the list `{}` has an error", word.lossy()));
+                }
                 literals.extend(
                     list.items.iter().map(|(bytes, place)| Literal { bytes: bytes.clone(), place: place.clone() }),
                 );
@@ -286,8 +289,10 @@ impl Compiler<'_> {
             let problem = Problem::warning(code::COMPILE_CONDITION, literal.place.clone(), message);
             self.problems.push(problem.help("`=`, `startswith`, `endswith` and `contains` are faster"));
         }
-        let regex =
-            RegexBuilder::new(&format!(r"\A(?:{pattern})\z")).size_limit(REGEX_SIZE).dfa_size_limit(REGEX_SIZE).build();
+        let build =
+            |pattern: &str| RegexBuilder::new(pattern).size_limit(REGEX_SIZE).dfa_size_limit(REGEX_SIZE).build();
+        // On its own first: `a)|(b` must not break out of the group that anchors it.
+        let regex = build(&pattern).and_then(|_| build(&format!(r"\A(?:{pattern})\z")));
         match regex {
             Ok(regex) => Some(Pred::Regex(Box::new(regex))),
             Err(error) => {

@@ -85,6 +85,11 @@ impl Operands<'_> {
             let problem = Problem::warning(code::NO_SOURCE, self.text.place(span), message);
             self.problems.push(problem.help("a comparison with it is never true"));
         }
+        if field.field.name == "evt.dir" {
+            let message = "the field `evt.dir` is deprecated";
+            let problem = Problem::warning(code::DEPRECATED_ITEM, self.text.place(span), message);
+            self.problems.push(problem.help("leave it out: only exits of calls are seen, so that it is always `<`"));
+        }
         let multi = field.field.multi;
         Some(Side { ty: field.ty(), multi, has_source, extract: Extract::Field(field) })
     }

@@ -25,6 +25,8 @@ fn text_operators() {
             ("fd.name iglob '/ETC/*'", true),
             ("fd.name regex '/etc/[a-z]+'", true),
             ("fd.name regex 'etc'", false),
+            ("fd.name regex '/etc|/etc/shadow'", true),
+            ("fd.name regex '/etc|shadow'", false),
             ("fd.name pmatch (/usr, /etc)", true),
             ("fd.name pmatch (/et)", false),
             ("proc.name exists", true),
@@ -253,6 +255,7 @@ fn errors() {
         assert_eq!(complaint(condition), message, "{condition}");
     }
     assert!(complaint("fd.name regex '['").starts_with("not a usable regular expression: "));
+    assert!(complaint("fd.name regex 'a)|(b'").starts_with("not a usable regular expression: "));
     let huge = format!("fd.name regex '{}'", "[a-z]{1000}".repeat(30));
     assert!(complaint(&huge).starts_with("not a usable regular expression: "));
 }
@@ -265,6 +268,7 @@ fn warnings() {
         ("fd.name regex '.*abc.*'", "this regular expression holds only plain text"),
         ("proc.name > 3", "`>` compares texts byte by byte here, not numbers"),
         ("thread.vtid = 3", "nothing supplies the field `thread.vtid` yet: it is always null"),
+        ("evt.dir = <", "the field `evt.dir` is deprecated"),
         ("evt.type = read", "nothing supplies events of the type `read` yet"),
     ] {
         assert_eq!(complaint(condition), expected, "{condition}");

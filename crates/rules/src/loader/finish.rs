@@ -14,10 +14,13 @@ use crate::lexer::Lexer;
 use crate::output::Template;
 use crate::parser::{self, ParseError};
 use crate::ruleset::{NamedList, NamedMacro, Rule, RuleSet};
-use crate::text::{Place, Text};
+use crate::text::Text;
 
-/// How many values a list may have with the lists in it.
-const MAX_ITEMS: usize = 1_000_000;
+/// How many values all lists together may have with the lists in them.
+const MAX_STEPS: usize = 1_000_000;
+
+/// More is not told; errors go before warnings.
+const MAX_DIAGNOSTICS: usize = 1000;
 
 /// Makes a rule set of what was collected.
 pub(super) fn finish(mut loader: Loader) -> (RuleSet, Vec<Diagnostic>) {
@@ -32,6 +35,8 @@ pub(super) fn finish(mut loader: Loader) -> (RuleSet, Vec<Diagnostic>) {
     warn_of_unused(&loader, &library, &mut problems);
     let mut seen = HashSet::new();
     problems.retain(|problem| seen.insert(problem.clone()));
+    problems.sort_by_key(|problem| problem.severity);
+    problems.truncate(MAX_DIAGNOSTICS);
     problems.sort_by(|a, b| a.place.cmp(&b.place));
     let diagnostics = problems.into_iter().map(|problem| problem.locate(&loader.files)).collect();
     let macros = library
@@ -51,53 +56,60 @@ fn parse_problem(text: &Text, error: ParseError) -> Problem {
 }
 
 fn resolve_lists(loader: &Loader, library: &mut Library, problems: &mut Vec<Problem>) {
-    let mut used = HashSet::new();
+    let mut resolver = ListResolver { loader, problems, used: HashSet::new(), steps: 0 };
     for definition in &loader.lists.items {
-        let mut items = Vec::new();
-        let mut stack = vec![definition.name.as_str()];
-        put_in(loader, definition, &mut stack, &mut items, &mut used, problems);
-        if items.len() >= MAX_ITEMS {
-            let message = format!("the list `{}` has too many values with the lists in it", definition.name);
-            problems.push(Problem::error(code::VALIDATE, definition.place.clone(), message));
+        let mut list = List::default();
+        resolver.put_in(definition, &mut vec![definition.name.as_str()], &mut list);
+        if resolver.steps >= MAX_STEPS {
+            let message = format!("the list `{}` is too large with the lists in it", definition.name);
+            resolver.problems.push(Problem::error(code::VALIDATE, definition.place.clone(), message));
+            list = List { broken: true, ..List::default() };
         }
-        library.lists.insert(definition.name.clone(), List { items, used: Cell::new(false) });
+        library.lists.insert(definition.name.clone(), list);
     }
-    for name in used {
+    for name in resolver.used {
         if let Some(list) = library.lists.get(name) {
             list.used.set(true);
         }
     }
 }
 
-/// Adds the values of `list` to `items`, with those of lists in it that were defined before it.
-fn put_in<'l>(
+struct ListResolver<'l, 'p> {
     loader: &'l Loader,
-    list: &'l ListDef,
-    stack: &mut Vec<&'l str>,
-    items: &mut Vec<(Box<[u8]>, Place)>,
-    used: &mut HashSet<&'l str>,
-    problems: &mut Vec<Problem>,
-) {
-    for item in &list.items {
-        if items.len() >= MAX_ITEMS {
-            return;
-        }
-        let Some(text) = item.text() else { continue };
-        let name = text.as_str();
-        let inner = loader.lists.by_name.get(name).and_then(|index| loader.lists.items.get(*index));
-        let inner = inner.filter(|inner| inner.index < list.visibility && !stack.contains(&inner.name.as_str()));
-        match inner {
-            // So deep only a hostile file goes.
-            Some(inner) if stack.len() < 100 => {
-                used.insert(inner.name.as_str());
-                stack.push(&inner.name);
-                put_in(loader, inner, stack, items, used, problems);
-                stack.pop();
+    problems: &'p mut Vec<Problem>,
+    used: HashSet<&'l str>,
+    /// Items looked at so far, of all lists: what bounds the work.
+    steps: usize,
+}
+
+impl<'l> ListResolver<'l, '_> {
+    /// Adds the values of `source` to `list`, with those of lists in it that were defined before it.
+    fn put_in(&mut self, source: &'l ListDef, stack: &mut Vec<&'l str>, list: &mut List) {
+        for item in &source.items {
+            self.steps += 1;
+            if self.steps >= MAX_STEPS {
+                return;
             }
-            _ => match list_value(&text) {
-                Ok(bytes) => items.push((bytes, item.place.clone())),
-                Err(error) => problems.push(parse_problem(&text, error)),
-            },
+            let Some(text) = item.text() else { continue };
+            let lists = &self.loader.lists;
+            let inner = lists.by_name.get(text.as_str()).and_then(|index| lists.items.get(*index));
+            let inner = inner.filter(|inner| inner.index < source.visibility && !stack.contains(&inner.name.as_str()));
+            match inner {
+                // So deep only a hostile file goes.
+                Some(inner) if stack.len() < 100 => {
+                    self.used.insert(inner.name.as_str());
+                    stack.push(&inner.name);
+                    self.put_in(inner, stack, list);
+                    stack.pop();
+                }
+                _ => match list_value(&text) {
+                    Ok(bytes) => list.items.push((bytes, item.place.clone())),
+                    Err(error) => {
+                        list.broken = true;
+                        self.problems.push(parse_problem(&text, error));
+                    }
+                },
+            }
         }
     }
 }

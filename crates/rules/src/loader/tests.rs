@@ -156,6 +156,28 @@ fn lists_hold_lists_and_values_with_blanks() {
 }
 
 #[test]
+fn lists_and_macros_do_not_explode() {
+    for (item, empty) in [("list: l", "items: []"), ("list: l", "items: [x]"), ("macro: l", "condition: nope")] {
+        let mut text = format!("- {item}0\n  {empty}\n");
+        for i in 1..60 {
+            let inner = i - 1;
+            let body = if item.starts_with("list") {
+                format!("items: [l{inner}, l{inner}]")
+            } else {
+                format!("condition: l{inner} or l{inner}")
+            };
+            text.push_str(&format!("- {item}{i}\n  {body}\n"));
+        }
+        let condition = if item.starts_with("list") { "proc.name in (l59)" } else { "l59" };
+        let (rules, diagnostics) = load(&format!("{text}{}", rule("R", condition, "")));
+        assert!(rules.is_empty(), "{item} {empty}");
+        assert!(diagnostics.iter().any(|diagnostic| diagnostic.message.contains("too large")), "{item} {empty}");
+    }
+    let text = format!("- list: l\n  items: ['\"\\q\"']\n{}", rule("R", "proc.name in (l)", ""));
+    assert_eq!(errors(&load(&text).1), ["there is no such escape", "the list `l` has an error"]);
+}
+
+#[test]
 fn lists_and_macros_are_appended_and_replaced() {
     let base = format!(
         "- list: l\n  items: [dog]\n- macro: m\n  condition: proc.name in (l)\n{}",

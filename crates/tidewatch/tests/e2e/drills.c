@@ -5,7 +5,9 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/bpf.h>
 #include <linux/memfd.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -142,6 +144,30 @@ static int drill_init_module(char **args)
     return 0;
 }
 
+/* bpf: loads the shortest program there is, and lets go of it. */
+static int drill_bpf(char **args)
+{
+    struct bpf_insn program[] = {
+        {.code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = BPF_REG_0, .imm = 0},
+        {.code = BPF_JMP | BPF_EXIT},
+    };
+    union bpf_attr attributes = {
+        .prog_type = BPF_PROG_TYPE_SOCKET_FILTER,
+        .insns = (__u64)(unsigned long)program,
+        .insn_cnt = 2,
+        .license = (__u64)(unsigned long)"GPL",
+    };
+
+    (void)args;
+    return syscall(SYS_bpf, BPF_PROG_LOAD, &attributes, sizeof attributes) < 0 ? fail("bpf") : 0;
+}
+
+static int drill_user_namespace(char **args)
+{
+    (void)args;
+    return unshare(CLONE_NEWUSER) < 0 ? fail("unshare") : 0;
+}
+
 static const struct {
     const char *name;
     int arguments;
@@ -150,7 +176,8 @@ static const struct {
     {"connect", 2, drill_connect}, {"redirect", 2, drill_redirect},   {"unix", 1, drill_unix},
     {"packet", 0, drill_packet},   {"traceme", 0, drill_traceme},     {"attach", 0, drill_attach},
     {"memfd", 1, drill_memfd},     {"open-late", 1, drill_open_late}, {"spawn", 1, drill_spawn},
-    {"init-module", 0, drill_init_module},
+    {"init-module", 0, drill_init_module}, {"bpf", 0, drill_bpf},
+    {"user-namespace", 0, drill_user_namespace},
 };
 
 int main(int argc, char **argv)

@@ -9,7 +9,7 @@ use std::sync::OnceLock;
 use crate::lab;
 
 /// The programs that `drills.c` is installed as: rules go by the name of a program.
-const DRILL_NAMES: [&str; 4] = ["drills", "nginx", "ssh", "login"];
+const DRILL_NAMES: [&str; 5] = ["drills", "nginx", "ssh", "login", "apk"];
 
 const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n";
 const GROUP: &str = "root:x:0:\nnogroup:x:65534:\n";
@@ -28,6 +28,8 @@ pub fn base() -> &'static str {
         root.write("www/index.html", "hello\n");
         root.write("www/cgi-bin/page", CGI_PAGE);
         root.make_executable("www/cgi-bin/page");
+        root.write("home/user/.ssh/id_rsa", "no key\n");
+        root.write("run/secrets/kubernetes.io/serviceaccount/token", "no token\n");
         root.import()
     })
 }

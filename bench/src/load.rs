@@ -1,0 +1,98 @@
+//! The work whose slow-down is measured. Each load runs in a process of its own.
+
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::process::Command;
+use std::time::Instant;
+
+use anyhow::Context as _;
+
+/// One kind of work.
+pub struct Load {
+    /// Name on the command line.
+    pub name: &'static str,
+    /// Description for people.
+    pub what: &'static str,
+    steps: u32,
+    step: fn() -> anyhow::Result<()>,
+    threads: u32,
+}
+
+/// All loads.
+pub const LOADS: &[Load] = &[
+    Load { name: "getppid", what: "getppid loop (not watched)", steps: 2_000_000, step: getppid, threads: 1 },
+    Load { name: "pipe", what: "2-byte pipe write+read loop (not watched)", steps: 300_000, step: pipe, threads: 1 },
+    Load { name: "open", what: "open/read/close loop", steps: 200_000, step: open, threads: 1 },
+    Load { name: "open2", what: "the same, two threads on two cores", steps: 150_000, step: open, threads: 2 },
+    Load { name: "exec", what: "fork+exec of /bin/true", steps: 400, step: exec, threads: 1 },
+    Load { name: "connect", what: "loopback connect+accept+send+close", steps: 5_000, step: connect, threads: 1 },
+];
+
+fn getppid() -> anyhow::Result<()> {
+    std::hint::black_box(rustix::process::getppid());
+    Ok(())
+}
+
+fn pipe() -> anyhow::Result<()> {
+    thread_local! {
+        static PIPE: std::cell::RefCell<Option<(std::io::PipeReader, std::io::PipeWriter)>> =
+            const { std::cell::RefCell::new(None) };
+    }
+    PIPE.with_borrow_mut(|pipe| {
+        let (reader, writer) = match pipe {
+            Some(pipe) => pipe,
+            None => pipe.insert(std::io::pipe()?),
+        };
+        writer.write_all(b"ab")?;
+        reader.read_exact(&mut [0; 2])?;
+        Ok(())
+    })
+}
+
+fn open() -> anyhow::Result<()> {
+    let mut file = std::fs::File::open("/etc/hostname")?;
+    let _ = file.read(&mut [0; 64])?;
+    Ok(())
+}
+
+fn exec() -> anyhow::Result<()> {
+    anyhow::ensure!(Command::new("/bin/true").status()?.success());
+    Ok(())
+}
+
+fn connect() -> anyhow::Result<()> {
+    thread_local! {
+        static LISTENER: std::cell::RefCell<Option<TcpListener>> = const { std::cell::RefCell::new(None) };
+    }
+    LISTENER.with_borrow_mut(|listener| {
+        let listener = match listener {
+            Some(listener) => listener,
+            None => listener.insert(TcpListener::bind("127.0.0.1:0")?),
+        };
+        let mut client = TcpStream::connect(listener.local_addr()?)?;
+        let (mut server, _) = listener.accept()?;
+        client.write_all(b"hello")?;
+        server.read_exact(&mut [0; 5])?;
+        Ok(())
+    })
+}
+
+/// Does the load of this name in this process and returns nanoseconds per step.
+pub fn run_here(name: &str) -> anyhow::Result<f64> {
+    let load = LOADS.iter().find(|load| load.name == name).with_context(|| format!("no load {name}"))?;
+    (load.step)()?;
+    let started = Instant::now();
+    std::thread::scope(|scope| -> anyhow::Result<()> {
+        let workers: Vec<_> =
+            (0..load.threads).map(|_| scope.spawn(|| (0..load.steps).try_for_each(|_| (load.step)()))).collect();
+        workers.into_iter().try_for_each(|worker| worker.join().map_err(|_| anyhow::anyhow!("a load panicked"))?)
+    })?;
+    Ok(started.elapsed().as_nanos() as f64 / f64::from(load.steps))
+}
+
+/// The same in a child process.
+pub fn run_child(name: &str) -> anyhow::Result<f64> {
+    let out = Command::new(std::env::current_exe()?).args(["load", name]).output()?;
+    anyhow::ensure!(out.status.success(), "load {name}: {}", String::from_utf8_lossy(&out.stderr));
+    Ok(String::from_utf8(out.stdout)?.trim().parse()?)
+}

@@ -1,0 +1,96 @@
+//! Measures what watching costs on this host. Everything is a ratio within one run, against the same work unwatched
+//! and against empty programs on the same hooks: absolute times of shared hosts mean little.
+//!
+//! `make bench` runs it; docs/figures.md holds results.
+
+mod load;
+mod pipeline;
+mod watch;
+
+use std::process::ExitCode;
+
+use load::LOADS;
+use watch::{Mode, Usage};
+
+/// Rounds; in each, every load runs in every mode, so that a drift of the host hits all alike.
+const ROUNDS: usize = 5;
+
+fn main() -> anyhow::Result<ExitCode> {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    if let [verb, name] = args.as_slice()
+        && verb == "load"
+    {
+        // A child of ours: does one load and prints how long it took.
+        println!("{}", load::run_here(name)?);
+        return Ok(ExitCode::SUCCESS);
+    }
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("the benchmark attaches eBPF programs: run it as root (sudo target/release/tidewatch-bench)");
+        return Ok(ExitCode::from(3));
+    }
+    let agent = watch::find_agent()?;
+    let (times, usage) = measure(&agent)?;
+    print_loads(&times);
+    print_usage(&usage);
+    pipeline::measure()?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `times[load][mode][round]`, in nanoseconds per step.
+type Times = Vec<[Vec<f64>; 3]>;
+
+fn measure(agent: &std::path::Path) -> anyhow::Result<(Times, Usage)> {
+    let mut times: Times = LOADS.iter().map(|_| Default::default()).collect();
+    let mut usage = Usage::default();
+    for round in 0..ROUNDS {
+        for mode in [Mode::Nothing, Mode::Floor, Mode::Tidewatch] {
+            eprint!("\rround {} of {ROUNDS}: {:<12}", round + 1, mode.name());
+            let watch = watch::Watch::start(mode, agent)?;
+            for (i, load) in LOADS.iter().enumerate() {
+                times[i][mode as usize].push(load::run_child(load.name)?);
+            }
+            if let Some(used) = watch.stop()? {
+                usage = used;
+            }
+        }
+    }
+    eprintln!("\r{:<40}", "");
+    Ok((times, usage))
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+fn print_loads(times: &Times) {
+    println!("Slow-down, median of {ROUNDS} rounds; each ratio is within one round.\n");
+    println!(
+        "| work | ns a step, unwatched | empty programs ÷ unwatched | Tidewatch ÷ unwatched | Tidewatch ÷ empty programs |"
+    );
+    println!("|---|---|---|---|---|");
+    for (load, [nothing, floor, tidewatch]) in LOADS.iter().zip(times) {
+        let ratio = |a: &[f64], b: &[f64]| median(a.iter().zip(b).map(|(a, b)| a / b).collect());
+        println!(
+            "| {} | {:.0} | {:.2} | {:.2} | {:.2} |",
+            load.what,
+            median(nothing.clone()),
+            ratio(floor, nothing),
+            ratio(tidewatch, nothing),
+            ratio(tidewatch, floor),
+        );
+    }
+    println!();
+}
+
+fn print_usage(usage: &Usage) {
+    println!("The agent itself, over the last round:\n");
+    println!("| figure | value |");
+    println!("|---|---|");
+    println!("| start to watching | {:.2} s |", usage.start.as_secs_f64());
+    println!("| CPU of one core while idle ({:.0} s) | {:.2} % |", usage.idle.as_secs_f64(), usage.idle_cpu * 100.0);
+    println!("| resident memory, idle | {:.1} MiB |", usage.idle_rss as f64 / 1048576.0);
+    println!("| resident memory, after the loads | {:.1} MiB |", usage.end_rss as f64 / 1048576.0);
+    println!("| its last words | {} |", usage.summary);
+    println!();
+}
