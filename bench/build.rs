@@ -2,7 +2,10 @@
 
 use std::path::PathBuf;
 
-include!("../crates/sensor/clang.rs");
+#[path = "../crates/sensor/clang.rs"]
+mod clang;
+
+use clang::{compile_bpf, env};
 
 fn main() {
     let here = PathBuf::from(env("CARGO_MANIFEST_DIR"));

@@ -14,6 +14,16 @@
 
 char LICENSE[] SEC("license") = "GPL";
 
+/* Never used: keeps the records' types in the object, where a test compares them with user space's. */
+struct tw_records {
+	struct tw_fork fork;
+	struct tw_exec exec;
+	struct tw_exit exit;
+	struct tw_file file;
+	struct tw_sock sock;
+	struct tw_call call;
+} *tw_records;
+
 /* The context of a tp_btf program is an array of the tracepoint's arguments. */
 typedef u64 trace_args;
 

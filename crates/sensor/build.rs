@@ -2,7 +2,10 @@
 
 use std::path::PathBuf;
 
-include!("clang.rs");
+#[path = "clang.rs"]
+mod clang;
+
+use clang::{compile_bpf, env};
 
 fn main() {
     let root = PathBuf::from(env("CARGO_MANIFEST_DIR")).join("../../bpf");

@@ -1,7 +1,7 @@
-// Shared by the build scripts that compile eBPF programs (`include!`d, so without a module header).
+//! Compiles eBPF programs; shared by the build scripts that do.
 
 /// Compiles `source` to the BPF object `out`, with `root` (the folder `bpf/`) and libbpf's headers on the path.
-fn compile_bpf(root: &std::path::Path, source: &std::path::Path, out: &std::path::Path) {
+pub fn compile_bpf(root: &std::path::Path, source: &std::path::Path, out: &std::path::Path) {
     // Set by libbpf-sys for crates that depend on it directly: the headers that belong to its libbpf.
     let include = env("DEP_BPF_INCLUDE");
     println!("cargo:rerun-if-changed={}", root.display());
@@ -32,7 +32,8 @@ fn compile_bpf(root: &std::path::Path, source: &std::path::Path, out: &std::path
     }
 }
 
-fn env(name: &str) -> String {
+/// A variable that cargo sets for build scripts.
+pub fn env(name: &str) -> String {
     std::env::var(name).unwrap_or_else(|_| panic!("cargo did not set {name}"))
 }
 

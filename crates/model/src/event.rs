@@ -6,8 +6,10 @@ use crate::container::Container;
 use crate::process::{Process, ProcessTable};
 use crate::raw::Raw;
 
+mod names;
 mod table;
-pub use table::{EVENTS, EventInfo, EventKind, Lane, PARAMS, Shape, is_known_type};
+pub use names::PARAMS;
+pub use table::{EVENTS, EventInfo, EventKind, Lane, Shape, is_known_type};
 
 /// A set of event kinds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -484,3 +484,64 @@ impl Encoder {
         self.bytes
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn aligned(bytes: &[u8]) -> Vec<u64> {
+        bytes
+            .chunks(8)
+            .map(|chunk| {
+                let mut word = [0; 8];
+                word[..chunk.len()].copy_from_slice(chunk);
+                u64::from_ne_bytes(word)
+            })
+            .collect()
+    }
+
+    #[test]
+    fn what_was_encoded_is_read_back() {
+        let header = Header { kind: EventKind::Openat as u16, pid: 7, ret: -2, ..Header::default() };
+        let mut out = Encoder::new(&header, size_of::<FileBody>());
+        let body =
+            FileBody { flags: 0o101, path: out.text(b"/etc/x"), raw: out.text(b"\xff\0"), ..FileBody::default() };
+        let words = aligned(&out.finish(&body));
+        let raw = Raw::parse(words.as_bytes()).unwrap();
+        let file = raw.file().unwrap();
+        assert_eq!((raw.kind(), raw.header.pid, raw.header.ret), (EventKind::Openat, 7, -2));
+        assert_eq!((raw.text(file.path), raw.text(file.raw)), (b"/etc/x".as_slice(), b"\xff\0".as_slice()));
+        assert_eq!(raw.text(file.base), b"");
+    }
+
+    #[test]
+    fn bad_records_are_refused_with_the_reason() {
+        let header = Header { kind: EventKind::Procexit as u16, ..Header::default() };
+        let good = aligned(&Encoder::new(&header, size_of::<ExitBody>()).finish(&ExitBody::default()));
+        assert!(Raw::parse(good.as_bytes()).is_ok());
+        assert_eq!(Raw::parse(&good.as_bytes()[..40]).err(), Some(RawError::Short));
+        assert_eq!(Raw::parse(&good.as_bytes()[1..]).err(), Some(RawError::Misaligned));
+        let unknown = Header { kind: 9999, ..header };
+        let unknown = aligned(&Encoder::new(&unknown, size_of::<ExitBody>()).finish(&ExitBody::default()));
+        assert_eq!(Raw::parse(unknown.as_bytes()).err(), Some(RawError::UnknownKind(9999)));
+        let header = Header { kind: EventKind::Unlink as u16, ..header };
+        let body = FileBody { path: Str { off: 65_000, len: 3 }, ..FileBody::default() };
+        let outside = aligned(&Encoder::new(&header, size_of::<FileBody>()).finish(&body));
+        assert_eq!(Raw::parse(outside.as_bytes()).err(), Some(RawError::BadString));
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_panic(kind in 0_u16..140, size in 0_u16..600, tail in proptest::collection::vec(any::<u8>(), 0..700)) {
+            let mut bytes = size.to_ne_bytes().to_vec();
+            bytes.extend(kind.to_ne_bytes());
+            bytes.extend(tail);
+            let words = aligned(&bytes);
+            if let Ok(raw) = Raw::parse(words.as_bytes()) {
+                let texts: usize = raw.strings().map(|text| raw.text(text).len()).sum();
+                prop_assert!(texts <= 7 * raw.bytes().len());
+            }
+        }
+    }
+}

@@ -11,7 +11,7 @@ use crate::health::{Health, Hook};
 use crate::ring::{Next, Ring};
 
 /// The compiled kernel half.
-static OBJECT: &[u8] = aligned::OBJECT;
+pub(crate) static OBJECT: &[u8] = aligned::OBJECT;
 
 mod aligned {
     /// ELF wants the alignment of its widest member.

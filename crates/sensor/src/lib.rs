@@ -10,6 +10,8 @@ pub mod clock;
 pub mod ebpf;
 pub mod health;
 mod ring;
+#[cfg(test)]
+mod wire;
 
 pub use ebpf::{Count, EbpfSensor, Options, SensorError};
 pub use health::{Health, Hook};

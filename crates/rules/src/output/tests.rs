@@ -1,3 +1,5 @@
+//! Tests of the module above.
+
 use tw_model::finding::Shown;
 
 use super::*;

@@ -1,0 +1,125 @@
+//! Guards the invariant that nothing is allocated between the ring and "no hit": a counting allocator around
+//! enrichment and detection of events that match no rule.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+
+use bumpalo::Bump;
+use tw_detect::Detector;
+use tw_enrich::{World, WorldOptions};
+use tw_model::raw::{Encoder, FileBody, Header, SockBody};
+use tw_model::{EventKind, Raw};
+use tw_rules::Loader;
+
+struct Counting;
+
+thread_local! {
+    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
+}
+
+// SAFETY: everything is the system allocator's; only a counter of this thread is touched beside it.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        let _ = ALLOCATIONS.try_with(|count| count.set(count.get() + 1));
+        // SAFETY: the caller's promises are passed on.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: as above.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// Our own pack: what runs by default must keep the promise.
+fn pack() -> Loader {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../rules");
+    let mut files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    let yaml = files.iter().filter(|file| file.extension().is_some_and(|extension| extension == "yaml"));
+    yaml.fold(Loader::new(), |loader, file| {
+        loader.add_file(file.display().to_string(), std::fs::read_to_string(file).unwrap())
+    })
+}
+
+fn open(number: u64) -> Vec<u8> {
+    let header = Header {
+        kind: EventKind::Openat as u16,
+        time: number,
+        start: 5,
+        cgroup: 1,
+        pid: 42,
+        tid: 42,
+        ret: 3,
+        ..Header::default()
+    };
+    let mut out = Encoder::new(&header, size_of::<FileBody>());
+    let body = FileBody {
+        path: out.text(b"/usr/share/zoneinfo/UTC"),
+        raw: out.text(b"../zoneinfo/UTC"),
+        ..FileBody::default()
+    };
+    out.finish(&body)
+}
+
+fn connect(number: u64) -> Vec<u8> {
+    let header = Header {
+        kind: EventKind::Connect as u16,
+        time: number,
+        start: 5,
+        cgroup: 1,
+        pid: 42,
+        tid: 42,
+        ..Header::default()
+    };
+    let body = SockBody {
+        family: 2,
+        proto: 6,
+        type_: 1,
+        attrs: 5,
+        rport: 443,
+        raddr: [10, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+        ..SockBody::default()
+    };
+    Encoder::new(&header, size_of::<SockBody>()).finish(&body)
+}
+
+fn words(bytes: &[u8]) -> Vec<u64> {
+    bytes.chunks(8).map(|chunk| u64::from_ne_bytes(chunk.try_into().unwrap())).collect()
+}
+
+#[test]
+fn nothing_is_allocated_when_nothing_is_found() {
+    let (rules, problems) = pack().finish();
+    assert!(problems.iter().all(|problem| !problem.is_error()), "{problems:?}");
+    let detector = Detector::new(rules);
+    let mut world = World::new(WorldOptions { docker_socket: None, ..WorldOptions::default() }).unwrap();
+    let mut scratch = Bump::with_capacity(64 << 10);
+    let records: Vec<Vec<u64>> = (0..1000).map(|n| words(&if n % 2 == 0 { open(n) } else { connect(n) })).collect();
+    let mut found = 0;
+    let mut pass = |world: &mut World| {
+        for record in &records {
+            let raw = Raw::parse(zerocopy::IntoBytes::as_bytes(record.as_slice())).unwrap();
+            assert!(world.admit(&raw));
+            let event = world.observe(raw, &scratch);
+            detector.inspect(&event, &mut |_| found += 1);
+            scratch.reset();
+        }
+    };
+    // The first events teach the world the process and warm what regular expressions keep.
+    pass(&mut world);
+    let before = ALLOCATIONS.get();
+    pass(&mut world);
+    assert_eq!(ALLOCATIONS.get() - before, 0, "allocations for 1000 events without a hit");
+    assert_eq!(found, 0);
+}
+
+#[test]
+fn the_counter_counts() {
+    let before = ALLOCATIONS.get();
+    drop(std::hint::black_box(vec![0_u8; 100]));
+    assert!(ALLOCATIONS.get() > before);
+}
