@@ -40,13 +40,24 @@ clear_stage() {
   local containers images
   set +e
   [[ -n $stamper_pid ]] && kill "$stamper_pid" 2>/dev/null
-  [[ -n $sensor_pid ]] && kill -INT "$sensor_pid" 2>/dev/null && wait "$sensor_pid" 2>/dev/null
+  stop_sensor
   mapfile -t containers < <(docker ps -aq --filter "label=tidewatch.play=$$")
   [[ ${#containers[@]} -gt 0 ]] && docker rm -f "${containers[@]}" >/dev/null
   docker network rm "$bridge" "$outside" >/dev/null 2>&1
   mapfile -t images < <(docker images --filter label=tidewatch.demo=1 --format '{{.Repository}}')
   [[ ${#images[@]} -gt 0 ]] && docker rmi -f "${images[@]}" >/dev/null
   rm -rf "$scratch"
+}
+
+# The agent is asked to leave, and thrown out after ten seconds.
+stop_sensor() {
+  [[ -n $sensor_pid ]] || return 0
+  kill -TERM "$sensor_pid" 2>/dev/null
+  for _ in $(seq 100); do
+    kill -0 "$sensor_pid" 2>/dev/null || return 0
+    sleep 0.1
+  done
+  kill -KILL "$sensor_pid"
 }
 
 # watch_with BINARY ARGUMENT...: starts the agent and waits until its sensor is attached.

@@ -6,6 +6,7 @@
 //! `## RULE NAME` heading.
 //!
 //! **Never:** a scenario that is skipped in silence.
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -74,9 +75,8 @@ fn parse(file: &str, text: &str) -> Result<Vec<Scenario>, String> {
 fn load<'a>(files: impl IntoIterator<Item = (&'a str, &'a str)>) -> Result<RuleSet, String> {
     let loader = files.into_iter().fold(Loader::new(), |loader, (name, text)| loader.add_file(name, text));
     let (rules, diagnostics) = loader.finish();
-    let told: String =
-        diagnostics.iter().map(|d| format!("{}:{}: {}: {}\n", d.file, d.line, d.code, d.message)).collect();
-    if told.is_empty() { Ok(rules) } else { Err(told) }
+    let told = |d: &tw_rules::Diagnostic| format!("{}:{}: {}: {}\n", d.file, d.line, d.code, d.message);
+    if diagnostics.is_empty() { Ok(rules) } else { Err(diagnostics.iter().map(told).collect()) }
 }
 
 /// Checks one scenario. `Ok` holds what was found, `Err` the difference.
@@ -92,8 +92,7 @@ fn check(scenario: &Scenario, pack: &RuleSet) -> Result<BTreeSet<Expected>, Stri
     if samples.is_empty() {
         return Err(wrong("no events".into()));
     }
-    let mut found = BTreeSet::new();
-    let mut messages = String::new();
+    let (mut found, mut messages) = (BTreeSet::new(), String::new());
     for (number, sample) in (1..).zip(&samples) {
         let hit = sample.inspect(number as u64, |event| {
             rules.inspect(event, &mut |rule| {
@@ -104,8 +103,8 @@ fn check(scenario: &Scenario, pack: &RuleSet) -> Result<BTreeSet<Expected>, Stri
         hit.map_err(|error| wrong(format!("event {number}: {error}")))?;
     }
     let expected: BTreeSet<Expected> = listed.into_iter().collect();
-    if let Some(bad) = expected.iter().find(|e| e.event == 0 || e.event > samples.len() || rules.get(&e.rule).is_none())
-    {
+    let exists = |e: &&Expected| (1..=samples.len()).contains(&e.event) && rules.get(&e.rule).is_some();
+    if let Some(bad) = expected.iter().find(|e| !exists(e)) {
         return Err(wrong(format!("expects event {} of {}, rule `{}`: no such", bad.event, samples.len(), bad.rule)));
     }
     let mut difference = String::new();
@@ -118,14 +117,12 @@ fn check(scenario: &Scenario, pack: &RuleSet) -> Result<BTreeSet<Expected>, Stri
 }
 
 fn files(folder: &str, extension: &str) -> Vec<(String, String)> {
-    let folder: PathBuf = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(folder);
-    let entries = fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+    let entries = fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(folder)).unwrap();
     let mut paths: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
     paths.retain(|path| path.extension().is_some_and(|known| known == extension));
     paths.sort();
-    assert!(!paths.is_empty(), "no .{extension} files in {}", folder.display());
-    let name = |path: &Path| path.file_name().unwrap().to_string_lossy().into_owned();
-    paths.iter().map(|path| (name(path), fs::read_to_string(path).unwrap())).collect()
+    assert!(!paths.is_empty(), "no .{extension} files in {folder}");
+    paths.iter().map(|path| (path.display().to_string(), fs::read_to_string(path).unwrap())).collect()
 }
 
 fn pack() -> RuleSet {
@@ -156,8 +153,7 @@ fn every_rule_is_shown_finding_and_staying_quiet() {
         found.extend(hits.into_iter().map(|hit| hit.rule).filter(|rule| *rule == scenario.section));
     }
     for (kind, names) in [("finding", found), ("quiet", quiet)] {
-        let missing: Vec<_> =
-            pack.rules().iter().map(|rule| &rule.name).filter(|name| !names.contains(*name)).collect();
+        let missing: Vec<_> = pack.rules().iter().filter(|rule| !names.contains(&rule.name)).map(|r| &r.name).collect();
         assert!(missing.is_empty(), "rules without a {kind} scenario below their heading: {missing:#?}");
     }
 }
@@ -166,25 +162,23 @@ fn every_rule_is_shown_finding_and_staying_quiet() {
 fn every_rule_says_why_what_to_do_and_which_technique() {
     let technique = |tag: &String| {
         let digits = |text: &str, count| text.len() == count && text.bytes().all(|byte| byte.is_ascii_digit());
-        tag.strip_prefix('T').is_some_and(|id| match id.split_once('.') {
-            Some((id, sub)) => digits(id, 4) && digits(sub, 3),
-            None => digits(id, 4),
-        })
+        let (id, sub) = tag.split_once('.').unwrap_or((tag, "000"));
+        id.strip_prefix('T').is_some_and(|id| digits(id, 4)) && digits(sub, 3)
     };
     for rule in pack().rules() {
         let name = &rule.name;
         assert!(!rule.desc.trim().is_empty() && !rule.advice.trim().is_empty(), "{name}: desc or advice is missing");
         assert!(rule.tags.iter().any(|tag| tag.starts_with("mitre_")), "{name}: no mitre_ tag in {:?}", rule.tags);
         assert!(rule.tags.iter().any(technique), "{name}: no technique in {:?}", rule.tags);
-        assert!(rule.tags.iter().any(|tag| tag == "container" || tag == "host"), "{name}: neither host nor container");
+        assert!(rule.tags.iter().any(|tag| tag == "container" || tag == "host"), "{name}: no place in {:?}", rule.tags);
     }
 }
 
 #[test]
 fn wrong_expectations_and_broken_documents_fail() {
     let rules = "```rules\n- rule: R\n  desc: d\n  condition: evt.type = execve\n  output: o\n  priority: INFO\n```\n";
-    let document =
-        |expect| format!("# t\n{rules}```events\n- type: execve\n- type: chdir\n```\n```expect\n{expect}\n```\n");
+    let events = "```events\n- type: execve\n- type: chdir\n```\n";
+    let document = |expect| format!("# t\n{rules}{events}```expect\n{expect}\n```\n");
     let result = |expect| check(&parse("f", &document(expect)).unwrap()[0], &RuleSet::default());
     assert_eq!(result("- {event: 1, rule: R}").unwrap().len(), 1);
     for (expect, told) in [

@@ -1,0 +1,252 @@
+//! The sensor on the real kernel: a child process makes every watched call once, and the records must tell it.
+//!
+//! Needs root and eBPF; without them the tests say so and pass, unless `TIDEWATCH_REQUIRE_E2E` is set.
+
+use std::collections::BTreeMap;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use tw_model::event::{EVENTS, EventKind, Lane};
+use tw_model::raw::{Raw, attr, sock_attr};
+use tw_sensor::{EbpfSensor, Options};
+
+/// A record that outlives the ring.
+struct Record(Vec<u64>);
+
+impl Record {
+    fn raw(&self) -> Raw<'_> {
+        Raw::parse(zerocopy::IntoBytes::as_bytes(self.0.as_slice())).unwrap()
+    }
+}
+
+fn sensor(options: &Options) -> Option<EbpfSensor> {
+    match EbpfSensor::start(options) {
+        Ok(sensor) => Some(sensor),
+        Err(error) if std::env::var_os("TIDEWATCH_REQUIRE_E2E").is_some() => panic!("{error}"),
+        Err(error) => {
+            eprintln!("skipped: {error}");
+            None
+        }
+    }
+}
+
+/// Runs `script` with python3 under the sensor; returns the records of it and its children.
+fn watch(sensor: &mut EbpfSensor, script: &str) -> Vec<Record> {
+    let mut records: Vec<Record> = Vec::new();
+    let mut take = |bytes: &[u8]| {
+        let mut padded = bytes.to_vec();
+        padded.resize(bytes.len().next_multiple_of(8), 0);
+        records.push(Record(padded.chunks(8).map(|c| u64::from_ne_bytes(c.try_into().unwrap())).collect()));
+    };
+    let out = Command::new("/usr/bin/python3").args(["-c", script]).output().unwrap();
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    let deadline = Instant::now() + Duration::from_millis(300);
+    while Instant::now() < deadline {
+        sensor.drain(&mut take);
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    records
+}
+
+fn text<'r>(raw: &Raw<'r>, what: tw_model::raw::Str) -> std::borrow::Cow<'r, str> {
+    String::from_utf8_lossy(raw.text(what))
+}
+
+/// Makes every call in the list once. A call that may fail still shows, with its error.
+const EVERYTHING: &str = r#"
+import ctypes, os, socket, tempfile, shutil, struct
+libc = ctypes.CDLL(None, use_errno=True)
+d = tempfile.mkdtemp(prefix='tw-sensor-')
+os.chdir(d)
+NR = dict(open=2, creat=85, openat2=437, unlink=87, rmdir=84, rename=82, renameat=264, renameat2=316, link=86, linkat=265,
+  symlink=88, symlinkat=266, chmod=90, fchmodat=268, chown=92, lchown=94, fchownat=260, mkdir=83, mkdirat=258, unlinkat=263,
+  chroot=161, pivot_root=155, dup=32, dup2=33, dup3=292, setuid=105, setgid=106, setreuid=113, setregid=114, setresuid=117,
+  setresgid=119, capset=126, setns=308, unshare=272, ptrace=101, memfd=319, bpf=321, init_module=175, finit_module=313,
+  delete_module=176, userfaultfd=323, uring=425, accept=43, open_by_handle_at=304, mount=165, umount2=166)
+def call(name, *args): return libc.syscall(NR[name], *[ctypes.c_long(a) if isinstance(a, int) else a for a in args])
+AT = -100
+call('creat', b'a', 0o644); call('open', b'a', 2, 0); open('../' + os.path.basename(d) + '/a').close()
+how = struct.pack('QQQ', 0o101, 0o600, 0)
+call('openat2', AT, b'b', how, len(how))
+call('open_by_handle_at', AT, b'\0' * 16, 0)
+call('link', b'a', b'l1'); call('linkat', AT, b'a', AT, b'l2', 0)
+call('symlink', b'/etc/shadow', b's1'); call('symlinkat', b'/etc/shadow', AT, b's2')
+call('rename', b'l1', b'r1'); call('renameat', AT, b'l2', AT, b'r2'); call('renameat2', AT, b'r2', AT, b'r3', 0)
+call('chmod', b'a', 0o4755); os.fchmod(os.open('a', 0), 0o600); call('fchmodat', AT, b'a', 0o755)
+call('chown', b'a', 1, 2); call('lchown', b'a', 1, 2); os.fchown(os.open('a', 0), 3, 4); call('fchownat', AT, b'a', 5, 6, 0)
+call('mkdir', b'm1', 0o755); call('mkdirat', AT, b'm2', 0o755); call('rmdir', b'm1'); call('unlinkat', AT, b'm2', 0x200)
+call('unlink', b'r1'); os.fchdir(os.open('/', 0)); os.chdir(d)
+l = socket.socket(); l.bind(('127.0.0.1', 0)); l.listen(7)
+c = socket.create_connection(l.getsockname()); a, _ = l.accept()
+c.sendall(b'first bytes'); c.sendall(b'second')
+c2 = socket.create_connection(l.getsockname()); n = ctypes.c_long(0); call('accept', l.fileno(), 0, 0)
+u = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); u.sendto(b'query', ('127.0.0.1', 53))
+u.sendmsg([b'other'], [], 0, ('127.0.0.1', 54))
+saved = [os.dup(0), os.dup(1), os.dup(2)]
+call('dup2', c.fileno(), 0); call('dup3', c.fileno(), 1, 0); os.close(2); call('dup', c.fileno())
+for i in range(3): os.dup2(saved[i], i)
+call('memfd', b'secret', 0); call('userfaultfd', 1); call('uring', 0, 0); call('bpf', 5, 0, 0)
+call('init_module', b'x', 1, b'arg=1'); call('finit_module', -1, b'arg=2', 0); call('delete_module', b'nosuch', 0)
+call('setns', -1, 0x20000); call('ptrace', 16, 999999, 0, 0); call('capset', 0, 0)
+call('mount', b'none', b'm1', b'tmpfs', 0, 0); call('umount2', b'nowhere', 0); call('chroot', b'nowhere')
+call('pivot_root', b'nowhere', b'there'); call('unshare', 0)
+pid = os.fork()
+if pid == 0:
+    call('setresgid', 7, 7, 7); call('setregid', 7, 7); call('setgid', 7)
+    call('setresuid', 8, 8, 8); call('setreuid', 8, 8); call('setuid', 8)
+    os._exit(3)
+os.waitpid(pid, 0)
+pid = os.fork()
+if pid == 0:
+    os.environ['LD_PRELOAD'] = ''
+    try: os.execv('/nonexistent/program', ['x'])
+    except OSError: pass
+    os.execv('/bin/true', ['true', 'an argument', 'another'])
+os.waitpid(pid, 0)
+fd = os.open('/bin/true', 0)
+pid = os.fork()
+if pid == 0:
+    libc.syscall(322, 9999, b'', 0, 0, 0x1000)
+    os._exit(0)
+os.waitpid(pid, 0)
+shutil.rmtree(d)
+"#;
+
+#[test]
+#[cfg(target_arch = "x86_64")] // the script has the call numbers
+fn every_watched_call_is_told_with_its_arguments() {
+    let Some(mut sensor) = sensor(&Options::default()) else { return };
+    let records = watch(&mut sensor, EVERYTHING);
+    let python: u32 = records
+        .iter()
+        .map(Record::raw)
+        .find(|raw| raw.exec().is_some_and(|exec| text(raw, exec.args).contains("tw-sensor-")))
+        .map(|raw| raw.header.pid)
+        .expect("the script's own exec");
+    let mut family = vec![python];
+    let mut by_kind: BTreeMap<EventKind, Vec<Raw<'_>>> = BTreeMap::new();
+    for raw in records.iter().map(Record::raw) {
+        if family.contains(&raw.header.pid) {
+            if let tw_model::raw::Body::Fork(fork) = raw.body {
+                family.push(fork.child_pid);
+            }
+            by_kind.entry(raw.kind()).or_default().push(raw);
+        }
+    }
+    let missing: Vec<&str> =
+        EVENTS.iter().filter(|info| !by_kind.contains_key(&info.kind)).map(|info| info.name).collect();
+    assert!(missing.is_empty(), "not seen: {missing:?}");
+    files(&by_kind);
+    sockets(&by_kind);
+    calls(&by_kind, python);
+}
+
+type ByKind<'r> = BTreeMap<EventKind, Vec<Raw<'r>>>;
+
+fn files(seen: &ByKind<'_>) {
+    let creat = &seen[&EventKind::Creat][0];
+    let body = creat.file().unwrap();
+    assert!(text(creat, body.path).ends_with("/a") && text(creat, body.raw) == "a");
+    assert_eq!((body.attrs & attr::CREATED, body.flags), (attr::CREATED, 0o1101));
+    let dotted =
+        seen[&EventKind::Openat].iter().find(|raw| text(raw, raw.file().unwrap().raw).starts_with("../tw-")).unwrap();
+    let path = text(dotted, dotted.file().unwrap().path);
+    assert!(path.starts_with("/tmp/tw-sensor-") && !path.contains(".."), "{path}");
+    let how = seen[&EventKind::Openat2][0].file().unwrap();
+    assert_eq!((how.flags, how.mode), (0o101, 0o600));
+    let rename = &seen[&EventKind::Renameat2][0];
+    let body = rename.file().unwrap();
+    assert_eq!((text(rename, body.raw), text(rename, body.raw2)), ("r2".into(), "r3".into()));
+    assert!(text(rename, body.base).starts_with("/tmp/tw-sensor-"));
+    let link = &seen[&EventKind::Symlink][0];
+    assert_eq!(text(link, link.file().unwrap().extra), "/etc/shadow");
+    assert_eq!(seen[&EventKind::Chmod][0].file().unwrap().mode, 0o4755);
+    let fchown = &seen[&EventKind::Fchown][0];
+    let body = fchown.file().unwrap();
+    assert!((body.uid, body.gid) == (3, 4) && text(fchown, body.path).ends_with("/a"));
+    let mount = &seen[&EventKind::Mount][0];
+    let body = mount.file().unwrap();
+    assert_eq!((text(mount, body.extra), text(mount, body.raw2)), ("none".into(), "tmpfs".into()));
+    assert!(mount.header.ret < 0, "its folder is gone");
+}
+
+fn sockets(seen: &ByKind<'_>) {
+    let connect = &seen[&EventKind::Connect][0];
+    let body = connect.sock().unwrap();
+    let port = body.rport;
+    assert!(body.has(sock_attr::CLIENT | sock_attr::CONNECTED) && body.proto == 6);
+    assert_eq!(body.remote().unwrap().to_string(), "127.0.0.1");
+    let accept = seen[&EventKind::Accept4][0].sock().unwrap();
+    assert!(accept.has(sock_attr::SERVER) && accept.lport == port && accept.rport == body.lport);
+    let listen = seen[&EventKind::Listen][0].sock().unwrap();
+    assert_eq!((listen.lport, listen.backlog), (port, 7));
+    let first = &seen[&EventKind::Write][0];
+    let body = first.sock().unwrap();
+    assert!(body.has(sock_attr::FIRST) && text(first, body.data) == "first bytes" && body.rport == port);
+    assert!(seen[&EventKind::Write].iter().all(|raw| text(raw, raw.sock().unwrap().data) != "second"));
+    let query = &seen[&EventKind::Sendto][0];
+    let body = query.sock().unwrap();
+    assert!(body.rport == 53 && body.proto == 17 && text(query, body.data) == "query");
+    assert_eq!(seen[&EventKind::Sendmsg][0].sock().unwrap().rport, 54);
+    let onto_stdin = |raw: &Raw<'_>| raw.sock().is_some_and(|body| body.fd == 0 && body.rport == port);
+    assert!(seen[&EventKind::Dup2].iter().any(onto_stdin), "the socket behind descriptor 0 is told");
+    assert!(seen[&EventKind::Dup].iter().any(|raw| raw.header.ret == 2));
+}
+
+fn calls(seen: &ByKind<'_>, python: u32) {
+    let memfd = &seen[&EventKind::MemfdCreate][0];
+    assert_eq!(text(memfd, memfd.call().unwrap().text), "secret");
+    let ptrace = &seen[&EventKind::Ptrace][0];
+    assert_eq!((ptrace.call().unwrap().args[0], ptrace.header.ret), (16, -3));
+    let module = &seen[&EventKind::FinitModule][0];
+    assert_eq!(text(module, module.call().unwrap().text), "arg=2");
+    let setuid = &seen[&EventKind::Setresuid][0];
+    assert_eq!((setuid.header.uid, setuid.header.gid), (8, 7), "the credentials are those after the call");
+    assert_eq!(setuid.call().unwrap().cap_effective, 0, "and so are the capabilities");
+    let execs = &seen[&EventKind::Execve];
+    let run = execs.iter().find(|raw| text(raw, raw.exec().unwrap().args).starts_with("true\0")).unwrap();
+    let body = run.exec().unwrap();
+    assert_eq!(text(run, body.args), "true\0an argument\0another\0");
+    assert!(text(run, body.env).contains("LD_PRELOAD=") && body.ppid == python && body.ino != 0 && body.ns_mnt != 0);
+    assert!(text(run, body.cwd).starts_with("/tmp/tw-sensor-"));
+    let failed = execs.iter().find(|raw| raw.header.ret < 0).unwrap();
+    assert_eq!(text(failed, failed.exec().unwrap().filename), "/nonexistent/program");
+    let ends = &seen[&EventKind::Procexit];
+    let codes = ends.iter().map(|raw| if let tw_model::raw::Body::Exit(body) = raw.body { body.code >> 8 } else { 0 });
+    assert!(codes.into_iter().any(|code| code == 3));
+}
+
+#[test]
+fn a_full_ring_counts_what_it_loses_and_spares_the_lifecycle() {
+    let Some(mut sensor) = sensor(&Options::default()) else { return };
+    let before = count(&sensor, EventKind::Openat);
+    // Nobody drains meanwhile: the bulk ring fills up.
+    let script = "import os\nfor _ in range(200000): os.close(os.open('/etc/hostname', 0))\nos.system('true')";
+    assert!(Command::new("/usr/bin/python3").args(["-c", script]).status().unwrap().success());
+    let after = count(&sensor, EventKind::Openat);
+    let (sent, lost) = (after.sent - before.sent, after.lost() - before.lost());
+    assert!(lost > 0, "the ring did not fill");
+    assert!(sent + lost >= 200_000, "{sent} sent and {lost} lost are fewer than were opened");
+    let mut execs = 0;
+    sensor.drain(|bytes| execs += u32::from(Raw::parse(bytes).is_ok_and(|raw| raw.kind() == EventKind::Execve)));
+    assert!(execs >= 2);
+    assert_eq!(count(&sensor, EventKind::Execve).lost(), 0, "executions travel in a ring of their own");
+}
+
+#[test]
+fn privileged_calls_beyond_the_budget_are_counted_exactly() {
+    let Some(sensor) = sensor(&Options { privileged_rate: 50 }) else { return };
+    let before = count(&sensor, EventKind::Unshare);
+    let script = "import ctypes\nl = ctypes.CDLL(None)\nfor _ in range(20000): l.unshare(0)";
+    assert!(Command::new("/usr/bin/python3").args(["-c", script]).status().unwrap().success());
+    let after = count(&sensor, EventKind::Unshare);
+    let sent = after.sent - before.sent + after.lost() - before.lost();
+    let folded = after.folded - before.folded;
+    assert_eq!(sent + folded, 20_000);
+    assert!(sent < 2_000, "{sent} passed a budget of 50 a second");
+    assert_eq!(EventKind::Unshare.info().lane, Lane::Privileged);
+}
+
+fn count(sensor: &EbpfSensor, kind: EventKind) -> tw_sensor::Count {
+    sensor.counts().into_iter().find(|(known, _)| *known == kind).unwrap().1
+}
