@@ -1,0 +1,172 @@
+//! The world as records change it: processes, lineage, credentials, working directories.
+
+use bumpalo::Bump;
+use tw_enrich::{World, WorldOptions};
+use tw_model::raw::{CallBody, Encoder, ExecBody, ExitBody, FileBody, ForkBody, Header};
+use tw_model::{Event, EventKind, ProcKey, Raw};
+
+fn world() -> World {
+    World::new(WorldOptions { docker_socket: None, max_processes: 64, ..WorldOptions::default() }).unwrap()
+}
+
+fn words(bytes: &[u8]) -> Vec<u64> {
+    bytes.chunks(8).map(|chunk| u64::from_ne_bytes(chunk.try_into().unwrap())).collect()
+}
+
+fn header(kind: EventKind, pid: u32, time: u64) -> Header {
+    let mut comm = [0; 16];
+    comm[..4].copy_from_slice(b"test");
+    // A start of 7 ns past a tick: exact, as the kernel tells it.
+    let start = u64::from(pid) * 10_000_000 + 7;
+    Header { kind: kind as u16, pid, tid: pid, start, time, cgroup: 1, comm, ..Header::default() }
+}
+
+fn fork(parent: u32, child: u32, time: u64) -> Vec<u64> {
+    let body = ForkBody {
+        child_start: u64::from(child) * 10_000_000 + 7,
+        parent_start: u64::from(parent) * 10_000_000 + 7,
+        child_pid: child,
+        parent_pid: parent,
+        ..ForkBody::default()
+    };
+    words(&Encoder::new(&header(EventKind::Clone, parent, time), size_of::<ForkBody>()).finish(&body))
+}
+
+fn exec(pid: u32, name: &str, args: &[u8], time: u64) -> Vec<u64> {
+    let mut header = header(EventKind::Execve, pid, time);
+    header.comm = [0; 16];
+    header.comm[..name.len()].copy_from_slice(name.as_bytes());
+    let mut out = Encoder::new(&header, size_of::<ExecBody>());
+    let body = ExecBody {
+        exepath: out.text(format!("/bin/{name}").as_bytes()),
+        args: out.text(args),
+        cwd: out.text(b"/srv"),
+        env: out.text(b"LD_PRELOAD=/tmp/x.so\0SECRET_NOBODY_NEEDS=1\0"),
+        cap_effective: 1 << 21,
+        ..ExecBody::default()
+    };
+    words(&out.finish(&body))
+}
+
+fn exit(pid: u32, time: u64) -> Vec<u64> {
+    words(&Encoder::new(&header(EventKind::Procexit, pid, time), size_of::<ExitBody>()).finish(&ExitBody::default()))
+}
+
+fn feed<R>(world: &mut World, record: &[u64], look: impl FnOnce(&Event<'_>) -> R) -> R {
+    let scratch = Bump::new();
+    let raw = Raw::parse(zerocopy::IntoBytes::as_bytes(record)).unwrap();
+    assert!(world.admit(&raw));
+    look(&world.observe(raw, &scratch))
+}
+
+fn key(pid: u32) -> ProcKey {
+    ProcKey { start_ns: u64::from(pid) * 10_000_000 + 7, pid }
+}
+
+#[test]
+fn a_child_is_its_parent_until_it_executes() {
+    let mut world = world();
+    feed(&mut world, &exec(10, "nginx", b"nginx\0-g\0daemon off;\0", 1), |_| ());
+    feed(&mut world, &fork(10, 11, 2), |_| ());
+    let child = world.processes().get(key(11)).unwrap();
+    assert_eq!((&*child.comm, &*child.cmdline), (b"nginx".as_slice(), b"nginx -g daemon off;".as_slice()));
+    feed(&mut world, &exec(11, "sh", b"sh\0-c\0id\0", 3), |event| {
+        assert_eq!(&*event.process.cmdline, b"sh -c id");
+        assert_eq!(&*event.process.image.exepath, b"/bin/sh");
+        let parent = event.processes.ancestor(event.process, 1).unwrap();
+        assert_eq!(&*parent.comm, b"nginx");
+    });
+}
+
+#[test]
+fn lineage_outlives_the_parent() {
+    let mut world = world();
+    feed(&mut world, &exec(10, "nginx", b"nginx\0", 1), |_| ());
+    feed(&mut world, &fork(10, 11, 2), |_| ());
+    feed(&mut world, &fork(11, 12, 3), |_| ());
+    feed(&mut world, &exit(11, 4), |_| ());
+    feed(&mut world, &exec(12, "miner", b"miner\0", 5), |event| {
+        let names: Vec<&[u8]> = event.processes.ancestors(event.process).map(|p| &*p.comm).collect();
+        assert_eq!(names, [b"nginx".as_slice(), b"nginx"], "the daemon's trick of dying does not hide who started it");
+    });
+}
+
+#[test]
+fn a_reused_number_is_another_process() {
+    let mut world = world();
+    feed(&mut world, &exec(10, "old", b"old\0", 1), |_| ());
+    feed(&mut world, &exit(10, 2), |_| ());
+    let mut reused = header(EventKind::Procexit, 10, 3);
+    reused.start += 5_000_000_000;
+    let record = words(&Encoder::new(&reused, size_of::<ExitBody>()).finish(&ExitBody::default()));
+    feed(&mut world, &record, |event| {
+        assert!(event.process.inferred);
+        assert_eq!(&*event.process.comm, b"test");
+    });
+    assert_eq!(&*world.processes().get(key(10)).unwrap().comm, b"old");
+}
+
+#[test]
+fn credentials_and_working_directory_follow_the_calls() {
+    let mut world = world();
+    feed(&mut world, &exec(10, "su", b"su\0", 1), |event| {
+        assert_eq!(event.process.cred.cap_effective, 1 << 21);
+        assert_eq!(&*event.process.cwd, b"/srv");
+    });
+    let mut setuid = header(EventKind::Setuid, 10, 2);
+    setuid.uid = 65534;
+    let record = words(&Encoder::new(&setuid, size_of::<CallBody>()).finish(&CallBody::default()));
+    feed(&mut world, &record, |event| {
+        assert_eq!((event.process.cred.uid, event.process.cred.cap_effective), (65534, 0));
+        assert_eq!(&*event.process.names.user, "nobody");
+    });
+    let mut denied = header(EventKind::Setuid, 10, 3);
+    denied.ret = -1;
+    denied.uid = 0;
+    let record = words(&Encoder::new(&denied, size_of::<CallBody>()).finish(&CallBody::default()));
+    feed(&mut world, &record, |event| assert_eq!(event.process.cred.uid, 65534, "a failed call changes nothing"));
+    let chdir = header(EventKind::Chdir, 10, 4);
+    let mut out = Encoder::new(&chdir, size_of::<FileBody>());
+    let body = FileBody { path: out.text(b"/tmp/x"), ..FileBody::default() };
+    feed(&mut world, &words(&out.finish(&body)), |event| assert_eq!(&*event.process.cwd, b"/tmp/x"));
+}
+
+#[test]
+fn only_variables_that_matter_are_kept() {
+    let mut world = world();
+    feed(&mut world, &exec(10, "sh", b"sh\0", 1), |event| {
+        assert_eq!(event.process.image.env().collect::<Vec<_>>(), [b"LD_PRELOAD=/tmp/x.so".as_slice()]);
+    });
+}
+
+#[test]
+fn the_table_is_bounded_and_forgets_the_dead_first() {
+    let mut world = world();
+    feed(&mut world, &exec(10, "keep", b"keep\0", 1), |_| ());
+    for n in 0..1000 {
+        feed(&mut world, &fork(10, 1000 + n, 10 + u64::from(n)), |_| ());
+        feed(&mut world, &exit(1000 + n, 11 + u64::from(n)), |_| ());
+    }
+    let counts = world.counts();
+    assert!(counts.processes <= 64, "{}", counts.processes);
+    assert_eq!(counts.evicted, 0, "no living process had to go");
+    assert!(world.processes().get(key(10)).is_some());
+}
+
+#[test]
+fn a_process_found_in_proc_is_the_same_when_its_exact_start_is_told() {
+    let mut world = World::new(WorldOptions { docker_socket: None, ..WorldOptions::default() }).unwrap();
+    let (found, whole) = world.seed();
+    assert!(found > 0 && whole);
+    let me = world.processes().by_pid(std::process::id()).unwrap().clone();
+    let before = world.processes().len();
+    let mut exact = header(EventKind::Procexit, me.key.pid, 1);
+    exact.start = me.key.start_ns + 1234;
+    exact.kind = EventKind::Unshare as u16;
+    let record = words(&Encoder::new(&exact, size_of::<CallBody>()).finish(&CallBody::default()));
+    feed(&mut world, &record, |event| {
+        assert_eq!(event.process.image.exepath, me.image.exepath);
+        assert_eq!(event.process.key.start_ns, exact.start);
+    });
+    assert_eq!(world.processes().len(), before, "it is not there twice");
+}
