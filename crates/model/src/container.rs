@@ -88,3 +88,35 @@ pub fn split_image(reference: &str) -> (&str, &str, &str) {
         None => (name, "", digest),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ID: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+
+    #[test]
+    fn ids_are_found_in_the_paths_of_all_runtimes() {
+        for path in [
+            format!("/docker/{ID}"),
+            format!("/system.slice/docker-{ID}.scope"),
+            format!("/kubepods/besteffort/pod1234/{ID}"),
+            format!("/kubepods.slice/kubepods-pod1.slice/cri-containerd-{ID}.scope"),
+            format!("/system.slice/containerd.service/kubepods-x.slice:cri-containerd:{ID}"),
+            format!("/machine.slice/libpod-{ID}.scope/container"),
+            format!("/crio-{ID}"),
+        ] {
+            assert_eq!(Container::id_in_cgroup_path(&path), Some(ID), "{path}");
+        }
+        assert_eq!(Container::id_in_cgroup_path("/user.slice/user-0.slice/session-1.scope"), None);
+        assert_eq!(Container::id_in_cgroup_path(""), None);
+    }
+
+    #[test]
+    fn images_are_split() {
+        assert_eq!(split_image("nginx"), ("nginx", "", ""));
+        assert_eq!(split_image("reg:5000/a/nginx:1.27"), ("reg:5000/a/nginx", "1.27", ""));
+        assert_eq!(split_image("reg:5000/nginx"), ("reg:5000/nginx", "", ""));
+        assert_eq!(split_image("a/b:1@sha256:ff"), ("a/b", "1", "sha256:ff"));
+    }
+}

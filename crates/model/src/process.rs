@@ -208,7 +208,23 @@ impl Process {
         }
         self.cmdline = line.into();
     }
+
+    /// Cuts long arguments of a process that ended: it matters as an ancestor only, and thousands of them must not
+    /// fill the memory.
+    fn shorten(&mut self) {
+        if self.image.argv.len() <= REMEMBERED_ARGS {
+            return;
+        }
+        let file = self.image.file;
+        let exepath = self.image.exepath.clone();
+        let argv = &self.image.argv[..REMEMBERED_ARGS];
+        self.image = Arc::new(Image { exepath, file, argv_truncated: true, ..Image::from_argv(argv) });
+        self.rebuild_cmdline();
+    }
 }
+
+/// Bytes of arguments kept of a process that ended.
+const REMEMBERED_ARGS: usize = 512;
 
 /// All processes by number, bounded: the dead stay while a living process may name them as ancestor, and
 /// the longest dead go first when the table is full.
@@ -302,6 +318,7 @@ impl ProcessTable {
     pub fn end(&mut self, key: ProcKey, at_ns: u64) {
         let Some(process) = self.get_mut(key) else { return };
         if process.exit_ns.replace(at_ns).is_none() {
+            process.shorten();
             let key = process.key;
             self.dead.push_back(key);
         }
@@ -352,5 +369,61 @@ impl ProcessTable {
             self.by_pid.remove(&key.pid);
         }
         self.by_key.remove(&key).is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn process(pid: u32, parent: Option<u32>) -> Process {
+        let key = |pid| ProcKey { start_ns: u64::from(pid) + 1, pid };
+        Process {
+            key: key(pid),
+            parent: parent.map(key),
+            comm: format!("p{pid}").into_bytes().into(),
+            ..Process::default()
+        }
+    }
+
+    #[test]
+    fn argv_is_split_and_joined() {
+        let image = Image::from_argv(b"sh\0-c\0echo a  b\0\0");
+        assert_eq!(&*image.exe, b"sh");
+        assert_eq!(&*image.args, b"-c echo a  b ");
+        assert_eq!(image.argv().count(), 4, "an empty argument is one too");
+        assert_eq!(Image::from_argv(b"").argv().count(), 0);
+        assert_eq!(&*Image::from_argv(b"no-nul").exe, b"no-nul");
+    }
+
+    #[test]
+    fn ancestors_end_in_a_loop_and_at_the_limit() {
+        let mut table = ProcessTable::new(1000);
+        table.insert(process(1, Some(2)));
+        table.insert(process(2, Some(1)));
+        let first = table.by_pid(1).unwrap();
+        assert_eq!(table.ancestors(first).count(), MAX_ANCESTORS);
+        assert!(table.ancestor(first, 1).is_some_and(|parent| parent.key.pid == 2));
+    }
+
+    #[test]
+    fn the_dead_keep_little_memory() {
+        let mut table = ProcessTable::new(10);
+        let mut long = process(5, None);
+        long.image = Arc::new(Image::from_argv(&[b'x'; 4000]));
+        long.rebuild_cmdline();
+        let key = long.key;
+        table.insert(long);
+        table.end(key, 9);
+        let dead = table.get(key).unwrap();
+        assert!(dead.cmdline.len() <= 600 && dead.image.argv_truncated && dead.exit_ns == Some(9));
+    }
+
+    #[test]
+    fn a_start_known_to_the_tick_matches_the_exact_one() {
+        let tick = ProcKey { start_ns: 50_000_000, pid: 9 };
+        assert!(tick.is_same(ProcKey { start_ns: 50_000_123, pid: 9 }));
+        assert!(!tick.is_same(ProcKey { start_ns: 60_000_000, pid: 9 }));
+        assert!(!ProcKey { start_ns: 50_000_001, pid: 9 }.is_same(ProcKey { start_ns: 50_000_123, pid: 9 }));
     }
 }

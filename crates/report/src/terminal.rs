@@ -45,7 +45,10 @@ pub fn block(finding: &Finding) -> String {
     if finding.lineage.len() > 1 {
         row(&mut out, style, "started by", &lineage(&finding.lineage[1..]));
     }
-    wrapped(&mut out, style, "what", &escape::short(&finding.message, 600));
+    // Outputs are written as `sentence | key=value key=value`.
+    let (sentence, details) = finding.message.split_once(" | ").unwrap_or((&finding.message, ""));
+    wrapped(&mut out, style, "what", &escape::short(sentence, 300));
+    wrapped(&mut out, style, "details", &escape::short(details, 600));
     wrapped(&mut out, style, "why", &escape::short(&one_line(&finding.why), 600));
     wrapped(&mut out, style, "do", &escape::short(&one_line(&finding.advice), 600));
     let attack: Vec<&str> = finding.tags.iter().filter(|tag| is_attack(tag)).map(String::as_str).collect();

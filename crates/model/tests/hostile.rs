@@ -1,0 +1,74 @@
+//! Whatever a record says, no field panics on it.
+
+use bumpalo::Bump;
+use proptest::prelude::*;
+use tw_model::event::EVENTS;
+use tw_model::field::{ArgRule, FIELDS, FieldRef};
+use tw_model::raw::Header;
+use tw_model::{Event, KindSet, Process, ProcessTable, Raw};
+use zerocopy::IntoBytes as _;
+
+/// A record of `kind` with random numbers in its body and strings that lie inside it.
+fn record(kind: u16, ret: i64, body: &[u16], tail: &[u8]) -> Vec<u64> {
+    let header = Header { kind, ret, size: 72 + 2 * body.len() as u16 + tail.len() as u16, ..Header::default() };
+    let mut bytes = header.as_bytes().to_vec();
+    body.iter().for_each(|half| bytes.extend(half.to_ne_bytes()));
+    bytes.extend(tail);
+    bytes
+        .chunks(8)
+        .map(|chunk| {
+            let mut word = [0; 8];
+            word[..chunk.len()].copy_from_slice(chunk);
+            u64::from_ne_bytes(word)
+        })
+        .collect()
+}
+
+fn read_all_fields(words: &[u64]) -> bool {
+    let Ok(raw) = Raw::parse(words.as_bytes()) else { return false };
+    let (process, processes, scratch) = (Process::default(), ProcessTable::new(4), Bump::new());
+    let event =
+        Event { raw, num: 1, wall_ns: 5, process: &process, processes: &processes, container: None, scratch: &scratch };
+    for field in FIELDS {
+        let arg = if field.arg == ArgRule::Required { Some("2") } else { None };
+        if let Ok(field) = FieldRef::resolve(field.name, arg) {
+            let _ = field.get(&event);
+        }
+    }
+    for param in raw.info().params {
+        for prefix in ["evt.arg", "evt.rawarg"] {
+            let field = FieldRef::resolve(&format!("{prefix}.{param}"), None).expect("parameters of events are known");
+            let _ = field.get(&event);
+        }
+    }
+    true
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    #[test]
+    fn no_field_panics(
+        kind in 0..EVENTS.len() as u16,
+        ret in prop_oneof![Just(0_i64), Just(-1), Just(i64::MIN), Just(i64::MAX), any::<i64>()],
+        body in proptest::collection::vec(prop_oneof![3 => 0_u16..400, 1 => any::<u16>()], 0..120),
+        tail in proptest::collection::vec(any::<u8>(), 0..300),
+    ) {
+        read_all_fields(&record(kind, ret, &body, &tail));
+    }
+}
+
+#[test]
+fn most_random_records_are_read_so_the_test_tests() {
+    let read = EVENTS.iter().filter(|info| read_all_fields(&record(info.kind as u16, 0, &[0; 120], &[0; 100]))).count();
+    assert_eq!(read, EVENTS.len());
+}
+
+#[test]
+fn sets_of_kinds_are_sets() {
+    let (a, b) = (KindSet::one(EVENTS[0].kind), KindSet::one(EVENTS[5].kind));
+    assert!(a.or(b).contains(EVENTS[5].kind) && !a.or(b).contains(EVENTS[1].kind));
+    assert_eq!(a.and(b), KindSet::NONE);
+    assert_eq!(a.not().and(a), KindSet::NONE);
+    assert_eq!(KindSet::ALL.iter().count(), EVENTS.len());
+}
