@@ -44,7 +44,7 @@ clear_stage() {
   mapfile -t containers < <(docker ps -aq --filter "label=tidewatch.play=$$")
   [[ ${#containers[@]} -gt 0 ]] && docker rm -f "${containers[@]}" >/dev/null
   docker network rm "$bridge" "$outside" >/dev/null 2>&1
-  mapfile -t images < <(docker images --filter label=tidewatch.demo=1 --format '{{.Repository}}')
+  mapfile -t images < <(docker images -q --filter label=tidewatch.demo=1 | sort -u)
   [[ ${#images[@]} -gt 0 ]] && docker rmi -f "${images[@]}" >/dev/null
   rm -rf "$scratch"
 }
@@ -107,13 +107,9 @@ address_of() {
   docker inspect -f '{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}' "$prefix-$1"
 }
 
-# http_get ADDRESS PATH: asks the way a browser would, from the host, over our own bridge.
+# http_get ADDRESS PATH: asks as a visitor would, from the host, over our own bridge.
 http_get() {
-  local connection
-  exec {connection}<>"/dev/tcp/$1/80" || return 1
-  printf 'GET %s HTTP/1.0\r\nHost: web\r\n\r\n' "$2" >&"$connection"
-  timeout 10 cat <&"$connection"
-  exec {connection}>&-
+  "${BUSYBOX:-/bin/busybox}" wget -q -T 10 -O - "http://$1$2"
 }
 
 # serve_normally ADDRESS SECONDS: pages are asked for and delivered.
@@ -123,7 +119,7 @@ serve_normally() {
   while ((SECONDS < end)); do
     http_get "$1" / >/dev/null
     http_get "$1" /waves.txt >/dev/null
-    http_get "$1" /missing >/dev/null
+    http_get "$1" /missing >/dev/null 2>&1 || true
     served=$((served + 3))
     sleep 0.05
   done
@@ -152,9 +148,10 @@ alert_of() {
 
 # expect CONTAINER RULE: the alert must be there, and must have come soon after the act it is about.
 expect() {
-  local found late arrived happened _
+  local found='' late arrived happened _
   for _ in $(seq 60); do
     found=$(alert_of "$1" "$2") && break
+    kill -0 "$sensor_pid" 2>/dev/null || die "the agent ended"
     sleep 0.05
   done
   if [[ -z $found ]]; then

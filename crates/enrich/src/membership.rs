@@ -237,8 +237,9 @@ impl Membership {
             return true;
         }
         self.counts.waited += 1;
-        self.waiting_bytes += raw.bytes().len();
-        self.waiting.push_back(Waiting { id, words: to_words(raw.bytes()) });
+        let words = to_words(raw.bytes());
+        self.waiting_bytes += words.len() * 8;
+        self.waiting.push_back(Waiting { id, words });
         false
     }
 

@@ -188,7 +188,7 @@ impl<'e> Param<'e> {
             Self::Named(_, text) | Self::Text(text) => text,
             Self::Octal(number) => {
                 let mut text = BumpVec::new_in(event.scratch);
-                let _ = write!(text, "{number:#05o}");
+                let _ = write!(text, "0{number:o}");
                 text.into_bump_slice()
             }
             Self::Descriptor(number) => descriptor(event, number),

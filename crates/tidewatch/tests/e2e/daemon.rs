@@ -128,7 +128,10 @@ impl Daemon {
         let found = self.wait(PATIENCE, |heard| {
             heard.alerts.iter().find(|alert| is_about(alert, container) && wanted(alert)).cloned()
         });
-        assert_eq!(self.heard().broken, Vec::<String>::new(), "lines that are no JSON");
+        let heard = self.heard();
+        assert_eq!(heard.broken, Vec::<String>::new(), "lines that are no JSON");
+        assert!(found.is_some() || !heard.ended, "the agent ended; its last words:\n{}", last_words(&heard.log));
+        drop(heard);
         found
     }
 
@@ -203,6 +206,10 @@ impl Drop for Daemon {
             let _ = self.child.wait();
         }
     }
+}
+
+fn last_words(log: &[String]) -> String {
+    log[log.len().saturating_sub(20)..].join("\n")
 }
 
 /// Whether an alert names this container.

@@ -8,6 +8,9 @@ use crate::image;
 use crate::network::Network;
 
 /// Executes a command in a container started with these options, and waits for the rule's alert about it.
+///
+/// Rules that go by a program's name need the program as the command itself: busybox's shell runs other applets by
+/// executing `/proc/self/exe`, whose name is `exe` until busybox changes it.
 pub fn drill(daemon: Option<&Daemon>, rule: &str, options: &[&str], command: &[&str]) {
     let Some(daemon) = daemon else { return };
     let container = Container::idle(image::base(), options);
@@ -29,7 +32,7 @@ pub fn terminal_shell(daemon: Option<&Daemon>, rule: &str) {
 pub fn shell_below_web_server(daemon: Option<&Daemon>, rule: &str) {
     let Some(daemon) = daemon else { return };
     let server = Container::start(image::base(), &[], &["httpd", "-f", "-p", "80", "-h", "/www"]);
-    let ask = "until wget -q -O- http://127.0.0.1/cgi-bin/page; do sleep 0.1; done";
+    let ask = "until wget -q -O- http://127.0.0.1/cgi-bin/page.sh; do sleep 0.1; done";
     let page = server.exec(&["timeout", "10", "sh", "-c", ask]);
     assert!(String::from_utf8_lossy(&page.stdout).contains("uid="), "the page did not run");
     daemon.alert(rule, &server.name);

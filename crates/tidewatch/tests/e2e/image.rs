@@ -14,7 +14,9 @@ const DRILL_NAMES: [&str; 5] = ["drills", "nginx", "ssh", "login", "apk"];
 const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n";
 const GROUP: &str = "root:x:0:\nnogroup:x:65534:\n";
 const SHADOW: &str = "root:!:19000:0:99999:7:::\n";
-const CGI_PAGE: &str = "#!/bin/sh\necho 'Content-Type: text/plain'; echo; id\n";
+/// A page for busybox httpd, and the line that has it hand such pages to the shell.
+const CGI_PAGE: &str = "echo 'Content-Type: text/plain'; echo; id\n";
+const HTTPD_CONF: &str = "*.sh:/bin/sh\n";
 
 /// The image of most tests: busybox, the drills under `/usr/local/bin`, a page that is a shell script.
 pub fn base() -> &'static str {
@@ -26,8 +28,9 @@ pub fn base() -> &'static str {
             root.copy(&drills, &format!("usr/local/bin/{name}"));
         }
         root.write("www/index.html", "hello\n");
-        root.write("www/cgi-bin/page", CGI_PAGE);
-        root.make_executable("www/cgi-bin/page");
+        root.write("etc/httpd.conf", HTTPD_CONF);
+        root.write("www/cgi-bin/page.sh", CGI_PAGE);
+        root.make_executable("www/cgi-bin/page.sh");
         root.write("home/user/.ssh/id_rsa", "no key\n");
         root.write("run/secrets/kubernetes.io/serviceaccount/token", "no token\n");
         root.import()

@@ -47,7 +47,7 @@ drills! { default_pack;
     package: "Package Installed in Running Container", [], ["/usr/local/bin/apk", "add", "nmap"];
     download: "Program Downloaded in Container", [],
         ["sh", "-c", "httpd -p 80 -h /www; wget -O /tmp/stage2 http://127.0.0.1/index.html"];
-    netcat: "Netcat Runs Program", [], ["timeout", "1", "nc", "-l", "-p", "4444", "-e", "/bin/true"];
+    netcat: "Netcat Runs Program", [], ["nc", "127.0.0.1", "4444", "-e", "/bin/true"];
     miner_program: "Miner Program Started", [], ["true", "-o", "stratum+tcp://pool.invalid:3333"];
 }
 

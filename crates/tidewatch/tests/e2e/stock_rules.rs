@@ -16,13 +16,13 @@ drills! { stock_rules;
         ["/usr/local/bin/nginx", "open-late", "/etc/shadow"];
     system_user_interactive: "System user interactive", ["--user", "nobody"], ["/usr/local/bin/login", "spawn", "/bin/id"];
     netcat_execution: "Netcat Remote Code Execution in Container", [],
-        ["timeout", "1", "nc", "-l", "-p", "4444", "-e", "/bin/true"];
+        ["nc", "127.0.0.1", "4444", "-e", "/bin/true"];
     search_private_keys: "Search Private Keys or Passwords", [], ["grep", "-r", "BEGIN RSA PRIVATE", "/home"];
     find_private_keys: "Search Private Keys or Passwords", [], ["find", "/home", "-name", "id_rsa"];
     grep_aws_credentials: "Find AWS Credentials", [], ["grep", "-ri", "aws_secret_access_key", "/home"];
     find_aws_credentials: "Find AWS Credentials", [], ["find", "/home", "-path", "*/.aws/credentials"];
     clear_log: "Clear Log Activities", [], ["sh", "-c", "echo x >/var/log/auth.log; : >/var/log/auth.log"];
-    remove_bulk_data: "Remove Bulk Data from Disk", [], ["sh", "-c", "echo x >/tmp/data; shred /tmp/data"];
+    remove_bulk_data: "Remove Bulk Data from Disk", [], ["shred", "/www/index.html"];
     symlink_over_sensitive: "Create Symlink Over Sensitive Files", [], ["ln", "-s", "/etc/shadow", "/tmp/notes"];
     hardlink_over_sensitive: "Create Hardlink Over Sensitive Files", [], ["ln", "/etc/shadow", "/etc/notes"];
     packet_socket: "Packet socket created in container", [], ["/usr/local/bin/drills", "packet"];
@@ -32,13 +32,14 @@ drills! { stock_rules;
         ["sh", "-c", "echo /tmp/x >/tmp/release_agent"];
     ptrace_attach: "PTRACE attached to process", [], ["/usr/local/bin/drills", "attach"];
     ptrace_traceme: "PTRACE anti-debug attempt", [], ["/usr/local/bin/drills", "traceme"];
-    script_in_dev_shm: "Execution from /dev/shm", [], ["sh", "-c", "echo true >/dev/shm/x; sh /dev/shm/x"];
+    script_in_dev_shm: "Execution from /dev/shm", [], ["sh", "-c", "/dev/shm/x"];
     program_in_dev_shm: "Execution from /dev/shm", ["--tmpfs", "/dev/shm:rw,exec"],
         ["sh", "-c", "cp /bin/busybox /dev/shm/busybox; /dev/shm/busybox true"];
     drop_and_execute: "Drop and execute new binary in container", [],
         ["sh", "-c", "cp /bin/busybox /tmp/busybox; /tmp/busybox true"];
+    /// Below a shell, since the rule excepts children of runc.
     fileless_execution: "Fileless execution via memfd_create", [],
-        ["/usr/local/bin/drills", "memfd", "/bin/busybox", "true"];
+        ["sh", "-c", "/usr/local/bin/drills memfd /bin/busybox true; true"];
 }
 
 #[test]
