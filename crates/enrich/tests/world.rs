@@ -1,5 +1,7 @@
 //! The world as records change it: processes, lineage, credentials, working directories.
 
+#![allow(clippy::unwrap_used, reason = "a test")]
+
 use bumpalo::Bump;
 use tw_enrich::{World, WorldOptions};
 use tw_model::raw::{CallBody, Encoder, ExecBody, ExitBody, FileBody, ForkBody, Header};

@@ -1,5 +1,7 @@
 //! Whatever a record says, no field panics on it.
 
+#![allow(clippy::unwrap_used, reason = "a test")]
+
 use bumpalo::Bump;
 use proptest::prelude::*;
 use tw_model::event::EVENTS;

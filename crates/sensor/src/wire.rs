@@ -1,6 +1,8 @@
 //! Test that the wire contract of bpf/tidewatch.h and `tw_model::raw` are the same, by the type information in the
 //! compiled object.
 
+#![allow(clippy::unwrap_used, reason = "a test")]
+
 use std::mem::offset_of;
 
 use libbpf_rs::btf::{Btf, types};

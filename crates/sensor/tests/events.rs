@@ -2,6 +2,8 @@
 //!
 //! Needs root and eBPF; without them the tests say so and pass, unless `TIDEWATCH_REQUIRE_E2E` is set.
 
+#![allow(clippy::unwrap_used, reason = "a test")]
+
 use std::collections::BTreeMap;
 use std::process::Command;
 use std::time::{Duration, Instant};

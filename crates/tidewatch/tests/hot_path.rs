@@ -1,6 +1,8 @@
 //! Guards the invariant that nothing is allocated between the ring and "no hit": a counting allocator around
 //! enrichment and detection of events that match no rule.
 
+#![allow(clippy::unwrap_used, reason = "a test")]
+
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
