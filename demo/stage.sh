@@ -30,7 +30,7 @@ raise_curtain() {
   docker info >/dev/null 2>&1 || die "Docker Engine does not answer"
   scratch=$(mktemp -d)
   trap clear_stage EXIT
-  trap 'exit 130' INT TERM
+  trap 'exit 130' INT TERM HUP PIPE
   docker network create --internal "$bridge" >/dev/null
   # The address that the poisoned package calls belongs to a network kept for documentation: here it is a bridge.
   docker network create --internal --subnet 192.0.2.0/24 "$outside" >/dev/null
@@ -39,6 +39,7 @@ raise_curtain() {
 clear_stage() {
   local containers images
   set +e
+  trap '' INT TERM HUP PIPE
   [[ -n $stamper_pid ]] && kill "$stamper_pid" 2>/dev/null
   stop_sensor
   mapfile -t containers < <(docker ps -aq --filter "label=tidewatch.play=$$")
@@ -115,7 +116,10 @@ http_get() {
 # serve_normally ADDRESS SECONDS: pages are asked for and delivered.
 serve_normally() {
   local end=$((SECONDS + $2)) served=0
-  until http_get "$1" / >/dev/null 2>&1; do sleep 0.1; done
+  until http_get "$1" / >/dev/null 2>&1; do
+    ((SECONDS < end + 10)) || die "the web server does not answer"
+    sleep 0.1
+  done
   while ((SECONDS < end)); do
     http_get "$1" / >/dev/null
     http_get "$1" /waves.txt >/dev/null

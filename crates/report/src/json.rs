@@ -1,5 +1,8 @@
 //! One alert a line, in the format of Falco's `json_output` (docs of Falco 0.44: keys `time`, `rule`, `priority`,
 //! `source`, `hostname`, `output`, `output_fields`, `tags`), with what Falco has not under the key `tidewatch`.
+//!
+//! `output` and `message` are for people, who may well print them on a terminal (`jq -r .output`): they are escaped as
+//! [`crate::escape`] does. `output_fields` hold what was seen, untouched but for invalid UTF-8.
 
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -51,9 +54,10 @@ pub fn line(finding: &Finding, hostname: &str) -> String {
             output_fields.entry(field).or_insert_with(|| text.map_or(Value::Null, Value::from));
         }
     }
+    let message = crate::escape::line(&finding.message);
     let line = Line {
         hostname,
-        output: format!("{}: {} {}", crate::clock_time(finding.time_ns, 9), finding.priority.name(), finding.message),
+        output: format!("{}: {} {message}", crate::clock_time(finding.time_ns, 9), finding.priority.name()),
         output_fields,
         priority: finding.priority.name(),
         rule: finding.cause.name(),
@@ -61,7 +65,7 @@ pub fn line(finding: &Finding, hostname: &str) -> String {
         tags: &finding.tags,
         time: crate::iso_time(finding.time_ns),
         tidewatch: Extra {
-            message: &finding.message,
+            message: &message,
             why: finding.why.trim(),
             advice: finding.advice.trim(),
             event: finding.event,
@@ -130,6 +134,6 @@ mod tests {
         assert_eq!(fields["container.image.repository"], "registry:5000/nginx");
         assert_eq!(fields["container.image.tag"], "1.27");
         assert_eq!(fields["fd.name"], Value::Null);
-        assert!(parsed["output"].as_str().unwrap().contains(": Informational a shell"));
+        assert!(parsed["output"].as_str().unwrap().ends_with(": Informational a shell \\x1b[31m\\nrm"));
     }
 }
