@@ -122,11 +122,13 @@ static __always_inline struct sock *sock_of(struct task_struct *task, s32 fd)
 static __always_inline u32 tty_number(struct task_struct *task)
 {
 	struct tty_struct *tty = BPF_CORE_READ(task, signal, tty);
+	u32 minor;
 
 	if (!tty)
 		return 0;
-	return BPF_CORE_READ(tty, driver, major) << 20 |
-	       (BPF_CORE_READ(tty, driver, minor_start) + BPF_CORE_READ(tty, index));
+	/* As /proc/PID/stat and Falco show it: new_encode_dev of include/linux/kdev_t.h. */
+	minor = BPF_CORE_READ(tty, driver, minor_start) + BPF_CORE_READ(tty, index);
+	return (minor & 0xff) | BPF_CORE_READ(tty, driver, major) << 8 | (minor & ~0xff) << 12;
 }
 
 /* Nanoseconds since the epoch of an inode's change or modification; the members moved twice. */

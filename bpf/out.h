@@ -63,7 +63,9 @@ static __always_inline void submit(struct scratch *scratch)
 	u16 kind = hdr->kind;
 	u32 size = scratch->off;
 	struct tw_count *count = count_of(kind);
-	u8 lane = config.lane[kind & (TW_KINDS - 1)];
+	/* A failed exec costs its caller next to nothing: it must not crowd out the executions that happened. */
+	bool failed = config.lane[kind & (TW_KINDS - 1)] == TW_LANE_LIFE && hdr->ret < 0;
+	u8 lane = failed ? TW_LANE_BULK : config.lane[kind & (TW_KINDS - 1)];
 	long err;
 
 	if (size > TW_TAIL_MAX + TW_PATH_MAX)

@@ -222,7 +222,7 @@ struct tw_config {
 	__u16 nr_sendto;
 	__u16 nr_sendmsg;
 	__u16 nr_sendmmsg;
-	__u16 pad;
+	__u16 kind_execveat;
 	__u32 bucket_rate; /* privileged calls a second and cgroup */
 	__u32 bucket_burst;
 	__u8 handler[TW_CALLS]; /* enum tw_handler, by call number */

@@ -33,7 +33,7 @@ raise_curtain() {
   trap 'exit 130' INT TERM HUP PIPE
   docker network create --internal "$bridge" >/dev/null
   # The address that the poisoned package calls belongs to a network kept for documentation: here it is a bridge.
-  docker network create --internal --subnet 192.0.2.0/24 "$outside" >/dev/null
+  docker network create --internal --subnet 203.0.113.64/29 "$outside" >/dev/null
 }
 
 clear_stage() {
@@ -108,26 +108,27 @@ address_of() {
   docker inspect -f '{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}' "$prefix-$1"
 }
 
-# http_get ADDRESS PATH: asks as a visitor would, from the host, over our own bridge.
+# http_get ADDRESS PATH: the visitor's container asks for a page.
 http_get() {
-  "${BUSYBOX:-/bin/busybox}" wget -q -T 10 -O - "http://$1$2"
+  in_container visitor timeout 10 wget -q -O - "http://$1$2"
 }
 
 # serve_normally ADDRESS SECONDS: pages are asked for and delivered.
 serve_normally() {
-  local end=$((SECONDS + $2)) served=0
-  until http_get "$1" / >/dev/null 2>&1; do
-    ((SECONDS < end + 10)) || die "the web server does not answer"
-    sleep 0.1
-  done
-  while ((SECONDS < end)); do
-    http_get "$1" / >/dev/null
-    http_get "$1" /waves.txt >/dev/null
-    http_get "$1" /missing >/dev/null 2>&1 || true
-    served=$((served + 3))
-    sleep 0.05
-  done
-  echo "   $served pages served"
+  # shellcheck disable=SC2016 # the container's shell expands it
+  in_container visitor sh -c '
+    tries=0
+    until wget -q -O /dev/null "http://$0/"; do
+      tries=$((tries + 1)); [ "$tries" -lt 100 ] || exit 1
+      sleep 0.1
+    done
+    served=0; end=$(($(date +%s) + $1))
+    while [ "$(date +%s)" -lt "$end" ]; do
+      for page in / /waves.txt /missing; do wget -q -O /dev/null "http://$0$page"; done 2>/dev/null
+      served=$((served + 3))
+      sleep 0.05
+    done
+    echo "   $served pages served"' "$1" "$2" || die "the web server does not answer"
 }
 
 # act COMMAND...: does it, and remembers when it began.

@@ -107,7 +107,7 @@ impl Agent {
             .with_context(|| format!("cannot start {}", path.display()))?;
         let stderr = child.stderr.take().context("the agent's standard error is piped")?;
         let mut lines = BufReader::new(stderr).lines();
-        let watching = lines.by_ref().map_while(Result::ok).any(|line| line.contains("watching with"));
+        let watching = lines.by_ref().map_while(Result::ok).any(|line| line.contains("watching; "));
         anyhow::ensure!(watching, "the agent did not start: run it by hand");
         let start = started.elapsed();
         let pid = child.id();

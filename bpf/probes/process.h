@@ -87,7 +87,8 @@ int on_exec(trace_args *ctx)
 	u64 start, len;
 	u32 slot = 0;
 
-	scratch = begin(config.kind_execve, 0, sizeof(*exec), &slot);
+	/* The kernel has replaced the call's number by execve's; execveat by descriptor leaves a path of its own. */
+	scratch = begin(BPF_CORE_READ(bprm, fdpath) ? config.kind_execveat : config.kind_execve, 0, sizeof(*exec), &slot);
 	if (!scratch)
 		return 0;
 	exec = (void *)scratch->record;

@@ -349,6 +349,20 @@ mod tests {
     }
 
     #[test]
+    fn room_is_given_back_whatever_the_length_of_a_record() {
+        let mut membership = membership(&format!("/docker/{ID}"));
+        membership.place(7, None);
+        let mut odd = record(1);
+        // The first two bytes are the record's size; the kernel writes sizes that are no multiple of 8.
+        odd[0] = (odd[0] & !0xffff) | (odd.len() as u64 * 8 + 5);
+        odd.push(0);
+        assert!(!admit(&mut membership, &odd));
+        membership.apply(named(ID));
+        assert_eq!(membership.release(2), [odd]);
+        assert_eq!(membership.waiting_bytes, 0);
+    }
+
+    #[test]
     fn a_container_cannot_pass_for_another_by_the_name_of_a_child_cgroup() {
         let mut membership = membership(&format!("/docker/{ID}/{OTHER}"));
         membership.apply(named(ID));

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use anstyle::{AnsiColor, Color, Style};
-use tw_model::finding::ProcessSummary;
+use tw_model::finding::{ProcessSummary, Shown};
 use tw_model::{Finding, Priority};
 
 use crate::escape;
@@ -28,7 +28,8 @@ pub fn block(finding: &Finding) -> String {
     if let Some(container) = &finding.container {
         let name = if container.name.is_empty() { "(name unknown)" } else { &container.name };
         let image = if container.image.is_empty() { "image unknown" } else { &container.image };
-        row(&mut out, style, "container", &format!("{name}  {DIM}{image}  {}{DIM:#}", container.id));
+        let (name, image) = (escape::short(name, 60), escape::short(image, 90));
+        row(&mut out, style, "container", &format!("{name}  {DIM}{image}  {}{DIM:#}", escape::line(&container.id)));
     } else if !finding.lineage.is_empty() {
         row(&mut out, style, "host", "not in a container");
     }
@@ -46,9 +47,9 @@ pub fn block(finding: &Finding) -> String {
         row(&mut out, style, "started by", &lineage(&finding.lineage[1..]));
     }
     // Outputs are written as `sentence | key=value key=value`.
-    let (sentence, details) = finding.message.split_once(" | ").unwrap_or((&finding.message, ""));
+    let sentence = finding.message.split_once(" | ").map_or(&*finding.message, |(sentence, _)| sentence);
     wrapped(&mut out, style, "what", &escape::short(sentence, 300));
-    wrapped(&mut out, style, "details", &escape::short(details, 600));
+    wrapped(&mut out, style, "details", &escape::short(&details(finding), 600));
     wrapped(&mut out, style, "why", &escape::short(&one_line(&finding.why), 600));
     wrapped(&mut out, style, "do", &escape::short(&one_line(&finding.advice), 600));
     let attack: Vec<&str> = finding.tags.iter().filter(|tag| is_attack(tag)).map(String::as_str).collect();
@@ -56,6 +57,23 @@ pub fn block(finding: &Finding) -> String {
         row(&mut out, style, "ATT&CK", &format!("{DIM}{}{DIM:#}", escape::line(&attack.join(" "))));
     }
     out
+}
+
+/// The fields that the rows above do not show already.
+fn details(finding: &Finding) -> String {
+    let above = |name: &str| {
+        name.starts_with("container.")
+            || matches!(name, "proc.name" | "proc.exepath" | "proc.pname" | "proc.cmdline" | "user.name" | "evt.time")
+    };
+    let shown = finding.fields.iter().filter(|(name, value)| !above(name) && *value != Shown::Null);
+    let texts = shown.map(|(name, value)| match value {
+        Shown::Text(text) => format!("{name}={text}"),
+        Shown::Bool(value) => format!("{name}={value}"),
+        Shown::Int(value) => format!("{name}={value}"),
+        Shown::Uint(value) => format!("{name}={value}"),
+        Shown::Null => String::new(),
+    });
+    texts.collect::<Vec<_>>().join("  ")
 }
 
 fn row(out: &mut String, style: Style, label: &str, text: &str) {
@@ -67,6 +85,15 @@ fn wrapped(out: &mut String, style: Style, label: &str, text: &str) {
     let mut label = label;
     let mut line = String::new();
     for word in text.split_whitespace() {
+        // A word longer than the line is cut into pieces, so that nothing runs over the edge.
+        let mut word = word;
+        while let Some((end, _)) = word.char_indices().nth(WIDTH - LABEL) {
+            if !line.is_empty() {
+                row(out, style, std::mem::take(&mut label), &std::mem::take(&mut line));
+            }
+            row(out, style, std::mem::take(&mut label), &word[..end]);
+            word = &word[end..];
+        }
         if !line.is_empty() && line.chars().count() + 1 + word.chars().count() > WIDTH - LABEL {
             row(out, style, label, &line);
             label = "";

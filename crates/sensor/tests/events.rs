@@ -21,9 +21,13 @@ impl Record {
     }
 }
 
-fn sensor(options: &Options) -> Option<EbpfSensor> {
+/// A sensor sees the whole host: one test at a time, lest one test's storm drowns another's events.
+static ALONE: std::sync::Mutex<()> = std::sync::Mutex::new(());
+
+fn sensor(options: &Options) -> Option<(EbpfSensor, std::sync::MutexGuard<'static, ()>)> {
+    let alone = ALONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     match EbpfSensor::start(options) {
-        Ok(sensor) => Some(sensor),
+        Ok(sensor) => Some((sensor, alone)),
         Err(error) if std::env::var_os("TIDEWATCH_REQUIRE_E2E").is_some() => panic!("{error}"),
         Err(error) => {
             eprintln!("skipped: {error}");
@@ -109,7 +113,9 @@ fd = os.open('/bin/true', 0)
 pid = os.fork()
 if pid == 0:
     libc.syscall(322, 9999, b'', 0, 0, 0x1000)
-    os._exit(0)
+    argv = (ctypes.c_char_p * 2)(b'by-descriptor', None)
+    libc.syscall(322, fd, b'', argv, 0, 0x1000)
+    os._exit(1)
 os.waitpid(pid, 0)
 shutil.rmtree(d)
 "#;
@@ -117,7 +123,7 @@ shutil.rmtree(d)
 #[test]
 #[cfg(target_arch = "x86_64")] // the script has the call numbers
 fn every_watched_call_is_told_with_its_arguments() {
-    let Some(mut sensor) = sensor(&Options::default()) else { return };
+    let Some((mut sensor, _alone)) = sensor(&Options::default()) else { return };
     let records = watch(&mut sensor, EVERYTHING);
     let python: u32 = records
         .iter()
@@ -213,6 +219,8 @@ fn calls(seen: &ByKind<'_>, python: u32) {
     assert!(text(run, body.cwd).starts_with("/tmp/tw-sensor-"));
     let failed = execs.iter().find(|raw| raw.header.ret < 0).unwrap();
     assert_eq!(text(failed, failed.exec().unwrap().filename), "/nonexistent/program");
+    let by_descriptor = seen[&EventKind::Execveat].iter().find(|raw| raw.header.ret == 0).unwrap();
+    assert_eq!(text(by_descriptor, by_descriptor.exec().unwrap().args), "by-descriptor\0");
     let ends = &seen[&EventKind::Procexit];
     let codes = ends.iter().map(|raw| if let tw_model::raw::Body::Exit(body) = raw.body { body.code >> 8 } else { 0 });
     assert!(codes.into_iter().any(|code| code == 3));
@@ -220,7 +228,7 @@ fn calls(seen: &ByKind<'_>, python: u32) {
 
 #[test]
 fn a_full_ring_counts_what_it_loses_and_spares_the_lifecycle() {
-    let Some(mut sensor) = sensor(&Options::default()) else { return };
+    let Some((mut sensor, _alone)) = sensor(&Options::default()) else { return };
     let before = count(&sensor, EventKind::Openat);
     // Nobody drains meanwhile: the bulk ring fills up.
     let script = "import os\nfor _ in range(200000): os.close(os.open('/etc/hostname', 0))\nos.system('true')";
@@ -236,8 +244,23 @@ fn a_full_ring_counts_what_it_loses_and_spares_the_lifecycle() {
 }
 
 #[test]
+fn failed_executions_do_not_crowd_out_those_that_happened() {
+    let Some((sensor, _alone)) = sensor(&Options::default()) else { return };
+    let script = "import ctypes\nl = ctypes.CDLL(None)\nfor _ in range(200000): l.execve(b'/nonexistent', 0, 0)";
+    assert!(Command::new("/usr/bin/python3").args(["-c", script]).status().unwrap().success());
+    let before = count(&sensor, EventKind::Execve);
+    for _ in 0..50 {
+        assert!(Command::new("/bin/true").status().unwrap().success());
+    }
+    let after = count(&sensor, EventKind::Execve);
+    assert!(before.lost() > 0, "the failed ones did not fill their ring");
+    assert_eq!(after.lost(), before.lost(), "nobody drains, and yet no execution is lost");
+    assert!(after.sent >= before.sent + 50);
+}
+
+#[test]
 fn privileged_calls_beyond_the_budget_are_counted_exactly() {
-    let Some(sensor) = sensor(&Options { privileged_rate: 50 }) else { return };
+    let Some((sensor, _alone)) = sensor(&Options { privileged_rate: 50 }) else { return };
     let before = count(&sensor, EventKind::Unshare);
     let script = "import ctypes\nl = ctypes.CDLL(None)\nfor _ in range(20000): l.unshare(0)";
     assert!(Command::new("/usr/bin/python3").args(["-c", script]).status().unwrap().success());

@@ -50,7 +50,6 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
     let docker = meet_docker(&mut world, args);
     let seeded = world.seed();
     screen::status(&sensor, &world, &loaded, seeded, &docker);
-    tracing::info!("watching with {}", screen::count(loaded.rules.len(), "rule"));
 
     let mut agent = Agent {
         world,
@@ -146,17 +145,20 @@ impl Agent {
     fn finish(mut self, sensor: &mut EbpfSensor, ran: Duration) {
         // What happened before the signal still counts.
         self.turn(sensor);
+        self.losses.said = None;
+        self.losses.looked = None;
+        self.report_losses(sensor);
         let counts = self.world.counts();
         let (sent, outlet_lost) = self.outlet.counts();
         self.outlet.close();
         let lost: u64 = sensor.counts().iter().map(|(_, count)| count.lost()).sum();
         let folded: u64 = sensor.counts().iter().map(|(_, count)| count.folded).sum();
         tracing::info!(
-            "watched for {:.0} s: {} events, {lost} lost, {folded} folded; {} alerts, {outlet_lost} lost; \
+            "watched for {:.0} s: {} events, {lost} lost, {folded} folded; {}, {outlet_lost} lost; \
              {} processes ({} inferred), {} containers, {} malformed records",
             ran.as_secs_f64(),
             self.events,
-            sent,
+            screen::count(sent as usize, "alert"),
             counts.processes,
             counts.inferred,
             counts.membership.containers,
@@ -216,7 +218,7 @@ fn load_rules(args: &RunArgs) -> anyhow::Result<Option<Loaded>> {
     rules::show(&loaded.diagnostics, false);
     if errors > 0 && !args.skip_broken_rules {
         anyhow::bail!(
-            "{} in the rules of {}: nothing is watched. Mend what is shown above, or start with --skip-broken-rules to \
+            "{} in the rules ({}): nothing is watched. Mend what is shown above, or start with --skip-broken-rules to \
              watch with the {} that are in order",
             screen::count(errors, "error"),
             loaded.source,

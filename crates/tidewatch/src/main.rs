@@ -30,6 +30,10 @@ fn main() -> ExitCode {
         }
     };
     result.unwrap_or_else(|error| {
+        // `tidewatch rules list | head` is no failure.
+        if error.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe) {
+            return ExitCode::SUCCESS;
+        }
         anstream::eprintln!("{}error:{:#} {error:#}", screen::ERROR, screen::ERROR);
         ExitCode::FAILURE
     })

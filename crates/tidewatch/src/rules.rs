@@ -1,6 +1,5 @@
 //! Loads rule files, and the `rules` verbs.
 
-use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -44,7 +43,7 @@ pub fn load(paths: &[PathBuf]) -> anyhow::Result<Loaded> {
         for (name, text) in PACK {
             loader = loader.add_file(*name, *text);
         }
-        "default pack".to_owned()
+        "the default pack".to_owned()
     } else {
         for file in expand(paths)? {
             loader = loader.add_file(file.display().to_string(), read(&file)?);
@@ -88,7 +87,8 @@ fn read(file: &Path) -> anyhow::Result<String> {
 
 /// Shows diagnostics on standard error, errors first.
 pub fn show(diagnostics: &[Diagnostic], with_warnings: bool) {
-    let color = std::io::stderr().is_terminal();
+    // What NO_COLOR, CLICOLOR_FORCE and the terminal say.
+    let color = anstream::AutoStream::choice(&std::io::stderr()) != anstream::ColorChoice::Never;
     let (errors, warnings): (Vec<_>, Vec<_>) = diagnostics.iter().partition(|diagnostic| diagnostic.is_error());
     let shown = errors.into_iter().chain(warnings.into_iter().filter(|_| with_warnings));
     shown.for_each(|diagnostic| eprintln!("{}\n", diagnostic.render(color).trim_end()));
@@ -116,7 +116,7 @@ fn check(files: &[PathBuf], json: bool) -> anyhow::Result<ExitCode> {
         show(&loaded.diagnostics, true);
         let verdict = if errors == 0 { "in order" } else { "broken" };
         print_stdout(&format!(
-            "{}: {verdict}: {} load, {}, {}\n",
+            "{}: {verdict}: {} loaded, {}, {}\n",
             loaded.source,
             screen::count(loaded.rules.len(), "rule"),
             screen::count(errors, "error"),

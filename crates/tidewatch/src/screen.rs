@@ -54,7 +54,7 @@ pub fn status(sensor: &EbpfSensor, world: &World, loaded: &Loaded, seeded: (usiz
     }
     let warnings = loaded.diagnostics.len() - loaded.errors();
     let enabled = loaded.rules.rules().iter().filter(|rule| rule.enabled).count();
-    let _ = write!(out, "  rules       {GOOD}{}{GOOD:#} from the {}", count(enabled, "rule"), loaded.source);
+    let _ = write!(out, "  rules       {GOOD}{}{GOOD:#} from {}", count(enabled, "rule"), loaded.source);
     if loaded.errors() > 0 {
         let _ = write!(out, ", {ERROR}{} broken{ERROR:#}", loaded.errors());
     }

@@ -11,6 +11,7 @@ const CAP_BPF: u32 = 39;
 
 /// Clears up when its input ends, which happens however this process ends: the test harness drops no statics.
 const JANITOR: &str = r#"
+trap '' HUP INT TERM
 cat >/dev/null
 docker ps -aq --filter "label=$1" | xargs -r docker rm -f
 docker network ls -q --filter "label=$1" | xargs -r docker network rm

@@ -11,7 +11,9 @@ fn the_demonstration_meets_its_expectations() {
         return;
     }
     let play = lab::repository().join("demo/play");
-    let output = Command::new(play)
+    let output = Command::new("timeout")
+        .arg("240")
+        .arg(play)
         .arg(env!("CARGO_BIN_EXE_tidewatch"))
         .env("DEMO_CALM_SECONDS", "3")
         .output()
