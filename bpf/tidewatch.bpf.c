@@ -27,6 +27,37 @@ struct tw_records {
 /* The context of a tp_btf program is an array of the tracepoint's arguments. */
 typedef u64 trace_args;
 
+/* A watched call at its exit. */
+struct watched {
+	struct task_struct *task;
+	struct pt_regs *regs;
+	const volatile struct tw_args *args; /* where its arguments are */
+	s64 ret;
+	bool compat;
+	u8 kind;
+};
+
+static __always_inline struct watched read_call(trace_args *ctx)
+{
+	struct watched call = {
+		.task = bpf_get_current_task_btf(),
+		.regs = (void *)ctx[0],
+		.ret = ctx[1],
+	};
+	u64 nr = call_number(call.regs) & (TW_CALLS - 1);
+
+	call.compat = is_compat(call.task);
+	call.kind = (call.compat ? config.kind32[nr] : config.kind[nr]) & (TW_KINDS - 1);
+	call.args = &config.args[call.kind];
+	return call;
+}
+
+/* Argument number n, from 1; if n is 0 the call has no such argument. */
+static __always_inline u64 arg_or(struct watched *call, u8 n, u64 otherwise)
+{
+	return n ? call_arg(call->regs, call->compat, n) : otherwise;
+}
+
 #include "probes/process.h"
 #include "probes/file.h"
 #include "probes/network.h"

@@ -8,6 +8,7 @@ use bumpalo::Bump;
 use tw_detect::Detector;
 use tw_enrich::{World, WorldOptions};
 use tw_model::Raw;
+use tw_model::raw::{from_words, to_words};
 use tw_rules::{Loader, RuleSet};
 use tw_sensor::EbpfSensor;
 
@@ -79,12 +80,7 @@ fn collect() -> anyhow::Result<Records> {
         sensor.drain(|bytes| {
             if records.words.len() * 8 < KEEP {
                 let start = records.words.len();
-                let words = bytes.chunks(8).map(|chunk| {
-                    let mut word = [0; 8];
-                    word[..chunk.len()].copy_from_slice(chunk);
-                    u64::from_ne_bytes(word)
-                });
-                records.words.extend(words);
+                records.words.extend(to_words(bytes));
                 records.pieces.push((start, records.words.len() - start));
             }
         });
@@ -103,7 +99,7 @@ fn run(records: &Records, rules: RuleSet) -> anyhow::Result<(f64, u64)> {
     let (mut findings, mut passes, started) = (0, 0_u64, Instant::now());
     while started.elapsed() < MEASURE {
         for &(start, len) in &records.pieces {
-            let bytes = zerocopy::IntoBytes::as_bytes(&records.words[start..start + len]);
+            let bytes = from_words(&records.words[start..start + len]);
             let Ok(raw) = Raw::parse(bytes) else { continue };
             if world.admit(&raw) {
                 let event = world.observe(raw, &scratch);

@@ -3,21 +3,10 @@
 
 #define FMODE_CREATED 0x100000
 
-static __always_inline u64 numbered(struct pt_regs *regs, bool compat, u8 n, u64 otherwise)
-{
-	return n ? call_arg(regs, compat, n) : otherwise;
-}
-
 SEC("tp_btf/sys_exit")
 int handle_open(trace_args *ctx)
 {
-	struct task_struct *task = bpf_get_current_task_btf();
-	struct pt_regs *regs = (void *)ctx[0];
-	s64 ret = ctx[1];
-	bool compat = is_compat(task);
-	u64 nr = call_number(regs) & (TW_CALLS - 1);
-	u8 kind = (compat ? config.kind32[nr] : config.kind[nr]) & (TW_KINDS - 1);
-	const volatile struct tw_args *args = &config.args[kind];
+	struct watched call = read_call(ctx);
 	struct scratch *scratch;
 	struct tw_file *open;
 	struct open_how how = {};
@@ -25,25 +14,25 @@ int handle_open(trace_args *ctx)
 	struct file *file;
 	u32 slot = 0;
 
-	scratch = begin(kind, ret, sizeof(*open), &slot);
+	scratch = begin(call.kind, call.ret, sizeof(*open), &slot);
 	if (!scratch)
 		return 0;
 	open = (void *)scratch->record;
 	open->fd = -1;
-	open->dirfd = numbered(regs, compat, args->dirfd, AT_FDCWD);
+	open->dirfd = arg_or(&call, call.args->dirfd, AT_FDCWD);
 	open->dirfd2 = AT_FDCWD;
-	open->flags = numbered(regs, compat, args->flags, 0);
-	open->mode = numbered(regs, compat, args->mode, 0);
-	if (args->implied & TW_CREAT)
+	open->flags = arg_or(&call, call.args->flags, 0);
+	open->mode = arg_or(&call, call.args->mode, 0);
+	if (call.args->implied & TW_CREAT)
 		open->flags = 01101; /* O_WRONLY | O_CREAT | O_TRUNC */
-	if (args->implied & TW_OPEN_HOW) {
-		bpf_probe_read_user(&how, sizeof(how), (void *)call_arg(regs, compat, 3));
+	if (call.args->implied & TW_OPEN_HOW) {
+		bpf_probe_read_user(&how, sizeof(how), (void *)call_arg(call.regs, call.compat, 3));
 		open->flags = how.flags;
 		open->mode = how.mode;
 	}
-	if (args->path)
-		add_user_text(scratch, &open->raw, (void *)call_arg(regs, compat, args->path));
-	file = ret >= 0 ? file_of(task, ret) : 0;
+	if (call.args->path)
+		add_user_text(scratch, &open->raw, (void *)call_arg(call.regs, call.compat, call.args->path));
+	file = call.ret >= 0 ? file_of(call.task, call.ret) : 0;
 	if (file) {
 		inode = BPF_CORE_READ(file, f_inode);
 		open->ino = BPF_CORE_READ(inode, i_ino);
@@ -52,7 +41,7 @@ int handle_open(trace_args *ctx)
 		if (BPF_CORE_READ(file, f_mode) & FMODE_CREATED)
 			open->attrs |= TW_A_CREATED;
 		add_path(scratch, slot, &open->path, (struct path *)&file->f_path);
-	} else if (ret < 0) {
+	} else if (call.ret < 0) {
 		add_base(scratch, slot, &open->base, &open->raw, open->dirfd);
 	}
 	submit(scratch);
@@ -62,48 +51,42 @@ int handle_open(trace_args *ctx)
 SEC("tp_btf/sys_exit")
 int handle_path(trace_args *ctx)
 {
-	struct task_struct *task = bpf_get_current_task_btf();
-	struct pt_regs *regs = (void *)ctx[0];
-	s64 ret = ctx[1];
-	bool compat = is_compat(task);
-	u64 nr = call_number(regs) & (TW_CALLS - 1);
-	u8 kind = (compat ? config.kind32[nr] : config.kind[nr]) & (TW_KINDS - 1);
-	const volatile struct tw_args *args = &config.args[kind];
+	struct watched watched = read_call(ctx);
 	struct scratch *scratch;
 	struct tw_file *call;
 	struct file *file;
 	u32 slot = 0;
 
-	if (config.lane[kind] == TW_LANE_PRIV && !within_budget(kind))
+	if (config.lane[watched.kind] == TW_LANE_PRIV && !within_budget(watched.kind))
 		return 0;
-	scratch = begin(kind, ret, sizeof(*call), &slot);
+	scratch = begin(watched.kind, watched.ret, sizeof(*call), &slot);
 	if (!scratch)
 		return 0;
 	call = (void *)scratch->record;
-	call->fd = numbered(regs, compat, args->fd, -1);
-	call->dirfd = numbered(regs, compat, args->dirfd, AT_FDCWD);
-	call->dirfd2 = numbered(regs, compat, args->dirfd2, AT_FDCWD);
-	call->flags = numbered(regs, compat, args->flags, 0);
-	call->mode = numbered(regs, compat, args->mode, 0);
-	call->uid = numbered(regs, compat, args->uid, 0);
-	call->gid = numbered(regs, compat, args->gid, 0);
-	if (args->path) {
-		add_user_text(scratch, &call->raw, (void *)call_arg(regs, compat, args->path));
+	call->fd = arg_or(&watched, watched.args->fd, -1);
+	call->dirfd = arg_or(&watched, watched.args->dirfd, AT_FDCWD);
+	call->dirfd2 = arg_or(&watched, watched.args->dirfd2, AT_FDCWD);
+	call->flags = arg_or(&watched, watched.args->flags, 0);
+	call->mode = arg_or(&watched, watched.args->mode, 0);
+	call->uid = arg_or(&watched, watched.args->uid, 0);
+	call->gid = arg_or(&watched, watched.args->gid, 0);
+	if (watched.args->path) {
+		add_user_text(scratch, &call->raw, (void *)call_arg(watched.regs, watched.compat, watched.args->path));
 		add_base(scratch, slot, &call->base, &call->raw, call->dirfd);
 	}
-	if (args->path2) {
-		add_user_text(scratch, &call->raw2, (void *)call_arg(regs, compat, args->path2));
+	if (watched.args->path2) {
+		add_user_text(scratch, &call->raw2, (void *)call_arg(watched.regs, watched.compat, watched.args->path2));
 		add_base(scratch, slot, &call->base2, &call->raw2, call->dirfd2);
 	}
-	if (args->extra)
-		add_user_text(scratch, &call->extra, (void *)call_arg(regs, compat, args->extra));
-	file = args->fd ? file_of(task, call->fd) : 0;
+	if (watched.args->extra)
+		add_user_text(scratch, &call->extra, (void *)call_arg(watched.regs, watched.compat, watched.args->extra));
+	file = watched.args->fd ? file_of(watched.task, call->fd) : 0;
 	if (file) {
 		call->attrs = inode_attrs(BPF_CORE_READ(file, f_inode));
 		call->ino = BPF_CORE_READ(file, f_inode, i_ino);
 		add_path(scratch, slot, &call->path, (struct path *)&file->f_path);
-	} else if (args->implied & TW_CWD && ret >= 0 && task->fs) {
-		add_path(scratch, slot, &call->path, &task->fs->pwd);
+	} else if (watched.args->implied & TW_CWD && watched.ret >= 0 && watched.task->fs) {
+		add_path(scratch, slot, &call->path, &watched.task->fs->pwd);
 	}
 	submit(scratch);
 	return 0;

@@ -68,45 +68,39 @@ static __always_inline void add_unix_peer(struct scratch *scratch, struct tw_soc
 SEC("tp_btf/sys_exit")
 int handle_sock(trace_args *ctx)
 {
-	struct task_struct *task = bpf_get_current_task_btf();
-	struct pt_regs *regs = (void *)ctx[0];
-	s64 ret = ctx[1];
-	bool compat = is_compat(task);
-	u64 nr = call_number(regs) & (TW_CALLS - 1);
-	u8 kind = (compat ? config.kind32[nr] : config.kind[nr]) & (TW_KINDS - 1);
-	const volatile struct tw_args *args = &config.args[kind];
-	void *addr = (void *)numbered(regs, compat, args->addr, 0);
+	struct watched call = read_call(ctx);
+	void *addr = (void *)arg_or(&call, call.args->addr, 0);
 	/* accept has its socket in the result, the others in the first argument. */
-	bool accepts = !args->fd;
+	bool accepts = !call.args->fd;
 	struct peer fresh = { .at = bpf_ktime_get_boot_ns() };
 	struct scratch *scratch;
 	struct tw_sock *out;
 	struct sock *sk;
 	u32 slot = 0;
-	s32 fd = accepts ? ret : (s32)call_arg(regs, compat, args->fd);
+	s32 fd = accepts ? call.ret : (s32)call_arg(call.regs, call.compat, call.args->fd);
 	u16 family;
 	u64 key;
 
-	if (accepts && ret < 0)
+	if (accepts && call.ret < 0)
 		return 0; /* nothing was accepted: servers ask all the time */
-	sk = sock_of(task, fd);
+	sk = sock_of(call.task, fd);
 	family = sk ? BPF_CORE_READ(sk, __sk_common.skc_family) : 0;
 	if (family != AF_INET && family != AF_INET6 && family != AF_UNIX)
 		return 0;
-	scratch = begin(kind, ret, sizeof(*out), &slot);
+	scratch = begin(call.kind, call.ret, sizeof(*out), &slot);
 	if (!scratch)
 		return 0;
 	out = (void *)scratch->record;
 	out->fd = fd;
 	out->oldfd = -1;
-	out->backlog = numbered(regs, compat, args->backlog, 0);
+	out->backlog = arg_or(&call, call.args->backlog, 0);
 	fill_sock(out, sk);
 	out->attrs |= accepts ? TW_S_SERVER : 0;
-	if (args->addr && !args->flags) { /* connect */
+	if (call.args->addr && !call.args->flags) { /* connect */
 		out->attrs |= TW_S_CLIENT;
 		if (!out->rport)
 			fill_remote(out, addr);
-		if (out->proto == IPPROTO_TCP && (ret == 0 || ret == -EINPROGRESS)) {
+		if (out->proto == IPPROTO_TCP && (call.ret == 0 || call.ret == -EINPROGRESS)) {
 			key = (u64)sk;
 			bpf_map_update_elem(&peers, &key, &fresh, BPF_ANY);
 		}
@@ -123,30 +117,25 @@ int handle_sock(trace_args *ctx)
 SEC("tp_btf/sys_exit")
 int handle_dup(trace_args *ctx)
 {
-	struct task_struct *task = bpf_get_current_task_btf();
-	struct pt_regs *regs = (void *)ctx[0];
-	s64 ret = ctx[1];
-	bool compat = is_compat(task);
-	u64 nr = call_number(regs) & (TW_CALLS - 1);
-	u8 kind = (compat ? config.kind32[nr] : config.kind[nr]) & (TW_KINDS - 1);
+	struct watched call = read_call(ctx);
 	struct scratch *scratch;
 	struct tw_sock *out;
 	struct file *file;
 	struct sock *sk;
 	u32 slot = 0;
 
-	if (ret < 0 || ret > 2)
+	if (call.ret < 0 || call.ret > 2)
 		return 0;
-	file = file_of(task, ret);
+	file = file_of(call.task, call.ret);
 	if (!file)
 		return 0;
-	scratch = begin(kind, ret, sizeof(*out), &slot);
+	scratch = begin(call.kind, call.ret, sizeof(*out), &slot);
 	if (!scratch)
 		return 0;
 	out = (void *)scratch->record;
-	out->fd = ret;
-	out->oldfd = call_arg(regs, compat, 1);
-	sk = sock_of(task, ret);
+	out->fd = call.ret;
+	out->oldfd = call_arg(call.regs, call.compat, 1);
+	sk = sock_of(call.task, call.ret);
 	if (sk) {
 		fill_sock(out, sk);
 		if (out->family == AF_UNIX)

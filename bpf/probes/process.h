@@ -128,23 +128,18 @@ int on_exec(trace_args *ctx)
 SEC("tp_btf/sys_exit")
 int handle_exec(trace_args *ctx)
 {
-	struct task_struct *task = bpf_get_current_task_btf();
-	struct pt_regs *regs = (void *)ctx[0];
-	bool compat = is_compat(task);
-	u64 nr = call_number(regs) & (TW_CALLS - 1);
-	u8 kind = (compat ? config.kind32[nr] : config.kind[nr]) & (TW_KINDS - 1);
-	const volatile struct tw_args *args = &config.args[kind];
+	struct watched call = read_call(ctx);
 	struct scratch *scratch;
 	struct tw_exec *exec;
 	u32 slot = 0;
 
-	if ((s64)ctx[1] >= 0)
+	if (call.ret >= 0)
 		return 0;
-	scratch = begin(kind, ctx[1], sizeof(*exec), &slot);
+	scratch = begin(call.kind, call.ret, sizeof(*exec), &slot);
 	if (!scratch)
 		return 0;
 	exec = (void *)scratch->record;
-	add_user_text(scratch, &exec->filename, (void *)call_arg(regs, compat, args->path));
+	add_user_text(scratch, &exec->filename, (void *)call_arg(call.regs, call.compat, call.args->path));
 	submit(scratch);
 	return 0;
 }

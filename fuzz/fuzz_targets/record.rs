@@ -3,18 +3,11 @@
 
 use libfuzzer_sys::fuzz_target;
 use tw_model::Raw;
-use zerocopy::IntoBytes as _;
+use tw_model::raw::{from_words, to_words};
 
 fuzz_target!(|bytes: &[u8]| {
-    let words: Vec<u64> = bytes
-        .chunks(8)
-        .map(|chunk| {
-            let mut word = [0; 8];
-            word[..chunk.len()].copy_from_slice(chunk);
-            u64::from_ne_bytes(word)
-        })
-        .collect();
-    if let Ok(raw) = Raw::parse(words.as_bytes()) {
+    let words = to_words(bytes);
+    if let Ok(raw) = Raw::parse(from_words(&words)) {
         let _ = (raw.comm(), raw.key(), raw.file(), raw.sock(), raw.exec(), raw.call());
     }
 });

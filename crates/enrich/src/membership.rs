@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use hashbrown::HashMap;
+use tw_model::raw::to_words;
 use tw_model::{Container, Raw};
 
 use crate::cgroup::Cgroups;
@@ -274,17 +275,6 @@ impl Membership {
     }
 }
 
-fn to_words(bytes: &[u8]) -> Vec<u64> {
-    bytes
-        .chunks(8)
-        .map(|chunk| {
-            let mut word = [0; 8];
-            word[..chunk.len()].copy_from_slice(chunk);
-            u64::from_ne_bytes(word)
-        })
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -317,7 +307,7 @@ mod tests {
     }
 
     fn admit(membership: &mut Membership, words: &[u64]) -> bool {
-        membership.admit(&Raw::parse(zerocopy::IntoBytes::as_bytes(words)).unwrap())
+        membership.admit(&Raw::parse(tw_model::raw::from_words(words)).unwrap())
     }
 
     #[test]

@@ -4,15 +4,11 @@
 
 use bumpalo::Bump;
 use tw_enrich::{World, WorldOptions};
-use tw_model::raw::{CallBody, Encoder, ExecBody, ExitBody, FileBody, ForkBody, Header};
+use tw_model::raw::{CallBody, Encoder, ExecBody, ExitBody, FileBody, ForkBody, Header, from_words, to_words};
 use tw_model::{Event, EventKind, ProcKey, Raw};
 
 fn world() -> World {
     World::new(WorldOptions { docker_socket: None, max_processes: 64, ..WorldOptions::default() }).unwrap()
-}
-
-fn words(bytes: &[u8]) -> Vec<u64> {
-    bytes.chunks(8).map(|chunk| u64::from_ne_bytes(chunk.try_into().unwrap())).collect()
 }
 
 fn header(kind: EventKind, pid: u32, time: u64) -> Header {
@@ -31,7 +27,7 @@ fn fork(parent: u32, child: u32, time: u64) -> Vec<u64> {
         parent_pid: parent,
         ..ForkBody::default()
     };
-    words(&Encoder::new(&header(EventKind::Clone, parent, time), size_of::<ForkBody>()).finish(&body))
+    to_words(&Encoder::new(&header(EventKind::Clone, parent, time), size_of::<ForkBody>()).finish(&body))
 }
 
 fn exec(pid: u32, name: &str, args: &[u8], time: u64) -> Vec<u64> {
@@ -47,16 +43,16 @@ fn exec(pid: u32, name: &str, args: &[u8], time: u64) -> Vec<u64> {
         cap_effective: 1 << 21,
         ..ExecBody::default()
     };
-    words(&out.finish(&body))
+    to_words(&out.finish(&body))
 }
 
 fn exit(pid: u32, time: u64) -> Vec<u64> {
-    words(&Encoder::new(&header(EventKind::Procexit, pid, time), size_of::<ExitBody>()).finish(&ExitBody::default()))
+    to_words(&Encoder::new(&header(EventKind::Procexit, pid, time), size_of::<ExitBody>()).finish(&ExitBody::default()))
 }
 
 fn feed<R>(world: &mut World, record: &[u64], look: impl FnOnce(&Event<'_>) -> R) -> R {
     let scratch = Bump::new();
-    let raw = Raw::parse(zerocopy::IntoBytes::as_bytes(record)).unwrap();
+    let raw = Raw::parse(from_words(record)).unwrap();
     assert!(world.admit(&raw));
     look(&world.observe(raw, &scratch))
 }
@@ -100,7 +96,7 @@ fn a_reused_number_is_another_process() {
     feed(&mut world, &exit(10, 2), |_| ());
     let mut reused = header(EventKind::Procexit, 10, 3);
     reused.start += 5_000_000_000;
-    let record = words(&Encoder::new(&reused, size_of::<ExitBody>()).finish(&ExitBody::default()));
+    let record = to_words(&Encoder::new(&reused, size_of::<ExitBody>()).finish(&ExitBody::default()));
     feed(&mut world, &record, |event| {
         assert!(event.process.inferred);
         assert_eq!(&*event.process.comm, b"test");
@@ -117,7 +113,7 @@ fn credentials_and_working_directory_follow_the_calls() {
     });
     let mut setuid = header(EventKind::Setuid, 10, 2);
     setuid.uid = 65534;
-    let record = words(&Encoder::new(&setuid, size_of::<CallBody>()).finish(&CallBody::default()));
+    let record = to_words(&Encoder::new(&setuid, size_of::<CallBody>()).finish(&CallBody::default()));
     feed(&mut world, &record, |event| {
         assert_eq!((event.process.cred.uid, event.process.cred.cap_effective), (65534, 0));
         assert_eq!(&*event.process.names.user, "nobody");
@@ -125,12 +121,12 @@ fn credentials_and_working_directory_follow_the_calls() {
     let mut denied = header(EventKind::Setuid, 10, 3);
     denied.ret = -1;
     denied.uid = 0;
-    let record = words(&Encoder::new(&denied, size_of::<CallBody>()).finish(&CallBody::default()));
+    let record = to_words(&Encoder::new(&denied, size_of::<CallBody>()).finish(&CallBody::default()));
     feed(&mut world, &record, |event| assert_eq!(event.process.cred.uid, 65534, "a failed call changes nothing"));
     let chdir = header(EventKind::Chdir, 10, 4);
     let mut out = Encoder::new(&chdir, size_of::<FileBody>());
     let body = FileBody { path: out.text(b"/tmp/x"), ..FileBody::default() };
-    feed(&mut world, &words(&out.finish(&body)), |event| assert_eq!(&*event.process.cwd, b"/tmp/x"));
+    feed(&mut world, &to_words(&out.finish(&body)), |event| assert_eq!(&*event.process.cwd, b"/tmp/x"));
 }
 
 #[test]
@@ -165,7 +161,7 @@ fn a_process_found_in_proc_is_the_same_when_its_exact_start_is_told() {
     let mut exact = header(EventKind::Procexit, me.key.pid, 1);
     exact.start = me.key.start_ns + 1234;
     exact.kind = EventKind::Unshare as u16;
-    let record = words(&Encoder::new(&exact, size_of::<CallBody>()).finish(&CallBody::default()));
+    let record = to_words(&Encoder::new(&exact, size_of::<CallBody>()).finish(&CallBody::default()));
     feed(&mut world, &record, |event| {
         assert_eq!(event.process.image.exepath, me.image.exepath);
         assert_eq!(event.process.key.start_ns, exact.start);

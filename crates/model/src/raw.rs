@@ -452,6 +452,23 @@ fn address(family: u16, bytes: &[u8; 16]) -> Option<IpAddr> {
     }
 }
 
+/// The bytes in whole words, padded with zeros: a copy of a record that is aligned as [`Raw::parse`] wants it.
+pub fn to_words(bytes: &[u8]) -> Vec<u64> {
+    bytes
+        .chunks(8)
+        .map(|chunk| {
+            let mut word = [0; 8];
+            word[..chunk.len()].copy_from_slice(chunk);
+            u64::from_ne_bytes(word)
+        })
+        .collect()
+}
+
+/// The bytes of such a copy.
+pub fn from_words(words: &[u64]) -> &[u8] {
+    words.as_bytes()
+}
+
 /// Builds records, for sensors without a kernel half and for tests.
 pub struct Encoder {
     bytes: Vec<u8>,
@@ -490,24 +507,13 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn aligned(bytes: &[u8]) -> Vec<u64> {
-        bytes
-            .chunks(8)
-            .map(|chunk| {
-                let mut word = [0; 8];
-                word[..chunk.len()].copy_from_slice(chunk);
-                u64::from_ne_bytes(word)
-            })
-            .collect()
-    }
-
     #[test]
     fn what_was_encoded_is_read_back() {
         let header = Header { kind: EventKind::Openat as u16, pid: 7, ret: -2, ..Header::default() };
         let mut out = Encoder::new(&header, size_of::<FileBody>());
         let body =
             FileBody { flags: 0o101, path: out.text(b"/etc/x"), raw: out.text(b"\xff\0"), ..FileBody::default() };
-        let words = aligned(&out.finish(&body));
+        let words = to_words(&out.finish(&body));
         let raw = Raw::parse(words.as_bytes()).unwrap();
         let file = raw.file().unwrap();
         assert_eq!((raw.kind(), raw.header.pid, raw.header.ret), (EventKind::Openat, 7, -2));
@@ -518,16 +524,16 @@ mod tests {
     #[test]
     fn bad_records_are_refused_with_the_reason() {
         let header = Header { kind: EventKind::Procexit as u16, ..Header::default() };
-        let good = aligned(&Encoder::new(&header, size_of::<ExitBody>()).finish(&ExitBody::default()));
+        let good = to_words(&Encoder::new(&header, size_of::<ExitBody>()).finish(&ExitBody::default()));
         assert!(Raw::parse(good.as_bytes()).is_ok());
         assert_eq!(Raw::parse(&good.as_bytes()[..40]).err(), Some(RawError::Short));
         assert_eq!(Raw::parse(&good.as_bytes()[1..]).err(), Some(RawError::Misaligned));
         let unknown = Header { kind: 9999, ..header };
-        let unknown = aligned(&Encoder::new(&unknown, size_of::<ExitBody>()).finish(&ExitBody::default()));
+        let unknown = to_words(&Encoder::new(&unknown, size_of::<ExitBody>()).finish(&ExitBody::default()));
         assert_eq!(Raw::parse(unknown.as_bytes()).err(), Some(RawError::UnknownKind(9999)));
         let header = Header { kind: EventKind::Unlink as u16, ..header };
         let body = FileBody { path: Str { off: 65_000, len: 3 }, ..FileBody::default() };
-        let outside = aligned(&Encoder::new(&header, size_of::<FileBody>()).finish(&body));
+        let outside = to_words(&Encoder::new(&header, size_of::<FileBody>()).finish(&body));
         assert_eq!(Raw::parse(outside.as_bytes()).err(), Some(RawError::BadString));
     }
 
@@ -537,7 +543,7 @@ mod tests {
             let mut bytes = size.to_ne_bytes().to_vec();
             bytes.extend(kind.to_ne_bytes());
             bytes.extend(tail);
-            let words = aligned(&bytes);
+            let words = to_words(&bytes);
             if let Ok(raw) = Raw::parse(words.as_bytes()) {
                 let texts: usize = raw.strings().map(|text| raw.text(text).len()).sum();
                 prop_assert!(texts <= 7 * raw.bytes().len());

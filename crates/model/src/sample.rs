@@ -14,7 +14,7 @@ use crate::flags;
 use crate::process::{Credentials, ExeFile, Image, ProcKey, Process, ProcessTable, UserNames};
 use crate::raw::{
     AF_INET, AF_INET6, AF_UNIX, CallBody, Encoder, ExecBody, ExitBody, FileBody, ForkBody, Header, Raw, SockBody, attr,
-    sock_attr,
+    from_words, sock_attr, to_words,
 };
 
 /// Boot time at which samples happen, in nanoseconds.
@@ -203,11 +203,8 @@ impl Sample {
         };
         let process = self.proc.build(key, parent)?;
         let bytes = self.encode(&process)?;
-        // The allocator aligns to 8 bytes at least for blocks of this size; copy once more if it did not.
-        let words: Vec<u64> =
-            bytes.chunks(8).map(|word| u64::from_ne_bytes(word.try_into().unwrap_or_default())).collect();
-        let raw = Raw::parse(zerocopy::IntoBytes::as_bytes(words.as_slice()))
-            .map_err(|error| SampleError::UnknownType(error.to_string()))?;
+        let words = to_words(&bytes);
+        let raw = Raw::parse(from_words(&words)).map_err(|error| SampleError::UnknownType(error.to_string()))?;
         let container = self.container.as_ref().map(SampleContainer::build);
         let scratch = Bump::new();
         Ok(look(&Event {

@@ -6,7 +6,7 @@ use bumpalo::Bump;
 use proptest::prelude::*;
 use tw_model::event::EVENTS;
 use tw_model::field::{ArgRule, FIELDS, FieldRef};
-use tw_model::raw::Header;
+use tw_model::raw::{Header, from_words, to_words};
 use tw_model::{Event, KindSet, Process, ProcessTable, Raw};
 use zerocopy::IntoBytes as _;
 
@@ -16,18 +16,11 @@ fn record(kind: u16, ret: i64, body: &[u16], tail: &[u8]) -> Vec<u64> {
     let mut bytes = header.as_bytes().to_vec();
     body.iter().for_each(|half| bytes.extend(half.to_ne_bytes()));
     bytes.extend(tail);
-    bytes
-        .chunks(8)
-        .map(|chunk| {
-            let mut word = [0; 8];
-            word[..chunk.len()].copy_from_slice(chunk);
-            u64::from_ne_bytes(word)
-        })
-        .collect()
+    to_words(&bytes)
 }
 
 fn read_all_fields(words: &[u64]) -> bool {
-    let Ok(raw) = Raw::parse(words.as_bytes()) else { return false };
+    let Ok(raw) = Raw::parse(from_words(words)) else { return false };
     let (process, processes, scratch) = (Process::default(), ProcessTable::new(4), Bump::new());
     let event =
         Event { raw, num: 1, wall_ns: 5, process: &process, processes: &processes, container: None, scratch: &scratch };

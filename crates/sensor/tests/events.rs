@@ -9,7 +9,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use tw_model::event::{EVENTS, EventKind, Lane};
-use tw_model::raw::{Raw, attr, sock_attr};
+use tw_model::raw::{Raw, attr, from_words, sock_attr, to_words};
 use tw_sensor::{EbpfSensor, Options};
 
 /// A record that outlives the ring.
@@ -17,7 +17,7 @@ struct Record(Vec<u64>);
 
 impl Record {
     fn raw(&self) -> Raw<'_> {
-        Raw::parse(zerocopy::IntoBytes::as_bytes(self.0.as_slice())).unwrap()
+        Raw::parse(from_words(&self.0)).unwrap()
     }
 }
 
@@ -40,9 +40,7 @@ fn sensor(options: &Options) -> Option<(EbpfSensor, std::sync::MutexGuard<'stati
 fn watch(sensor: &mut EbpfSensor, script: &str) -> Vec<Record> {
     let mut records: Vec<Record> = Vec::new();
     let mut take = |bytes: &[u8]| {
-        let mut padded = bytes.to_vec();
-        padded.resize(bytes.len().next_multiple_of(8), 0);
-        records.push(Record(padded.chunks(8).map(|c| u64::from_ne_bytes(c.try_into().unwrap())).collect()));
+        records.push(Record(to_words(bytes)));
     };
     let out = Command::new("/usr/bin/python3").args(["-c", script]).output().unwrap();
     assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));

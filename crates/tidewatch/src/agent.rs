@@ -9,6 +9,7 @@ use bumpalo::Bump;
 use tw_detect::Detector;
 use tw_enrich::{Notice, World, WorldOptions};
 use tw_model::finding::Shown;
+use tw_model::raw::from_words;
 use tw_model::{Finding, Priority, Raw};
 use tw_rules::Matching;
 use tw_sensor::{EbpfSensor, SensorError, clock};
@@ -107,7 +108,7 @@ impl Agent {
     /// Records that waited for their container's name long enough.
     fn released(&mut self) {
         for words in self.world.release(clock::boot_ns()) {
-            if let Ok(raw) = Raw::parse(bytes_of(&words)) {
+            if let Ok(raw) = Raw::parse(from_words(&words)) {
                 self.inspect(raw);
             }
         }
@@ -205,10 +206,6 @@ impl Losses {
         }
         Some(format!("{new} events lost since the last report; since start: {}", shown.join(", ")))
     }
-}
-
-fn bytes_of(words: &[u64]) -> &[u8] {
-    zerocopy::IntoBytes::as_bytes(words)
 }
 
 /// Loads the rules; `None` if some are broken and that was said.

@@ -9,7 +9,7 @@ use std::cell::Cell;
 use bumpalo::Bump;
 use tw_detect::Detector;
 use tw_enrich::{World, WorldOptions};
-use tw_model::raw::{Encoder, FileBody, Header, SockBody};
+use tw_model::raw::{Encoder, FileBody, Header, SockBody, from_words, to_words};
 use tw_model::{EventKind, Raw};
 use tw_rules::Loader;
 
@@ -89,10 +89,6 @@ fn connect(number: u64) -> Vec<u8> {
     Encoder::new(&header, size_of::<SockBody>()).finish(&body)
 }
 
-fn words(bytes: &[u8]) -> Vec<u64> {
-    bytes.chunks(8).map(|chunk| u64::from_ne_bytes(chunk.try_into().unwrap())).collect()
-}
-
 #[test]
 fn nothing_is_allocated_when_nothing_is_found() {
     let (rules, problems) = pack().finish();
@@ -100,11 +96,11 @@ fn nothing_is_allocated_when_nothing_is_found() {
     let detector = Detector::new(rules);
     let mut world = World::new(WorldOptions { docker_socket: None, ..WorldOptions::default() }).unwrap();
     let mut scratch = Bump::with_capacity(64 << 10);
-    let records: Vec<Vec<u64>> = (0..1000).map(|n| words(&if n % 2 == 0 { open(n) } else { connect(n) })).collect();
+    let records: Vec<Vec<u64>> = (0..1000).map(|n| to_words(&if n % 2 == 0 { open(n) } else { connect(n) })).collect();
     let mut found = 0;
     let mut pass = |world: &mut World| {
         for record in &records {
-            let raw = Raw::parse(zerocopy::IntoBytes::as_bytes(record.as_slice())).unwrap();
+            let raw = Raw::parse(from_words(record)).unwrap();
             assert!(world.admit(&raw));
             let event = world.observe(raw, &scratch);
             detector.inspect(&event, &mut |_| found += 1);
