@@ -273,3 +273,37 @@ fn privileged_calls_beyond_the_budget_are_counted_exactly() {
 fn count(sensor: &EbpfSensor, kind: EventKind) -> tw_sensor::Count {
     sensor.counts().into_iter().find(|(known, _)| *known == kind).unwrap().1
 }
+
+/// `open` through `int 0x80`, which has other numbers and other registers: a way around sensors that forget it.
+#[cfg(target_arch = "x86_64")]
+const INT80: &str = r#"
+static const char path[] = "/etc/hostname";
+int main(void)
+{
+    long result;
+    __asm__ volatile("int $0x80" : "=a"(result) : "a"(5), "b"(path), "c"(0), "d"(0) : "memory");
+    return result < 0;
+}
+"#;
+
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn a_32_bit_call_is_decoded_by_its_own_table() {
+    let Some((mut sensor, _alone)) = sensor(&Options::default()) else { return };
+    let folder = std::env::temp_dir().join(format!("tidewatch-int80-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let (source, program) = (folder.join("int80.c"), folder.join("int80"));
+    std::fs::write(&source, INT80).unwrap();
+    // Static and at a fixed place: the path must lie below 4 GiB.
+    let built = Command::new("cc").args(["-static", "-no-pie", "-o"]).arg(&program).arg(&source).status();
+    assert!(built.is_ok_and(|status| status.success()), "cc is needed: run scripts/setup test");
+    let records =
+        watch(&mut sensor, &format!("import subprocess\nsubprocess.check_call([{:?}])", program.display().to_string()));
+    std::fs::remove_dir_all(&folder).unwrap();
+    let seen = records.iter().map(Record::raw).any(|raw| {
+        raw.kind() == EventKind::Open
+            && raw.header.flags & tw_model::raw::F_COMPAT != 0
+            && text(&raw, raw.file().unwrap().path) == "/etc/hostname"
+    });
+    assert!(seen, "an open through int 0x80 was not told");
+}
