@@ -1,6 +1,6 @@
 //! Puts findings together: what happened, to whom, by which lineage.
 
-use tw_model::finding::{ContainerSummary, ProcessSummary, Shown};
+use tw_model::finding::{ContainerSummary, ProcessSummary, Shown, finding_id, fnv1a};
 use tw_model::{Cause, Container, Event, Finding, Priority, Process};
 use tw_rules::Rule;
 
@@ -8,20 +8,21 @@ use tw_rules::Rule;
 const LINEAGE: usize = 12;
 
 /// What a rule found in an event.
-pub(crate) fn of_rule(rule: &Rule, event: &Event<'_>) -> Finding {
+pub(crate) fn of_rule(rule: &Rule, event: &Event<'_>, session: u64) -> Finding {
     let lineage = std::iter::once(event.process).chain(event.processes.ancestors(event.process));
     Finding {
+        id: finding_id(session, event.wall_ns, event.num, &rule.name),
         time_ns: event.wall_ns,
         event_num: event.num,
         cause: Cause::Rule { name: rule.name.clone() },
         priority: rule.priority,
-        source: "syscall",
+        source: "syscall".into(),
         message: rule.message(event),
         why: rule.desc.clone(),
         advice: rule.advice.clone(),
         tags: rule.tags.clone(),
         fields: rule.fields(event),
-        event: event.kind().name(),
+        event: event.kind().name().into(),
         lineage: lineage.take(LINEAGE).map(summary).collect(),
         container: event.container.map(|container| ContainerSummary {
             id: container.short_id().to_owned(),
@@ -29,7 +30,7 @@ pub(crate) fn of_rule(rule: &Rule, event: &Event<'_>) -> Finding {
             image: container.image.clone(),
             digest: container.digest.clone(),
         }),
-        fingerprint: fingerprint(&[
+        fingerprint: fnv1a(&[
             rule.name.as_bytes(),
             event.container.map_or(b"host", workload),
             &event.process.image.exepath,
@@ -38,30 +39,41 @@ pub(crate) fn of_rule(rule: &Rule, event: &Event<'_>) -> Finding {
 }
 
 /// What the agent has to say of itself.
-pub fn of_sensor(
-    time_ns: u64,
-    name: &str,
-    priority: Priority,
-    message: String,
-    fields: Vec<(String, Shown)>,
-) -> Finding {
+#[derive(Clone, Debug)]
+pub struct Notice<'n> {
+    /// Short name of the condition, such as `events lost`.
+    pub name: &'n str,
+    /// How bad.
+    pub priority: Priority,
+    /// What happened.
+    pub message: String,
+    /// Why it matters.
+    pub why: &'n str,
+    /// What to do.
+    pub advice: &'n str,
+    /// Numbers that belong to it.
+    pub fields: Vec<(String, Shown)>,
+}
+
+/// A finding of the agent about itself. `time_ns` is wall-clock time; `session` and `number` make its identity.
+pub fn of_sensor(session: u64, number: u64, time_ns: u64, notice: Notice<'_>) -> Finding {
+    let name = format!("Tidewatch internal: {}", notice.name);
     Finding {
+        id: finding_id(session, time_ns, number, &name),
         time_ns,
         event_num: 0,
-        cause: Cause::Sensor { name: name.to_owned() },
-        priority,
-        source: "internal",
-        why: "Tidewatch did not see everything: an absence of alerts is no proof of peace for this time.".to_owned(),
-        advice: "Look for a container that repeats one call at full speed (tidewatch's log names the event classes), \
-                 or give the agent more CPU."
-            .to_owned(),
+        priority: notice.priority,
+        source: "internal".into(),
+        why: notice.why.to_owned(),
+        advice: notice.advice.to_owned(),
         tags: Vec::new(),
-        fields,
-        event: "internal",
+        fields: notice.fields,
+        event: "internal".into(),
         lineage: Vec::new(),
         container: None,
-        fingerprint: fingerprint(&[name.as_bytes()]),
-        message,
+        fingerprint: fnv1a(&[name.as_bytes()]),
+        message: notice.message,
+        cause: Cause::Sensor { name },
     }
 }
 
@@ -79,12 +91,6 @@ fn summary(process: &Process) -> ProcessSummary {
 /// What "the same workload" is until workloads are known: the image, else the container.
 fn workload(container: &Container) -> &[u8] {
     if container.repository.is_empty() { container.id.as_bytes() } else { container.repository.as_bytes() }
-}
-
-/// FNV-1a over the parts, each ended by a byte that none of them holds as its last.
-fn fingerprint(parts: &[&[u8]]) -> u64 {
-    let bytes = parts.iter().flat_map(|part| part.iter().copied().chain([0xff]));
-    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3))
 }
 
 #[cfg(test)]

@@ -14,17 +14,46 @@ use tw_rules::RuleSet;
 /// All detectors with what they know.
 pub struct Detector {
     rules: RuleSet,
+    session: u64,
 }
 
 impl Detector {
     /// A detector for these rules.
     pub fn new(rules: RuleSet) -> Self {
-        Self { rules }
+        Self { rules, session: 0 }
+    }
+
+    /// A detector whose findings belong to this session; it is part of their identity.
+    #[must_use]
+    pub fn in_session(mut self, session: u64) -> Self {
+        self.set_session(session);
+        self
+    }
+
+    /// Says which session the findings belong to from now on.
+    pub fn set_session(&mut self, session: u64) {
+        self.session = session;
+    }
+
+    /// Takes other rules from the next event on; returns those that were in force.
+    pub fn set_rules(&mut self, rules: RuleSet) -> RuleSet {
+        std::mem::replace(&mut self.rules, rules)
     }
 
     /// Tells `found` what there is to say of the event. Allocates only if there is something.
     pub fn inspect(&self, event: &Event<'_>, found: &mut dyn FnMut(Finding)) {
-        self.rules.inspect(event, &mut |rule| found(finding::of_rule(rule, event)));
+        self.rules.inspect(event, &mut |rule| found(finding::of_rule(rule, event, self.session)));
+    }
+
+    /// The same, and tells `cost` what each rule took, as [`RuleSet::inspect_measured`] does.
+    pub fn inspect_measured(
+        &self,
+        event: &Event<'_>,
+        now: &dyn Fn() -> u64,
+        found: &mut dyn FnMut(Finding),
+        cost: &mut dyn FnMut(usize, u64),
+    ) {
+        self.rules.inspect_measured(event, now, &mut |rule| found(finding::of_rule(rule, event, self.session)), cost);
     }
 
     /// The rules.
@@ -33,5 +62,4 @@ impl Detector {
     }
 }
 
-/// A finding of the agent about itself: losses, hooks that failed. `time_ns` is wall-clock time.
-pub use finding::of_sensor;
+pub use finding::{Notice, of_sensor};

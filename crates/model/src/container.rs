@@ -1,9 +1,10 @@
 //! Containers and the images they run.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// A mount of a container, as its runtime states it.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Mount {
     /// Path on the host, or name of the volume.
     pub source: String,
@@ -18,7 +19,8 @@ pub struct Mount {
 }
 
 /// What is known of a container.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Container {
     /// Full id, 64 hexadecimal digits as a rule.
     pub id: String,

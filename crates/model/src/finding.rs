@@ -1,11 +1,18 @@
 //! Findings: what a detector has to say, complete in itself.
 
-use serde::Serialize;
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
+use ulid::Ulid;
 
 use crate::process::ProcKey;
 
+/// Identity of a finding: 26 characters, sorted by time (the ULID format). A finding that is delivered twice, or
+/// found again by a replay of the same records, has the same one.
+pub type FindingId = Ulid;
+
 /// How bad a finding is, in Falco's eight levels, most severe first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Priority {
     /// The system is unusable.
     Emergency,
@@ -62,7 +69,7 @@ impl Priority {
 }
 
 /// What made a detector speak.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Cause {
     /// A rule matched.
@@ -87,7 +94,7 @@ impl Cause {
 }
 
 /// A value shown with a finding.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Shown {
     /// The field did not apply.
@@ -103,7 +110,7 @@ pub enum Shown {
 }
 
 /// One process of a lineage, as remembered with a finding.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProcessSummary {
     /// Identity.
     pub key: ProcKey,
@@ -118,7 +125,7 @@ pub struct ProcessSummary {
 }
 
 /// The container of a finding's subject.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ContainerSummary {
     /// Short id.
     pub id: String,
@@ -131,8 +138,10 @@ pub struct ContainerSummary {
 }
 
 /// What a detector found. Owned and self-contained: it can be stored and read without the rest.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Finding {
+    /// Identity.
+    pub id: FindingId,
     /// Wall-clock time of the event, nanoseconds since the epoch.
     pub time_ns: u64,
     /// Number of the event since the agent's start.
@@ -142,7 +151,7 @@ pub struct Finding {
     /// How bad.
     pub priority: Priority,
     /// Event source in Falco's sense: `syscall` or `internal`.
-    pub source: &'static str,
+    pub source: Cow<'static, str>,
     /// The message, without time and priority.
     pub message: String,
     /// Why it matters: the rule's description.
@@ -154,11 +163,48 @@ pub struct Finding {
     /// Fields named by the rule's output, in its order.
     pub fields: Vec<(String, Shown)>,
     /// Event type, such as `execve`.
-    pub event: &'static str,
+    pub event: Cow<'static, str>,
     /// The process and its ancestors, the process first.
     pub lineage: Vec<ProcessSummary>,
     /// The container, `None` on the host.
     pub container: Option<ContainerSummary>,
     /// Equal for "the same again": cause, workload and executable, not time or pid.
     pub fingerprint: u64,
+}
+
+/// The identity of a finding. The same in each run over the same records: it depends on the session (one start of an
+/// agent on one boot of one host), the event's number and time, and the rule's name.
+pub fn finding_id(session: u64, time_ns: u64, event_num: u64, name: &str) -> FindingId {
+    let parts: [&[u8]; 4] = [&session.to_le_bytes(), &time_ns.to_le_bytes(), &event_num.to_le_bytes(), name.as_bytes()];
+    let low = fnv1a(&parts);
+    let high = fnv1a(&[&low.to_le_bytes(), parts[3], parts[2]]);
+    FindingId::from_parts(time_ns / 1_000_000, (u128::from(high) << 64) | u128::from(low))
+}
+
+/// FNV-1a over the parts, each ended by a byte that none of them holds as its last.
+pub fn fnv1a(parts: &[&[u8]]) -> u64 {
+    let bytes = parts.iter().flat_map(|part| part.iter().copied().chain([0xff]));
+    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_stable_differ_and_sort_by_time() {
+        let id = finding_id(7, 1_767_225_600_123_456_789, 3, "Shell");
+        assert_eq!(id, finding_id(7, 1_767_225_600_123_456_789, 3, "Shell"));
+        for other in [
+            finding_id(8, 1_767_225_600_123_456_789, 3, "Shell"),
+            finding_id(7, 1_767_225_600_123_456_788, 3, "Shell"),
+            finding_id(7, 1_767_225_600_123_456_789, 4, "Shell"),
+            finding_id(7, 1_767_225_600_123_456_789, 3, "Miner"),
+        ] {
+            assert_ne!(id, other);
+        }
+        let later = finding_id(7, 1_767_225_600_223_456_789, 3, "Shell");
+        assert!(later > id && later.to_string() > id.to_string());
+        assert_eq!(id.to_string().len(), 26);
+    }
 }

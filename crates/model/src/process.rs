@@ -2,13 +2,16 @@
 
 use std::sync::Arc;
 
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
+use serde::{Deserialize, Serialize};
+
+use crate::value::bytes_as_text;
 
 /// Identity of a process that survives reuse of its number.
 ///
 /// `start_ns` is the thread group leader's `start_boottime` in the kernel. Processes found in `/proc` at
 /// start have it only to the clock tick (10 ms) until their first event tells it exactly.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct ProcKey {
     /// Nanoseconds since boot at which the process started.
     pub start_ns: u64,
@@ -30,7 +33,8 @@ impl ProcKey {
 }
 
 /// Facts about the file that a process executes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct ExeFile {
     /// Inode number.
     pub ino: u64,
@@ -53,19 +57,25 @@ pub struct ExeFile {
 }
 
 /// What a process became by its last successful exec. Shared by its forks until they exec.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Image {
     /// `argv[0]` as the process wrote it.
+    #[serde(with = "bytes_as_text")]
     pub exe: Box<[u8]>,
     /// Resolved path of the executable, as its own mount namespace names it.
+    #[serde(with = "bytes_as_text")]
     pub exepath: Box<[u8]>,
     /// All of argv, each element ended by NUL, up to the capture limit.
+    #[serde(with = "bytes_as_text")]
     pub argv: Box<[u8]>,
     /// True if argv was longer than the capture limit.
     pub argv_truncated: bool,
     /// `NAME=value` elements, each ended by NUL, up to the capture limit.
+    #[serde(with = "bytes_as_text")]
     pub env: Box<[u8]>,
     /// argv from 1 on, joined by spaces.
+    #[serde(with = "bytes_as_text")]
     pub args: Box<[u8]>,
     /// The file.
     pub file: ExeFile,
@@ -105,7 +115,8 @@ fn split_nul(block: &[u8]) -> impl Iterator<Item = &[u8]> {
 }
 
 /// Credentials of a process.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Credentials {
     /// Effective user.
     pub uid: u32,
@@ -123,7 +134,8 @@ pub struct Credentials {
 
 /// Names for the numbers in [`Credentials`], from the user database the process lives with.
 /// Empty where there is no entry.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct UserNames {
     /// Name of the effective user.
     pub user: Arc<str>,
@@ -138,7 +150,8 @@ pub struct UserNames {
 }
 
 /// Namespace inode numbers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Namespaces {
     /// Mount namespace.
     pub mnt: u32,
@@ -157,19 +170,23 @@ pub struct Namespaces {
 }
 
 /// A process, alive or remembered because living ones descend from it.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Process {
     /// Identity.
     pub key: ProcKey,
     /// Identity of the process that forked it.
     pub parent: Option<ProcKey>,
     /// Kernel's name of the main thread (`comm`), at most 15 bytes.
+    #[serde(with = "bytes_as_text")]
     pub comm: Box<[u8]>,
     /// What it executes.
     pub image: Arc<Image>,
     /// `comm`, a space, and the arguments from 1 on: Falco's `proc.cmdline`.
+    #[serde(with = "bytes_as_text")]
     pub cmdline: Arc<[u8]>,
     /// Working directory, as its own mount namespace names it.
+    #[serde(with = "bytes_as_text")]
     pub cwd: Box<[u8]>,
     /// Credentials.
     pub cred: Credentials,
@@ -293,6 +310,11 @@ impl ProcessTable {
         let Some(known) = self.by_pid.get(&exact.pid).copied().filter(|known| known.is_same(exact)) else { return };
         if let Some(mut process) = self.by_key.remove(&known) {
             process.key = exact;
+            if process.exit_ns.is_some()
+                && let Some(place) = self.dead.iter_mut().find(|key| **key == known)
+            {
+                *place = exact;
+            }
             self.by_pid.insert(exact.pid, exact);
             self.by_key.insert(exact, process);
         }
@@ -326,6 +348,34 @@ impl ProcessTable {
         while self.dead.len() > self.capacity / 2 {
             self.evict_one();
         }
+    }
+
+    /// The processes that ended and are still remembered, longest dead first.
+    pub fn dead(&self) -> impl Iterator<Item = &Process> {
+        self.dead.iter().filter_map(|key| self.by_key.get(key))
+    }
+
+    /// Identities of processes that an event may still show: those that live or ended after boot time `since_ns`, and
+    /// all their ancestors.
+    pub fn needed(&self, since_ns: u64) -> HashSet<ProcKey> {
+        let mut found = HashSet::new();
+        for process in self.iter().filter(|process| process.exit_ns.is_none_or(|exit_ns| exit_ns > since_ns)) {
+            let mut next = Some(process);
+            // Without a bound on the way, whoever was found has all ancestors found.
+            while let Some(process) = next.filter(|process| found.insert(process.key)) {
+                next = process.parent.and_then(|parent| self.get(parent));
+            }
+        }
+        found
+    }
+
+    /// Puts back a process as it was told: one that ended goes behind those that ended before it.
+    pub fn restore(&mut self, process: Process) {
+        let known_dead = self.by_key.get(&process.key).is_some_and(|known| known.exit_ns.is_some());
+        if process.exit_ns.is_some() && !known_dead {
+            self.dead.push_back(process.key);
+        }
+        self.insert(process);
     }
 
     /// All processes, in no order.
@@ -404,6 +454,39 @@ mod tests {
         let first = table.by_pid(1).unwrap();
         assert_eq!(table.ancestors(first).count(), MAX_ANCESTORS);
         assert!(table.ancestor(first, 1).is_some_and(|parent| parent.key.pid == 2));
+    }
+
+    #[test]
+    fn all_that_an_event_may_still_show_is_needed() {
+        let mut table = ProcessTable::new(1000);
+        for pid in 1..=200 {
+            table.insert(process(pid, (pid > 1).then_some(pid - 1)));
+        }
+        table.insert(process(300, None));
+        table.insert(process(301, Some(300)));
+        let pids: Vec<u32> = (1..=200).chain([300, 301]).filter(|pid| ![80, 140, 200].contains(pid)).collect();
+        for pid in pids {
+            let key = table.by_pid(pid).unwrap().key;
+            table.end(key, if pid == 301 { 50 } else { 5 });
+        }
+        // 140 lives and is met at once or from 200, whichever comes first: its ancestors are needed all the same.
+        assert_eq!(table.needed(50).len(), 200, "a long line is needed as a whole, and nobody else");
+        assert_eq!(table.needed(49).len(), 202, "who ended a moment ago is, with its parent");
+    }
+
+    #[test]
+    fn a_process_that_ended_keeps_its_place_among_the_dead_under_its_exact_start() {
+        let mut table = ProcessTable::new(10);
+        let tick = ProcKey { start_ns: 3 * TICK_NS, pid: 9 };
+        let exact = ProcKey { start_ns: 3 * TICK_NS + 5, pid: 9 };
+        table.insert(Process { key: tick, ..Process::default() });
+        table.end(tick, 7);
+        table.rekey(exact);
+        let mut again = ProcessTable::new(10);
+        table.dead().for_each(|process| again.restore(process.clone()));
+        table.dead().for_each(|process| again.restore(process.clone()));
+        let keys = |table: &ProcessTable| table.dead().map(|process| process.key).collect::<Vec<_>>();
+        assert_eq!((keys(&table), keys(&again)), (vec![exact], vec![exact]));
     }
 
     #[test]

@@ -9,6 +9,9 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 use crate::event::{EVENTS, EventInfo, EventKind, Shape};
 use crate::process::ProcKey;
 
+mod rewrite;
+pub use rewrite::Slot;
+
 /// Longest kernel process name, with its final NUL.
 pub const COMM: usize = 16;
 /// A 32-bit call on a 64-bit kernel.
@@ -489,6 +492,13 @@ impl Encoder {
         let text = &text[..text.len().min(room)];
         self.bytes.extend_from_slice(text);
         Str { off: off as u16, len: text.len() as u16 }
+    }
+
+    /// Sets bits of the header's flags.
+    pub fn flag(&mut self, flags: u16) {
+        const AT: usize = std::mem::offset_of!(Header, flags);
+        let old = u16::from_ne_bytes([self.bytes[AT], self.bytes[AT + 1]]);
+        self.bytes[AT..AT + 2].copy_from_slice(&(old | flags).to_ne_bytes());
     }
 
     /// Writes the body and returns the record, padded to 8 bytes so that records can lie behind each other.

@@ -81,3 +81,38 @@ impl FieldType {
         }
     }
 }
+
+/// Serde for byte strings that are text as a rule: valid UTF-8 as text, anything else as a list of numbers. Use with
+/// `#[serde(with = "bytes_as_text")]`.
+pub mod bytes_as_text {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Told {
+        Text(String),
+        Bytes(Vec<u8>),
+    }
+
+    /// Writes the bytes.
+    ///
+    /// # Errors
+    /// Those of the serialiser.
+    pub fn serialize<S: Serializer>(bytes: &impl AsRef<[u8]>, serializer: S) -> Result<S::Ok, S::Error> {
+        match std::str::from_utf8(bytes.as_ref()) {
+            Ok(text) => serializer.serialize_str(text),
+            Err(_) => bytes.as_ref().serialize(serializer),
+        }
+    }
+
+    /// Reads the bytes.
+    ///
+    /// # Errors
+    /// If there is neither text nor a list of small numbers.
+    pub fn deserialize<'de, D: Deserializer<'de>, B: From<Vec<u8>>>(deserializer: D) -> Result<B, D::Error> {
+        Told::deserialize(deserializer).map(|told| match told {
+            Told::Text(text) => text.into_bytes().into(),
+            Told::Bytes(bytes) => bytes.into(),
+        })
+    }
+}

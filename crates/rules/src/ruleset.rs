@@ -182,6 +182,33 @@ impl RuleSet {
         }
     }
 
+    /// The same as [`RuleSet::inspect`], and tells `cost` what each rule that was tried took: its place in
+    /// [`RuleSet::rules`] and the difference of two readings of `now`. The caller brings the clock.
+    pub fn inspect_measured(
+        &self,
+        event: &Event<'_>,
+        now: &dyn Fn() -> u64,
+        hit: &mut dyn FnMut(&Rule),
+        cost: &mut dyn FnMut(usize, u64),
+    ) {
+        let Some(candidates) = self.by_kind.get(event.kind() as usize) else { return };
+        let mut before = now();
+        for index in candidates {
+            let Some(rule) = self.rules.get(*index as usize) else { continue };
+            let holds = rule.node.holds(event);
+            let after = now();
+            cost(*index as usize, after.saturating_sub(before));
+            before = after;
+            if holds {
+                hit(rule);
+                if self.matching == Matching::First {
+                    return;
+                }
+                before = now();
+            }
+        }
+    }
+
     fn index(&mut self) {
         let candidates = |kind| {
             let rules = (0_u32..).zip(&self.rules);
