@@ -203,6 +203,11 @@ impl EbpfSensor {
         std::array::from_fn(|i| self.rings[i].pending())
     }
 
+    /// Sizes of the rings in bytes, in the order of the lanes.
+    pub fn ring_sizes() -> [usize; 3] {
+        RINGS.map(|(_, size)| size)
+    }
+
     /// Counters by kind, summed over all CPUs.
     pub fn counts(&self) -> Vec<(EventKind, Count)> {
         let Some(map) = self.object.maps().find(|map| map.name() == "counts") else { return Vec::new() };

@@ -9,6 +9,7 @@ mod calls;
 pub mod clock;
 pub mod ebpf;
 pub mod health;
+pub mod recorder;
 mod ring;
 #[cfg(test)]
 mod wire;
