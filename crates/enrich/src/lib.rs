@@ -9,6 +9,7 @@
 
 pub mod cgroup;
 pub mod docker;
+pub mod journal;
 pub mod membership;
 pub mod procfs;
 pub mod runtime;
@@ -17,6 +18,7 @@ pub mod world;
 
 pub use cgroup::Cgroups;
 pub use docker::DockerWatcher;
+pub use journal::Context;
 pub use membership::Notice;
 pub use runtime::RuntimeUpdate;
 pub use users::UserDb;

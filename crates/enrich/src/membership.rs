@@ -10,6 +10,7 @@ use tw_model::{Container, Raw};
 
 use crate::cgroup::Cgroups;
 use crate::docker::DockerWatcher;
+use crate::journal::{Context, Journal};
 use crate::runtime::RuntimeUpdate;
 
 /// How long events of an unknown container wait for its name, in nanoseconds.
@@ -86,6 +87,9 @@ pub struct Membership {
     watcher: Option<DockerWatcher>,
     runtime_answers: bool,
     counts: MembershipCounts,
+    /// Grows with each change of what is known of running containers.
+    version: u64,
+    pub(crate) journal: Journal,
 }
 
 impl Membership {
@@ -101,7 +105,19 @@ impl Membership {
             runtime_answers: watcher.is_some(),
             watcher,
             counts: MembershipCounts::default(),
+            version: 0,
+            journal: Journal::default(),
         }
+    }
+
+    /// Whether a runtime is asked and answers.
+    pub fn runtime_answers(&self) -> bool {
+        self.runtime_answers
+    }
+
+    /// Grows with each change of what is known of containers.
+    pub fn version(&self) -> u64 {
+        self.version
     }
 
     /// The container of a cgroup, as far as it is known.
@@ -147,11 +163,37 @@ impl Membership {
             }
             return;
         };
+        self.put(cgroup, id);
+    }
+
+    /// Says that a cgroup belongs to the container with this id.
+    pub(crate) fn put(&mut self, cgroup: u64, id: String) {
+        self.journal.note(|| Context::Place { cgroup, container: id.clone() });
         let id: Arc<str> = id.into();
         self.by_cgroup.insert(cgroup, Member::Container(Arc::clone(&id)));
         if !self.containers.contains_key(&id) {
             let container = Container { id: id.to_string(), ..Container::default() };
             self.remember(id, container, u64::MAX);
+        }
+    }
+
+    /// Puts back a container as it was told.
+    pub(crate) fn restore(&mut self, container: Container) {
+        self.remember(container.id.as_str().into(), container, 0);
+    }
+
+    /// Tells everything known: containers, those that are gone in their order, cgroups.
+    pub(crate) fn checkpoint(&self, tell: &mut dyn FnMut(Context)) {
+        for entry in self.containers.values() {
+            tell(Context::Container { container: Box::new((*entry.container).clone()) });
+        }
+        for id in &self.gone {
+            tell(Context::Gone { id: id.to_string() });
+        }
+        for (cgroup, member) in &self.by_cgroup {
+            if let Member::Container(id) = member {
+                tell(Context::Place { cgroup: *cgroup, container: id.to_string() });
+            }
         }
     }
 
@@ -187,10 +229,14 @@ impl Membership {
                         Some(entry) => entry.wait_until,
                         None => u64::MAX,
                     };
+                    self.journal.note(|| Context::Container { container: container.clone() });
+                    self.version += 1;
                     self.remember(id, *container, wait_until);
                 }
             }
             RuntimeUpdate::Gone(id) => {
+                self.version += 1;
+                self.journal.note(|| Context::Gone { id: id.clone() });
                 let id: Arc<str> = id.into();
                 if self.containers.contains_key(&id) && !self.gone.contains(&id) {
                     self.gone.push_back(id);

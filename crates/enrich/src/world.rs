@@ -19,6 +19,7 @@ use tw_model::{Container, Event, ProcKey, Process, ProcessTable, Raw};
 
 use crate::cgroup::Cgroups;
 use crate::docker::DockerWatcher;
+use crate::journal::Context;
 use crate::membership::{Membership, MembershipCounts, Notice};
 use crate::procfs::{Procfs, keep_env};
 use crate::runtime::RuntimeUpdate;
@@ -66,16 +67,25 @@ pub struct WorldCounts {
 /// Everything known of the host.
 pub struct World {
     options: WorldOptions,
-    processes: ProcessTable,
-    membership: Membership,
+    pub(crate) processes: ProcessTable,
+    pub(crate) membership: Membership,
     updates: Option<Receiver<RuntimeUpdate>>,
     host_users: UserDb,
     container_users: HashMap<Box<str>, UserDb, foldhash::fast::RandomState>,
     /// Added to a boot time to get the wall-clock time.
-    boot_to_wall_ns: u64,
-    events: u64,
+    pub(crate) boot_to_wall_ns: u64,
+    pub(crate) events: u64,
+    /// Boot time of the latest record.
+    pub(crate) latest_ns: u64,
     inferred: u64,
+    /// Names as they were told, when events are lived again: by container, user, group and login user. Then nobody
+    /// else is asked.
+    pub(crate) told_names: HashMap<NameKey, UserNames, foldhash::fast::RandomState>,
+    reliving: bool,
 }
+
+/// What names are asked for: id of the container (empty: the host), user, group, login user.
+type NameKey = (Box<str>, u32, u32, u32);
 
 impl World {
     /// An empty world; starts to listen to the container runtime.
@@ -99,14 +109,67 @@ impl World {
             container_users: HashMap::default(),
             boot_to_wall_ns: 0,
             events: 0,
+            latest_ns: 0,
             inferred: 0,
+            told_names: HashMap::default(),
+            reliving: false,
             options,
         })
     }
 
+    /// A world that learns from records and from what is told by [`World::relive`] alone: it reads no file, asks
+    /// nobody and reads no clock.
+    pub fn reliving(max_processes: usize) -> Self {
+        Self {
+            processes: ProcessTable::new(max_processes),
+            membership: Membership::new(Cgroups::at(None), None),
+            updates: None,
+            host_users: UserDb::host_at(Path::new("/nonexistent")),
+            container_users: HashMap::default(),
+            boot_to_wall_ns: 0,
+            events: 0,
+            latest_ns: 0,
+            inferred: 0,
+            told_names: HashMap::default(),
+            reliving: true,
+            options: WorldOptions { proc_root: "/nonexistent".into(), docker_socket: None, max_processes },
+        }
+    }
+
+    /// Notes from now on what is learnt besides records; take it with [`World::learnt`] before each record is kept.
+    pub fn keep_journal(&mut self) {
+        self.membership.journal.switch_on();
+    }
+
+    /// Whether something was learnt since it was last taken.
+    pub fn has_learnt(&self) -> bool {
+        !self.membership.journal.is_empty()
+    }
+
+    /// What was learnt since the last call, oldest first. Empty without [`World::keep_journal`].
+    pub fn learnt(&mut self) -> impl Iterator<Item = Context> {
+        self.membership.journal.drain()
+    }
+
+    /// Number of events so far.
+    pub fn events(&self) -> u64 {
+        self.events
+    }
+
+    /// Grows with each change of what is known of containers.
+    pub fn containers_version(&self) -> u64 {
+        self.membership.version()
+    }
+
+    /// Whether the container runtime answers.
+    pub fn runtime_answers(&self) -> bool {
+        self.membership.runtime_answers()
+    }
+
     /// Reads the processes that run already. Returns how many were found, and whether all could be read in time.
     /// Call it when the sensor is attached: what happens meanwhile is in its rings and follows.
-    pub fn seed(&mut self) -> (usize, bool) {
+    /// `adjust` may change each before it is taken.
+    pub fn seed(&mut self, adjust: impl Fn(&mut Process)) -> (usize, bool) {
         let root = self.options.proc_root.clone();
         let (send, found) = channel();
         // A thread of its own, left behind if a hostile process makes it wait.
@@ -123,6 +186,7 @@ impl World {
         for mut process in processes {
             self.membership.place(process.cgroup_id, None);
             process.names = self.names(process.cgroup_id, process.key.pid, &process.cred);
+            adjust(&mut process);
             self.processes.insert(process);
         }
         (count, true)
@@ -130,7 +194,10 @@ impl World {
 
     /// Takes what the runtime said since the last call, and the wall clock's offset.
     pub fn news(&mut self, boot_to_wall_ns: u64) -> Vec<Notice> {
-        self.boot_to_wall_ns = boot_to_wall_ns;
+        if self.boot_to_wall_ns != boot_to_wall_ns {
+            self.boot_to_wall_ns = boot_to_wall_ns;
+            self.membership.journal.note(|| Context::Clock { boot_to_wall_ns });
+        }
         let mut notices = Vec::new();
         if let Some(updates) = &self.updates {
             while let Ok(update) = updates.try_recv() {
@@ -176,7 +243,8 @@ impl World {
 
     /// Brings the world up to date with the record and shows the event in it.
     pub fn observe<'e>(&'e mut self, raw: Raw<'e>, scratch: &'e Bump) -> Event<'e> {
-        self.events += 1;
+        self.events = self.events.saturating_add(1);
+        self.latest_ns = self.latest_ns.max(raw.header.time);
         let key = raw.key();
         self.ensure(&raw);
         match raw.body {
@@ -201,7 +269,7 @@ impl World {
         Event {
             raw,
             num: self.events,
-            wall_ns: self.boot_to_wall_ns + raw.header.time,
+            wall_ns: self.boot_to_wall_ns.saturating_add(raw.header.time),
             process,
             processes: &self.processes,
             container: self.membership.container(raw.header.cgroup),
@@ -348,21 +416,30 @@ impl World {
     }
 
     fn names(&mut self, cgroup: u64, pid: u32, cred: &Credentials) -> UserNames {
-        let Some(container) = self.membership.container(cgroup) else {
+        let (uid, gid, loginuid) = (cred.uid, cred.gid, cred.loginuid);
+        let container: Box<str> = self.membership.container(cgroup).map_or("", |container| &*container.id).into();
+        if self.reliving {
+            return self.told_names.get(&(container, uid, gid, loginuid)).cloned().unwrap_or_default();
+        }
+        let names = self.look_up_names(&container, pid, cred);
+        let told = || Context::Names { container: container.into(), uid, gid, loginuid, names: names.clone() };
+        self.membership.journal.note(told);
+        names
+    }
+
+    fn look_up_names(&mut self, container: &str, pid: u32, cred: &Credentials) -> UserNames {
+        if container.is_empty() {
             return self.host_users.names(cred.uid, cred.gid, cred.loginuid);
-        };
-        if !self.container_users.contains_key(container.id.as_str()) {
-            let id: Box<str> = container.id.as_str().into();
+        }
+        if !self.container_users.contains_key(container) {
             let users = UserDb::for_process(&self.options.proc_root, pid, &self.host_users);
             if self.container_users.len() >= MAX_USER_LISTS {
                 self.container_users.clear();
             }
-            self.container_users.insert(id, users);
+            self.container_users.insert(container.into(), users);
         }
-        match self.membership.container(cgroup).and_then(|c| self.container_users.get(c.id.as_str())) {
-            Some(users) => users.names(cred.uid, cred.gid, cred.loginuid),
-            None => UserNames::default(),
-        }
+        let users = self.container_users.get(container);
+        users.map(|users| users.names(cred.uid, cred.gid, cred.loginuid)).unwrap_or_default()
     }
 
     /// Containers known and not gone.

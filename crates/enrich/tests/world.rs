@@ -154,7 +154,7 @@ fn the_table_is_bounded_and_forgets_the_dead_first() {
 #[test]
 fn a_process_found_in_proc_is_the_same_when_its_exact_start_is_told() {
     let mut world = World::new(WorldOptions { docker_socket: None, ..WorldOptions::default() }).unwrap();
-    let (found, whole) = world.seed();
+    let (found, whole) = world.seed(|_| {});
     assert!(found > 0 && whole);
     let me = world.processes().by_pid(std::process::id()).unwrap().clone();
     let before = world.processes().len();

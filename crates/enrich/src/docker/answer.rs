@@ -15,6 +15,8 @@ const MAX_NAME: usize = 512;
 const MAX_TEXT: usize = 4_096;
 /// Most labels, and most mounts, of one container.
 const MAX_ITEMS: usize = 256;
+/// Most bytes of all labels of one container, and of all its mounts: with its names it has 64 KiB of text at most.
+const MAX_TEXTS: usize = 28 << 10;
 
 /// What we take from the description of an image.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -77,7 +79,7 @@ pub fn from_inspect(answer: ContainerInspectResponse, names: &ImageNames) -> Opt
         host_network: host.network_mode.as_deref() == Some("host"),
         host_ipc: host.ipc_mode.as_deref() == Some("host"),
         ip: address(&host, answer.network_settings.unwrap_or_default()),
-        mounts: answer.mounts.unwrap_or_default().into_iter().take(MAX_ITEMS).map(mount).collect(),
+        mounts: mounts(answer.mounts.unwrap_or_default()),
         labels: labels(config.labels.unwrap_or_default()),
         started_ns: state.started_at.as_deref().map_or(0, nanoseconds),
         pid: state.pid.and_then(|pid| u32::try_from(pid).ok()).unwrap_or(0),
@@ -137,6 +139,21 @@ fn address(host: &HostConfig, settings: NetworkSettings) -> String {
     cut(addresses.find(|address| !address.is_empty()).unwrap_or_default().to_owned(), 64)
 }
 
+/// In their order, but for those that do not fit.
+fn mounts(points: Vec<MountPoint>) -> Vec<Mount> {
+    let mut room = MAX_TEXTS;
+    let size = |mount: &Mount| [&mount.source, &mount.dest, &mount.mode, &mount.propagation].map(String::len);
+    let all = points.into_iter().take(MAX_ITEMS).map(mount);
+    all.filter(|mount| take_room(&mut room, size(mount).iter().sum())).collect()
+}
+
+/// Whether so much still fits; if so it is taken.
+fn take_room(room: &mut usize, size: usize) -> bool {
+    let rest = room.checked_sub(size);
+    *room = rest.unwrap_or(*room);
+    rest.is_some()
+}
+
 fn mount(point: MountPoint) -> Mount {
     let source = point.source.filter(|source| !source.is_empty()).or(point.name);
     let text = |text: Option<String>| cut(text.unwrap_or_default(), MAX_TEXT);
@@ -150,9 +167,13 @@ fn mount(point: MountPoint) -> Mount {
 }
 
 fn labels(labels: HashMap<String, String>) -> BTreeMap<String, String> {
-    // Sorted before the cut, so that the same labels are kept each time.
-    let all: BTreeMap<_, _> = labels.into_iter().collect();
-    all.into_iter().take(MAX_ITEMS).map(|(name, value)| (cut(name, MAX_NAME), cut(value, MAX_TEXT))).collect()
+    let cut_to_size = |(name, value)| (cut(name, MAX_NAME), cut(value, MAX_TEXT));
+    let mut all: Vec<(String, String)> = labels.into_iter().map(cut_to_size).collect();
+    // The short ones first: those say what a container is, the long ones are documents. In a fixed order, so that the
+    // same labels are kept each time.
+    all.sort_unstable_by(|a, b| (a.0.len() + a.1.len(), a).cmp(&(b.0.len() + b.1.len(), b)));
+    let mut room = MAX_TEXTS;
+    all.into_iter().take(MAX_ITEMS).take_while(|(name, value)| take_room(&mut room, name.len() + value.len())).collect()
 }
 
 /// Nanoseconds since the epoch of an RFC 3339 time; 0 for nonsense and for Docker's "never" (year 1).
@@ -267,9 +288,35 @@ mod tests {
         });
         let container = read(answer, &none).unwrap();
         assert_eq!((container.pid, container.started_ns), (0, 0));
-        assert!(container.name.len() <= MAX_NAME && container.labels.len() == MAX_ITEMS);
+        assert!(container.name.len() <= MAX_NAME && !container.labels.is_empty());
         assert!(container.labels.values().all(|value| value.len() <= MAX_TEXT));
         assert_eq!(nanoseconds("0001-01-01T00:00:00Z"), 0);
+    }
+
+    #[test]
+    fn the_texts_of_a_container_are_bounded_as_a_whole_and_what_it_is_stays() {
+        let mut labels: serde_json::Map<String, _> =
+            (0..1000).map(|n| (format!("a{n:04}"), json!("x".repeat(4000)))).collect();
+        labels.insert("io.kubernetes.pod.name".into(), json!("web-1"));
+        let mut points = vec![json!({ "Source": "x".repeat(4000), "Destination": "y".repeat(4000) }); 300];
+        points.insert(200, json!({ "Source": "/etc", "Destination": "/host" }));
+        let answer = json!({
+            "Id": ID, "Name": "n".repeat(9000), "Image": "i".repeat(9000), "Mounts": points,
+            "Config": { "Image": "r".repeat(9000), "Labels": labels }
+        });
+        let container = read(answer, &names(&[], &[&format!("r@{}", "d".repeat(9000))])).unwrap();
+        assert_eq!(container.labels["io.kubernetes.pod.name"], "web-1");
+        assert!(container.mounts.iter().any(|mount| mount.dest == "/host"));
+        let size = serde_json::to_vec(&container).unwrap().len();
+        assert!((40 << 10..64 << 10).contains(&size), "{size} bytes");
+    }
+
+    #[test]
+    fn many_small_labels_are_bounded_in_number() {
+        let labels: serde_json::Map<String, _> = (0..1000).map(|n| (format!("{n:04}"), json!("v"))).collect();
+        let container = read(json!({ "Id": ID, "Config": { "Labels": labels } }), &ImageNames::default()).unwrap();
+        assert_eq!(container.labels.len(), MAX_ITEMS);
+        assert!(container.labels.contains_key("0255"));
     }
 
     #[test]

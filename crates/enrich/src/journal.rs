@@ -1,0 +1,142 @@
+//! What the world learnt besides records, in the order in which it mattered: with it and the records, a later run comes
+//! to the same events without asking anybody.
+//!
+//! While a [`Journal`] is kept, each change that did not come from a record is noted in it. [`World::checkpoint`] tells
+//! the whole state in the same words, so that a recording can begin at any time; [`World::relive`] takes them.
+
+use serde::{Deserialize, Serialize};
+use tw_model::process::UserNames;
+use tw_model::{Container, ProcKey, Process};
+
+use crate::world::World;
+
+/// Records of a process may come this long after that of its end: another CPU's ring was read later, or they waited for
+/// a container's name. Nanoseconds.
+const LATE_NS: u64 = 2_000_000_000;
+
+/// One thing learnt.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(tag = "context", rename_all = "snake_case")]
+pub enum Context {
+    /// Events were counted up to here.
+    Events {
+        /// Number of the last event.
+        count: u64,
+    },
+    /// What to add to a boot time to get the wall-clock time.
+    Clock {
+        /// Nanoseconds.
+        boot_to_wall_ns: u64,
+    },
+    /// A cgroup belongs to a container.
+    Place {
+        /// Id of the cgroup.
+        cgroup: u64,
+        /// Id of the container.
+        container: String,
+    },
+    /// A container, as far as it is known.
+    Container {
+        /// The container.
+        container: Box<Container>,
+    },
+    /// The runtime removed a container.
+    Gone {
+        /// Its id.
+        id: String,
+    },
+    /// Names behind numbers.
+    Names {
+        /// Id of the container whose user list it was; empty: the host's.
+        container: String,
+        /// Effective user.
+        uid: u32,
+        /// Effective group.
+        gid: u32,
+        /// Login user.
+        loginuid: u32,
+        /// Their names.
+        names: UserNames,
+    },
+    /// A process that an event may still show: it is alive or just ended, or one of these descends from it.
+    Process {
+        /// The process.
+        process: Box<Process>,
+    },
+    /// A process that ended and that no event will show: it only takes its place in the table.
+    Dead {
+        /// Its identity.
+        key: ProcKey,
+        /// Boot time of its end, nanoseconds.
+        exit_ns: u64,
+    },
+}
+
+/// Notes of what was learnt, until somebody takes them. Off unless switched on: then nothing is noted.
+#[derive(Debug, Default)]
+pub(crate) struct Journal {
+    on: bool,
+    notes: Vec<Context>,
+}
+
+impl Journal {
+    pub(crate) fn switch_on(&mut self) {
+        self.on = true;
+    }
+
+    /// Notes what `context` gives, if anybody wants to know.
+    pub(crate) fn note(&mut self, context: impl FnOnce() -> Context) {
+        if self.on {
+            self.notes.push(context());
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.notes.is_empty()
+    }
+
+    pub(crate) fn drain(&mut self) -> impl Iterator<Item = Context> {
+        self.notes.drain(..)
+    }
+}
+
+impl World {
+    /// Tells the whole state. What is taken by [`World::relive`] in this order gives the same state again.
+    pub fn checkpoint(&self, tell: &mut dyn FnMut(Context)) {
+        tell(Context::Events { count: self.events });
+        tell(Context::Clock { boot_to_wall_ns: self.boot_to_wall_ns });
+        self.membership.checkpoint(tell);
+        let table = &self.processes;
+        let needed = table.needed(self.latest_ns.saturating_sub(LATE_NS));
+        for process in table.dead() {
+            if needed.contains(&process.key) {
+                tell(Context::Process { process: Box::new(process.clone()) });
+            } else if let Some(exit_ns) = process.exit_ns {
+                tell(Context::Dead { key: process.key, exit_ns });
+            }
+        }
+        for process in table.iter().filter(|process| process.exit_ns.is_none()) {
+            tell(Context::Process { process: Box::new(process.clone()) });
+        }
+    }
+
+    /// Takes something that was learnt when the records were made.
+    pub fn relive(&mut self, context: Context) {
+        match context {
+            Context::Events { count } => self.events = count,
+            Context::Clock { boot_to_wall_ns } => self.boot_to_wall_ns = boot_to_wall_ns,
+            Context::Place { cgroup, container } => self.membership.put(cgroup, container),
+            Context::Container { container } => self.membership.restore(*container),
+            Context::Gone { id } => {
+                self.membership.apply(crate::RuntimeUpdate::Gone(id));
+            }
+            Context::Names { container, uid, gid, loginuid, names } => {
+                self.told_names.insert((container.into(), uid, gid, loginuid), names);
+            }
+            Context::Process { process } => self.processes.restore(*process),
+            Context::Dead { key, exit_ns } => {
+                self.processes.restore(Process { key, exit_ns: Some(exit_ns), ..Process::default() });
+            }
+        }
+    }
+}
