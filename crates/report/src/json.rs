@@ -16,7 +16,7 @@ struct Line<'f> {
     output_fields: Map<String, Value>,
     priority: &'static str,
     rule: &'f str,
-    source: &'static str,
+    source: &'f str,
     tags: &'f [String],
     time: String,
     tidewatch: Extra<'f>,
@@ -24,10 +24,11 @@ struct Line<'f> {
 
 #[derive(Serialize)]
 struct Extra<'f> {
+    id: tw_model::FindingId,
     message: &'f str,
     why: &'f str,
     advice: &'f str,
-    event: &'static str,
+    event: &'f str,
     event_num: u64,
     fingerprint: String,
     container: Option<&'f ContainerSummary>,
@@ -61,14 +62,15 @@ pub fn line(finding: &Finding, hostname: &str) -> String {
         output_fields,
         priority: finding.priority.name(),
         rule: finding.cause.name(),
-        source: finding.source,
+        source: &finding.source,
         tags: &finding.tags,
         time: crate::iso_time(finding.time_ns),
         tidewatch: Extra {
+            id: finding.id,
             message: &message,
             why: finding.why.trim(),
             advice: finding.advice.trim(),
-            event: finding.event,
+            event: &finding.event,
             event_num: finding.event_num,
             fingerprint: format!("{:016x}", finding.fingerprint),
             container: finding.container.as_ref(),
@@ -96,17 +98,18 @@ mod tests {
 
     fn finding() -> Finding {
         Finding {
+            id: tw_model::FindingId::nil(),
             time_ns: 1_767_225_600_123_456_789,
             event_num: 3,
             cause: Cause::Rule { name: "Shell".into() },
             priority: Priority::Informational,
-            source: "syscall",
+            source: "syscall".into(),
             message: "a shell \u{1b}[31m\nrm".into(),
             why: "because\n".into(),
             advice: String::new(),
             tags: vec!["T1059".into()],
             fields: vec![("proc.tty".into(), Shown::Uint(0)), ("fd.name".into(), Shown::Null)],
-            event: "execve",
+            event: "execve".into(),
             lineage: Vec::new(),
             container: Some(ContainerSummary {
                 id: "3f2a91b0c6de".into(),

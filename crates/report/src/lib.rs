@@ -1,14 +1,20 @@
-//! Outward from the agent: findings as JSON lines in Falco's format, and as blocks for people at a terminal.
+//! Outward from the agent: findings as JSON lines in Falco's format, and as blocks for people at a terminal; the spool in
+//! which they wait on disk for the manager, and the uplink to it.
 //!
 //! Everything that a container can shape passes [`escape`] or JSON's own escaping: no control character of a process's
 //! arguments or of a file's name reaches a terminal or breaks a line.
+//!
+//! Secrets are taken out by [`redact`] before anything is shown or kept.
 //!
 //! **Never:** a decision whether something is worth reporting.
 #![forbid(unsafe_code)]
 
 pub mod escape;
 pub mod json;
+pub mod redact;
+pub mod spool;
 pub mod terminal;
+pub mod uplink;
 
 /// Wall-clock time in ISO 8601, UTC, with nanoseconds, as Falco prints it.
 pub fn iso_time(time_ns: u64) -> String {

@@ -124,7 +124,8 @@ fn is_attack(tag: &str) -> bool {
         || (tag.starts_with('T') && tag[1..].starts_with(|c: char| c.is_ascii_digit() || c == 'A'))
 }
 
-fn colour(priority: Priority) -> Style {
+/// The style of a priority.
+pub fn colour(priority: Priority) -> Style {
     let (colour, bold) = match priority {
         Priority::Emergency | Priority::Alert | Priority::Critical => (AnsiColor::Red, true),
         Priority::Error => (AnsiColor::Red, false),
@@ -146,17 +147,18 @@ mod tests {
         let process =
             |name: &str| ProcessSummary { name: name.into(), cmdline: name.into(), ..ProcessSummary::default() };
         let finding = Finding {
+            id: tw_model::FindingId::nil(),
             time_ns: 0,
             event_num: 1,
             cause: Cause::Rule { name: "Shell".into() },
             priority: Priority::Critical,
-            source: "syscall",
+            source: "syscall".into(),
             message: "shell \u{1b}]0;owned\u{7} \u{202e}".into(),
             why: "A web server\n  should not.".into(),
             advice: "Look at it.".into(),
             tags: vec!["T1059".into(), "container".into(), "mitre_execution".into()],
             fields: Vec::new(),
-            event: "execve",
+            event: "execve".into(),
             lineage: vec![process("sh\u{1b}[1m"), process("nginx"), process("containerd-shim")],
             container: None,
             fingerprint: 0,
