@@ -1,0 +1,176 @@
+//! Errors as problem+json (RFC 9457), and parameters whose errors are such.
+
+use axum::extract::{FromRequestParts, Query};
+use axum::http::request::Parts;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use jiff::Timestamp;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::store::StoreError;
+
+/// Why a request failed, and what to do about it.
+#[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct ApiProblem {
+    /// `about:blank`: the status says what kind of problem it is.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// The status in words.
+    pub title: String,
+    /// The status.
+    pub status: u16,
+    /// What is wrong.
+    pub detail: String,
+    /// What to do about it; empty if there is nothing.
+    pub remedy: String,
+    /// Stable code of the problem, if it has one, such as `store-full`.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub code: String,
+}
+
+impl ApiProblem {
+    pub(super) fn new(status: StatusCode, detail: impl Into<String>) -> Self {
+        Self {
+            kind: "about:blank".into(),
+            title: status.canonical_reason().unwrap_or("Error").into(),
+            status: status.as_u16(),
+            detail: detail.into(),
+            remedy: String::new(),
+            code: String::new(),
+        }
+    }
+
+    pub(super) fn bad(detail: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, detail).with_remedy(remedy)
+    }
+
+    pub(super) fn not_found(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, detail)
+    }
+
+    pub(super) fn with_remedy(mut self, remedy: impl Into<String>) -> Self {
+        self.remedy = remedy.into();
+        self
+    }
+
+    pub(super) fn with_code(mut self, code: &str) -> Self {
+        self.code = code.into();
+        self
+    }
+}
+
+impl From<StoreError> for ApiProblem {
+    fn from(error: StoreError) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string())
+            .with_remedy(error.remedy())
+            .with_code(error.code())
+    }
+}
+
+impl IntoResponse for ApiProblem {
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let body = serde_json::to_string(&self).unwrap_or_default();
+        (status, [(header::CONTENT_TYPE, "application/problem+json")], body).into_response()
+    }
+}
+
+/// Parameters behind the `?`. Unknown ones are an error.
+pub(super) struct Params<T>(pub(super) T);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Params<T> {
+    type Rejection = ApiProblem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiProblem> {
+        match Query::<T>::from_request_parts(parts, state).await {
+            Ok(Query(params)) => Ok(Self(params)),
+            Err(error) => {
+                Err(ApiProblem::bad(error.body_text(), "see /api/v1/openapi.json for the parameters of this path"))
+            }
+        }
+    }
+}
+
+/// RFC 3339 of microseconds since the epoch; times out of its range are cut to it.
+pub(super) fn rfc3339(us: i64) -> String {
+    let bound = if us < 0 { Timestamp::MIN } else { Timestamp::MAX };
+    Timestamp::from_microsecond(us).unwrap_or(bound).to_string()
+}
+
+/// Reads a time: RFC 3339, or how long ago, such as `15m`, `2h`, `7d`.
+pub(super) fn moment(name: &str, text: &str, now_us: i64) -> Result<i64, ApiProblem> {
+    if let Ok(time) = text.parse::<Timestamp>() {
+        return Ok(time.as_microsecond());
+    }
+    let ago = || {
+        let split = text.len().checked_sub(1).filter(|at| text.is_char_boundary(*at))?;
+        let (number, unit) = text.split_at(split);
+        let seconds = match unit {
+            "s" => 1,
+            "m" => 60,
+            "h" => 3600,
+            "d" => 86_400,
+            "w" => 604_800,
+            _ => return None,
+        };
+        let number = number.parse::<u32>().ok()?;
+        Some(now_us.saturating_sub(i64::from(number) * seconds * 1_000_000))
+    };
+    ago().ok_or_else(|| {
+        ApiProblem::bad(
+            format!("`{name}` is neither a time nor a span: {}", shown(text)),
+            "give a time such as 2026-01-31T12:00:00Z, or how long ago, such as 15m, 2h or 7d",
+        )
+    })
+}
+
+/// A limit from 1 to 1000.
+pub(super) fn limit(limit: Option<u32>) -> Result<u32, ApiProblem> {
+    match limit.unwrap_or(100) {
+        limit @ 1..=1000 => Ok(limit),
+        other => Err(ApiProblem::bad(format!("`limit` is {other}"), "give a number from 1 to 1000, and use `cursor`")),
+    }
+}
+
+/// Reads a place in a list that an earlier answer gave.
+pub(super) fn place(cursor: &str) -> Result<(i64, String), ApiProblem> {
+    let read = || {
+        let (time, id) = cursor.split_once('.')?;
+        (id.len() <= 64 && id.bytes().all(|byte| byte.is_ascii_alphanumeric())).then_some(())?;
+        Some((time.parse().ok()?, id.to_owned()))
+    };
+    read().ok_or_else(|| ApiProblem::bad("`cursor` is not one of ours", "give `next` of the page before, as it is"))
+}
+
+/// A place in a list.
+pub(super) fn cursor(time_us: i64, id: &str) -> String {
+    format!("{time_us}.{id}")
+}
+
+/// Text of a request as it may be shown.
+pub(super) fn shown(text: &str) -> String {
+    format!("{:?}", text.chars().take(80).collect::<String>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_read_in_both_ways_and_nonsense_is_told() {
+        let now = 1_000_000_000_000_000;
+        assert_eq!(moment("since", "15m", now).unwrap(), now - 900_000_000);
+        assert_eq!(moment("since", "2w", now).unwrap(), now - 1_209_600_000_000);
+        assert_eq!(moment("since", "2026-01-01T00:00:00Z", now).unwrap(), 1_767_225_600_000_000);
+        for nonsense in ["", "m", "-1h", "1", "1é", "é", "99999999999d", "yesterday", "1.5h"] {
+            let problem = moment("since", nonsense, now).unwrap_err();
+            assert!(problem.status == 400 && problem.remedy.contains("15m"), "{nonsense}");
+        }
+        assert_eq!(rfc3339(i64::MAX), Timestamp::MAX.to_string());
+        assert_eq!(place(&cursor(-5, "AB")).unwrap(), (-5, "AB".into()));
+        for nonsense in ["", ".", "1", "x.AB", "1.A'B", "1.é"] {
+            assert!(place(nonsense).is_err() || nonsense == "1.", "{nonsense}");
+        }
+    }
+}
