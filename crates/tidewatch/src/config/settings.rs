@@ -1,0 +1,372 @@
+//! The settings: one struct for each section. Names, units, defaults, ranges and meaning of every key are here and
+//! nowhere else; the schema, the table in `docs/configuration.md` and the messages are made from them.
+//!
+//! The attribute `x-applies` says when a change takes effect: `live`, or after a restart of `agent`, `manager` or
+//! (`service`) all processes.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Serialize};
+use tw_model::Priority;
+
+use super::secret::StoreUrl;
+
+/// Configuration of Tidewatch.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Folder of everything that outlives a restart: spool, flight recorder, database.
+    #[schemars(extend("format" = "path", "x-applies" = "service"))]
+    pub state_dir: PathBuf,
+    /// Folder of sockets and of what the supervisor knows; empty after a start of the host.
+    #[schemars(extend("format" = "path", "x-applies" = "service"))]
+    pub run_dir: PathBuf,
+    /// Which rules are watched for.
+    pub rules: Rules,
+    /// The process that watches.
+    pub agent: Agent,
+    /// Where alerts are written besides the store.
+    pub output: Output,
+    /// Findings on disk until the store has them.
+    pub spool: Spool,
+    /// The flight recorder: what happened around a finding, on disk.
+    pub recorder: Recorder,
+    /// Leaving secrets out of what is kept.
+    pub redaction: Redaction,
+    /// The process that stores and answers.
+    pub manager: Manager,
+    /// The database of findings, containers, images and rules.
+    pub store: Store,
+    /// Metrics and health over HTTP.
+    pub metrics: Metrics,
+    /// The log of the processes themselves.
+    pub log: Log,
+}
+
+/// Which rules are watched for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Rules {
+    /// Rule files, or folders of them (*.yaml and *.yml in the order of their names); empty for the built-in pack.
+    #[schemars(extend("format" = "path", "x-applies" = "live"))]
+    pub files: Vec<PathBuf>,
+    /// Which rules speak when several match one event.
+    #[schemars(extend("x-applies" = "live"))]
+    pub matching: Matching,
+    /// Start although some rules are broken; they are left out.
+    #[schemars(extend("x-applies" = "live"))]
+    pub skip_broken: bool,
+}
+
+/// Which rules speak.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Matching {
+    /// every rule that matches
+    All,
+    /// only the first in the order of definition, as Falco does by default
+    First,
+}
+
+/// The process that watches.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Agent {
+    /// Socket of Docker Engine.
+    #[schemars(extend("format" = "path", "x-applies" = "agent"))]
+    pub docker_socket: PathBuf,
+    /// Ask Docker for names and images; without it containers have ids only.
+    #[schemars(extend("x-applies" = "agent"))]
+    pub docker: bool,
+    /// Privileged calls (mount, setns, ptrace, setuid …) per second and cgroup that are looked at; what is beyond is
+    /// counted only.
+    #[schemars(range(min = 1, max = 1_000_000), extend("x-applies" = "agent"))]
+    pub privileged_rate: u32,
+    /// Least severe priority that is told; findings below it are left out.
+    #[serde(with = "priority")]
+    #[schemars(schema_with = "priority::schema", extend("x-applies" = "live"))]
+    pub priority: Priority,
+}
+
+/// Where alerts are written besides the store.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Output {
+    /// Shape of alerts on standard output.
+    #[schemars(extend("x-applies" = "agent"))]
+    pub stdout: Stdout,
+    /// File to which every alert is added as a JSON line; null for none.
+    #[schemars(extend("format" = "path", "x-applies" = "agent"))]
+    pub file: Option<PathBuf>,
+}
+
+/// Shape of alerts on standard output.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Stdout {
+    /// blocks for people
+    #[default]
+    Text,
+    /// JSON lines in Falco's format
+    Json,
+    /// no alerts there
+    None,
+}
+
+/// Findings on disk until the store has them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Spool {
+    /// Most that the spool takes on disk, in MiB; then the oldest findings are dropped, counted and told.
+    #[schemars(range(min = 8, max = 1_048_576), extend("x-applies" = "live"))]
+    pub max_mib: u64,
+    /// When a finding counts as kept.
+    #[schemars(extend("x-applies" = "agent"))]
+    pub sync: Sync,
+}
+
+/// When a finding counts as kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Sync {
+    /// after fdatasync of its batch: it survives a power cut
+    Batch,
+    /// once written: it survives a crash of the process, but not of the host
+    None,
+}
+
+/// The flight recorder: what happened around a finding, on disk.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Recorder {
+    /// Record events at all.
+    #[schemars(extend("x-applies" = "agent"))]
+    pub enabled: bool,
+    /// Most that the recording takes on disk, in MiB; then the oldest part is deleted.
+    #[schemars(range(min = 8, max = 1_048_576), extend("x-applies" = "live"))]
+    pub max_mib: u64,
+    /// Oldest part that is kept, in hours.
+    #[schemars(range(min = 1, max = 8_760), extend("x-applies" = "live"))]
+    pub max_hours: u64,
+    /// Leave secrets out of the recording too.
+    #[schemars(extend("x-applies" = "agent"))]
+    pub redact: bool,
+}
+
+/// Leaving secrets out of what is kept.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Redaction {
+    /// Replace passwords, tokens and keys in arguments, environments and texts by a mark before anything is kept or sent.
+    #[schemars(extend("x-applies" = "agent"))]
+    pub enabled: bool,
+}
+
+/// The process that stores and answers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Manager {
+    /// User that the manager runs as.
+    #[schemars(extend("x-applies" = "manager"))]
+    pub user: String,
+}
+
+/// The database of findings, containers, images and rules.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Store {
+    /// Address of the database: postgres://user:password@host/db or sqlite:///path; null for SQLite below state_dir.
+    #[schemars(with = "Option<String>", extend("x-applies" = "manager"))]
+    pub url: Option<StoreUrl>,
+    /// How long and how much is kept. What is beyond any of the limits is deleted, oldest first.
+    pub retention: Retention,
+}
+
+/// How long and how much is kept. What is beyond any of the limits is deleted, oldest first.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Retention {
+    /// Findings.
+    pub findings: Limits,
+    /// Containers that no longer run.
+    pub containers: Limits,
+    /// Images that no container uses any more.
+    pub images: Limits,
+    /// Workloads that no longer run.
+    pub workloads: Limits,
+    /// Versions of rules that no finding refers to.
+    pub rules: Limits,
+    /// Who changed what.
+    pub audit: Limits,
+}
+
+/// Limits of one kind of thing in the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Limits {
+    /// Oldest that is kept, in days.
+    #[schemars(range(min = 1, max = 36_500), extend("x-applies" = "live"))]
+    pub max_days: u64,
+    /// Most rows that are kept.
+    #[schemars(range(min = 1, max = 1_000_000_000), extend("x-applies" = "live"))]
+    pub max_rows: u64,
+    /// Most that the rows take together, in MiB.
+    #[schemars(range(min = 1, max = 1_048_576), extend("x-applies" = "live"))]
+    pub max_mib: u64,
+}
+
+/// Metrics and health over HTTP.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Metrics {
+    /// Address and port of /metrics, /healthz and /readyz; null for the control socket only. Other than loopback
+    /// needs allow_remote.
+    #[schemars(extend("x-applies" = "manager"))]
+    pub listen: Option<SocketAddr>,
+    /// Let other hosts read metrics and health. There is no password and no encryption.
+    #[schemars(extend("x-applies" = "manager"))]
+    pub allow_remote: bool,
+}
+
+/// The log of the processes themselves.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Log {
+    /// Least severe level (off, error, warn, info, debug, trace), or a filter such as warn,tidewatch=debug.
+    #[schemars(extend("x-applies" = "live"))]
+    pub level: String,
+    /// Shape of the log.
+    #[schemars(extend("x-applies" = "service"))]
+    pub format: LogFormat,
+    /// Folder for agent.log, run.log and manager/manager.log; null for standard error (the journal, under systemd).
+    #[schemars(extend("format" = "path", "x-applies" = "service"))]
+    pub file: Option<PathBuf>,
+    /// Size at which a log file is put aside and a new one begun, in MiB.
+    #[schemars(range(min = 1, max = 4_096), extend("x-applies" = "service"))]
+    pub max_mib: u64,
+    /// Number of log files put aside that are kept, for each process.
+    #[schemars(range(min = 1, max = 100), extend("x-applies" = "service"))]
+    pub keep: u32,
+}
+
+/// Shape of the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// text, with the journal's marks of severity under systemd
+    Auto,
+    /// text
+    Text,
+    /// JSON lines
+    Json,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            state_dir: "/var/lib/tidewatch".into(),
+            run_dir: "/run/tidewatch".into(),
+            rules: Rules::default(),
+            agent: Agent::default(),
+            output: Output::default(),
+            spool: Spool::default(),
+            recorder: Recorder::default(),
+            redaction: Redaction::default(),
+            manager: Manager::default(),
+            store: Store::default(),
+            metrics: Metrics::default(),
+            log: Log::default(),
+        }
+    }
+}
+
+impl Default for Rules {
+    fn default() -> Self {
+        Self { files: Vec::new(), matching: Matching::All, skip_broken: false }
+    }
+}
+
+impl Default for Agent {
+    fn default() -> Self {
+        Self {
+            docker_socket: "/var/run/docker.sock".into(),
+            docker: true,
+            privileged_rate: 1000,
+            priority: Priority::Debug,
+        }
+    }
+}
+
+impl Default for Spool {
+    fn default() -> Self {
+        Self { max_mib: 256, sync: Sync::Batch }
+    }
+}
+
+impl Default for Recorder {
+    fn default() -> Self {
+        Self { enabled: true, max_mib: 1024, max_hours: 24, redact: true }
+    }
+}
+
+impl Default for Redaction {
+    fn default() -> Self {
+        Self { enabled: true }
+    }
+}
+
+impl Default for Manager {
+    fn default() -> Self {
+        Self { user: "tidewatch".into() }
+    }
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        let limits = |max_days, max_rows, max_mib| Limits { max_days, max_rows, max_mib };
+        Self {
+            findings: limits(30, 2_000_000, 2048),
+            containers: limits(30, 100_000, 256),
+            images: limits(90, 100_000, 64),
+            workloads: limits(90, 100_000, 64),
+            rules: limits(365, 10_000, 16),
+            audit: limits(365, 1_000_000, 256),
+        }
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self { listen: Some(SocketAddr::from(([127, 0, 0, 1], 9465))), allow_remote: false }
+    }
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { level: "info".into(), format: LogFormat::Auto, file: None, max_mib: 16, keep: 5 }
+    }
+}
+
+/// How a priority is written in a file: in lower case, read in any.
+mod priority {
+    use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
+
+    use super::{Priority, Schema, SchemaGenerator, json_schema};
+
+    pub fn serialize<S: Serializer>(priority: &Priority, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&priority.name().to_lowercase())
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Priority, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        Priority::parse(&text).ok_or_else(|| D::Error::custom("not a priority"))
+    }
+
+    pub fn schema(_: &mut SchemaGenerator) -> Schema {
+        let mut names: Vec<String> = Priority::ALL.iter().map(|priority| priority.name().to_lowercase()).collect();
+        names.push("info".into());
+        json_schema!({"type": "string", "enum": names})
+    }
+}

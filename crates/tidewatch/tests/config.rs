@@ -1,0 +1,192 @@
+//! The `config` verbs, by running the binary.
+
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("tidewatch-config-cli-{}-{name}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&path);
+        std::fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        use std::os::unix::fs::PermissionsExt as _;
+        let path = self.0.join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::set_permissions(path.parent().unwrap(), std::fs::Permissions::from_mode(0o755)).unwrap();
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
+    }
+
+    /// Runs the binary in the folder, with none of our variables but `env`.
+    fn run(&self, args: &[&str], env: &[(&str, &str)]) -> (i32, String, String) {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tidewatch"));
+        command.args(args).current_dir(&self.0).env("NO_COLOR", "1");
+        for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("TIDEWATCH_")) {
+            command.env_remove(name);
+        }
+        let Output { status, stdout, stderr } = command.envs(env.iter().copied()).output().unwrap();
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        (status.code().unwrap(), text(stdout), text(stderr))
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+const FILE: [&str; 2] = ["--config", "t.yaml"];
+
+fn with<'a>(args: &[&'a str]) -> Vec<&'a str> {
+    FILE.iter().chain(args).copied().collect()
+}
+
+#[test]
+fn check_says_what_is_wrong_and_where() {
+    let folder = Folder::new("check");
+    folder.write("t.yaml", "spool:\n  max_mb: 64\n");
+    folder.write("conf.d/x.yaml", "metrics:\n  listen: 0.0.0.0:9465\n");
+    let (code, stdout, stderr) = folder.run(&with(&["config", "check"]), &[("TIDEWATCH_LOG__KEEP", "0")]);
+    let expected = "\
+error[CONFIG_UNKNOWN_KEY]: the section `spool` has no key `max_mb`
+ --> t.yaml:2:3
+  |
+2 |   max_mb: 64
+  |   ^^^^^^
+  |
+  = help: did you mean `max_mib`?
+
+error[CONFIG_VALUE]: TIDEWATCH_LOG__KEEP: `log.keep` is 0, but must be at least 1
+  |
+1 | TIDEWATCH_LOG__KEEP=0
+  |                     ^
+  |
+  = help: write 1 or more
+
+error[CONFIG_VALUE]: `metrics.listen` is 0.0.0.0:9465, which other hosts can reach
+ --> conf.d/x.yaml:2:11
+  |
+2 |   listen: 0.0.0.0:9465
+  |           ^^^^^^^^^^^^
+  |
+  = help: set metrics.allow_remote to true if they should, else write 127.0.0.1
+
+";
+    assert_eq!(stderr, expected);
+    assert_eq!((code, stdout.as_str()), (1, "configuration broken: 3 errors, 0 warnings\n"));
+}
+
+#[test]
+fn check_of_files_reads_these_alone() {
+    let folder = Folder::new("files");
+    folder.write("t.yaml", "metrics: {listen: '0.0.0.0:1'}\n");
+    folder.write("more.yaml", "metrics: {allow_remote: true}\n");
+    folder.write("conf.d/x.yaml", "broken");
+    let env = [("TIDEWATCH_NONSENSE", "1")];
+    let (code, stdout, stderr) = folder.run(&["config", "check", "t.yaml", "more.yaml"], &env);
+    assert_eq!((code, stderr.as_str()), (0, ""));
+    assert_eq!(stdout, "configuration in order: t.yaml, more.yaml; 0 warnings\n");
+    assert_eq!(folder.run(&["config", "check", "t.yaml"], &env).0, 1);
+}
+
+#[test]
+fn check_reports_to_machines() {
+    let folder = Folder::new("json");
+    folder.write("t.yaml", "log: {lvel: info}\n");
+    let (code, stdout, stderr) = folder.run(&["config", "check", "--json", "t.yaml"], &[]);
+    let report: Value = serde_json::from_str(&stdout).unwrap();
+    assert_eq!((code, stderr.as_str()), (1, ""));
+    assert_eq!(
+        report["diagnostics"][0],
+        serde_json::json!({
+            "severity": "error", "code": "CONFIG_UNKNOWN_KEY", "key": "log.lvel",
+            "origin": {"kind": "file", "file": "t.yaml", "line": 1, "column": 7},
+            "message": "the section `log` has no key `lvel`", "help": "did you mean `level`?",
+        })
+    );
+    folder.write("t.yaml", "");
+    let (code, stdout, _) = folder.run(&["config", "check", "--json", "t.yaml"], &[]);
+    let report: Value = serde_json::from_str(&stdout).unwrap();
+    assert_eq!((code, &report["ok"], &report["errors"]), (0, &true.into(), &0.into()));
+}
+
+#[test]
+fn show_tells_values_and_where_they_come_from_but_no_password() {
+    let folder = Folder::new("show");
+    folder.write("t.yaml", "store:\n  url: postgres://user:secret@host/db\n  retention: {audit: {max_days: 7}}\n");
+    folder.write("conf.d/x.yml", "log: {level: warn}\n");
+    let env = [("TIDEWATCH_CONFIG", "t.yaml"), ("TIDEWATCH_SPOOL__MAX_MIB", "64")];
+    let (code, stdout, stderr) = folder.run(&["config", "show"], &env);
+    let expected = "\
+spool:
+  max_mib: 64
+store:
+  url: postgres://user:***@host/db
+  retention:
+    audit:
+      max_days: 7
+log:
+  level: warn
+";
+    assert_eq!((code, stdout.as_str(), stderr.as_str()), (0, expected, ""));
+    let (_, stdout, _) = folder.run(&["config", "show", "--effective"], &env);
+    for line in [
+        "  max_mib: 64                                # TIDEWATCH_SPOOL__MAX_MIB",
+        "  url: postgres://user:***@host/db           # t.yaml:2",
+        "  level: warn                                # conf.d/x.yml:1",
+        "  user: tidewatch                            # default",
+    ] {
+        assert!(stdout.lines().any(|shown| shown == line), "{line}\n{stdout}");
+    }
+    let (_, stdout, _) = folder.run(&["config", "show", "--json"], &env);
+    let shown: Value = serde_json::from_str(&stdout).unwrap();
+    assert_eq!(shown["files"], serde_json::json!(["t.yaml", "conf.d/x.yml"]));
+    assert_eq!(shown["settings"].as_array().unwrap().len(), 4);
+    assert!(!stdout.contains("secret"));
+}
+
+#[test]
+fn show_of_a_broken_configuration_fails() {
+    let folder = Folder::new("broken");
+    let (code, stdout, stderr) = folder.run(&with(&["config", "show"]), &[]);
+    assert_eq!((code, stdout.as_str()), (1, ""));
+    assert!(stderr.contains("t.yaml: cannot read the file"), "{stderr}");
+}
+
+#[test]
+fn the_option_wins_over_the_variable() {
+    let folder = Folder::new("option");
+    folder.write("t.yaml", "log: {keep: 9}\n");
+    let (code, stdout, _) = folder.run(&["config", "show", "--config", "t.yaml"], &[("TIDEWATCH_CONFIG", "/nowhere")]);
+    assert_eq!((code, stdout.as_str()), (0, "log:\n  keep: 9\n"));
+}
+
+#[test]
+fn the_schema_and_the_default_file_are_printed() {
+    let folder = Folder::new("print");
+    let (code, stdout, _) = folder.run(&["config", "schema"], &[]);
+    let schema: Value = serde_json::from_str(&stdout).unwrap();
+    assert_eq!((code, &schema["properties"]["spool"]["properties"]["max_mib"]["default"]), (0, &256.into()));
+    let (code, stdout, _) = folder.run(&["config", "default"], &[]);
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/tidewatch.yaml");
+    assert_eq!((code, stdout), (0, std::fs::read_to_string(file).unwrap()));
+}
+
+#[test]
+fn the_help_teaches() {
+    let (code, stdout, _) = Folder::new("help").run(&["config", "--help"], &[]);
+    assert_eq!(code, 0);
+    for words in ["tidewatch config show --effective", "TIDEWATCH_SPOOL__MAX_MIB=64", "conf.d/*.yaml"] {
+        assert!(stdout.contains(words), "{words}\n{stdout}");
+    }
+}
