@@ -17,6 +17,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("tidewatch-rules", &["tidewatch-model"]),
     ("tidewatch-detect", &["tidewatch-model", "tidewatch-rules"]),
     ("tidewatch-report", &["tidewatch-model"]),
+    ("tidewatch-manager", &["tidewatch-model"]),
 ];
 
 /// Crates that do no input or output, read no clock and start no thread.

@@ -1,98 +1,87 @@
 //! The agent: the corridor from the kernel to the alert, in the order of the picture in ARCHITECTURE.md.
 
-use std::process::ExitCode;
+mod boot;
+mod clean;
+mod clock;
+mod costs;
+mod identity;
+mod losses;
+mod reload;
+mod self_view;
+mod tape;
+
+use std::cell::RefCell;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use bumpalo::Bump;
-use tw_detect::Detector;
-use tw_enrich::{Notice, World, WorldOptions};
-use tw_model::finding::Shown;
+use tw_detect::{Detector, Notice};
+use tw_enrich::World;
 use tw_model::raw::from_words;
+use tw_model::status::{Histogram, Node, RulesStatus};
 use tw_model::{Finding, Priority, Raw};
-use tw_rules::Matching;
-use tw_sensor::{EbpfSensor, SensorError, clock};
+use tw_report::redact::Redactor;
+use tw_report::uplink::Board;
+use tw_sensor::{EbpfSensor, clock as kernel};
 
-use crate::cli::{MatchingArg, RunArgs};
-use crate::outlet::{Outlet, OutletOptions};
-use crate::rules::{self, Loaded};
-use crate::screen::{self, Docker};
+use crate::config::Config;
+use crate::outlet::Outlet;
+use crate::screen;
+use clock::WallClock;
+use costs::Costs;
+use losses::Losses;
+use reload::Reload;
+use tape::Tape;
+
+pub use clean::Clean;
+pub use tape::Settings;
+
+pub use boot::{AgentOptions, cannot_watch, end_with_supervisor, hostname, matching, restarts, run};
 
 /// How long the agent sleeps when there was nothing to do. The rings hold far more than comes in that time.
 const NAP: Duration = Duration::from_millis(10);
-/// How often losses are looked for.
-const LOSS_EVERY: Duration = Duration::from_secs(1);
-/// How often losses are reported at most.
-const LOSS_REPORT_EVERY: Duration = Duration::from_secs(30);
-/// How long the start waits for Docker's first word.
-const DOCKER_PATIENCE: Duration = Duration::from_secs(2);
-
-/// Runs until a signal, the end of `--duration`, or the end of whoever reads the alerts.
-///
-/// # Errors
-/// If the agent cannot start: a rule is broken, or eBPF is not to be had.
-pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
-    let Some(mut loaded) = load_rules(args)? else { return Ok(ExitCode::FAILURE) };
-    if args.matching == MatchingArg::First {
-        loaded.rules.set_matching(Matching::First);
-    }
-    let stop = stop_on_signals()?;
-    let mut sensor = match EbpfSensor::start(&tw_sensor::Options { privileged_rate: args.privileged_rate }) {
-        Ok(sensor) => sensor,
-        Err(error) => return Ok(cannot_watch(&error)),
-    };
-    let outlet =
-        Outlet::open(OutletOptions { json: args.json, alerts_file: args.alerts_file.clone(), hostname: hostname() })?;
-    let mut world = World::new(WorldOptions {
-        docker_socket: (!args.no_docker).then(|| args.docker_socket.clone()),
-        ..WorldOptions::default()
-    })?;
-    let docker = meet_docker(&mut world, args);
-    let seeded = world.seed();
-    screen::status(&sensor, &world, &loaded, seeded, &docker);
-
-    let mut agent = Agent {
-        world,
-        detector: Detector::new(loaded.rules),
-        outlet,
-        least: args.priority,
-        scratch: Bump::new(),
-        events: 0,
-        malformed: 0,
-        losses: Losses::default(),
-    };
-    let started = Instant::now();
-    let end = args.duration.map(|seconds| started + Duration::from_secs(seconds));
-    while !stop.load(Ordering::Relaxed) && !agent.outlet.is_closed() && end.is_none_or(|end| Instant::now() < end) {
-        let taken = agent.turn(&mut sensor);
-        if taken == 0 {
-            std::thread::sleep(NAP);
-        }
-    }
-    agent.finish(&mut sensor, started.elapsed());
-    Ok(ExitCode::SUCCESS)
-}
+/// How often it looks after itself: losses, status, the recorder.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Everything between the rings and the outlet.
 struct Agent {
+    config: Config,
+    node: Node,
     world: World,
     detector: Detector,
     outlet: Outlet,
-    least: Priority,
-    scratch: Bump,
-    events: u64,
-    malformed: u64,
+    redactor: Option<Redactor>,
+    tape: Option<Tape>,
+    reload: Reload,
+    board: Arc<Board>,
+    rules: RulesStatus,
+    clock: WallClock,
+    costs: Costs,
     losses: Losses,
+    /// Findings so far by priority, and how long they took.
+    found: [u64; Priority::ALL.len()],
+    latency: Histogram,
+    scratch: Bump,
+    started: Instant,
+    started_ns: u64,
+    looked: Option<Instant>,
+    malformed: u64,
+    /// Findings about the agent itself.
+    notices: u64,
+    /// What Docker said last: its version, or why it does not answer.
+    docker: Result<String, String>,
+    containers_told: Option<u64>,
 }
 
 impl Agent {
     /// Takes what is in the rings; returns how many records that was.
     fn turn(&mut self, sensor: &mut EbpfSensor) -> usize {
-        for notice in self.world.news(clock::boot_to_wall_ns()) {
-            log_notice(&notice);
+        self.look_at_the_clock();
+        for notice in self.world.news(self.clock.offset_ns()) {
+            self.docker = boot::log_notice(notice);
         }
-        self.released();
+        self.released(kernel::boot_ns());
         let taken = sensor.drain(|bytes| match Raw::parse(bytes) {
             Ok(raw) if self.world.admit(&raw) => self.inspect(raw),
             Ok(_) => {} // waits for its container's name
@@ -101,186 +90,124 @@ impl Agent {
                 tracing::debug!("{error}");
             }
         });
-        self.report_losses(sensor);
+        if self.looked.is_none_or(|looked| looked.elapsed() >= LOOK_EVERY) {
+            self.looked = Some(Instant::now());
+            self.look_after_itself(sensor, false);
+        }
         taken
     }
 
-    /// Records that waited for their container's name long enough.
-    fn released(&mut self) {
-        for words in self.world.release(clock::boot_ns()) {
+    /// Records that waited for their container's name long enough by boot time `now_ns`.
+    fn released(&mut self, now_ns: u64) {
+        for words in self.world.release(now_ns) {
             if let Ok(raw) = Raw::parse(from_words(&words)) {
                 self.inspect(raw);
             }
         }
     }
 
-    /// One record: enrich, detect, report.
+    /// One record: secrets out, enrich, detect, report, record.
     fn inspect(&mut self, raw: Raw<'_>) {
-        self.events += 1;
-        let event = self.world.observe(raw, &self.scratch);
-        let (outlet, least) = (&self.outlet, self.least);
-        self.detector.inspect(&event, &mut |finding: Finding| {
+        // Before anybody sees it: what is not in the agent cannot leave it.
+        let clean = Clean::new(self.redactor.as_ref(), &raw);
+        let seen = clean.instead_of(raw);
+        let sampled = self.costs.is_sampled();
+        let event = self.world.observe(seen, &self.scratch);
+        let (outlet, costs, least) = (&self.outlet, RefCell::new(&mut self.costs), self.config.agent.priority);
+        let (found, latency) = (&mut self.found, &mut self.latency);
+        let now = kernel::boot_ns;
+        let happened = seen.header.time;
+        let mut report = |finding: Finding| {
+            costs.borrow_mut().hit(finding.cause.name());
             if finding.priority <= least {
+                found[finding.priority as usize] += 1;
+                latency.observe(now().saturating_sub(happened) as f64 / 1e9);
                 outlet.send(finding);
             }
-        });
+        };
+        if sampled {
+            self.detector
+                .inspect_measured(&event, &now, &mut report, &mut |place, ns| costs.borrow_mut().took(place, ns));
+        } else {
+            self.detector.inspect(&event, &mut report);
+        }
+        if let Some(tape) = &mut self.tape {
+            tape.record(&mut self.world, if self.config.recorder.redact { &seen } else { &raw });
+        }
         self.scratch.reset();
     }
 
-    /// A gap is a fact, never silence.
-    fn report_losses(&mut self, sensor: &EbpfSensor) {
-        let outlet_lost = self.outlet.counts().1;
-        if let Some(message) = self.losses.look(sensor, outlet_lost) {
-            let fields = vec![("n_lost".to_owned(), Shown::Uint(self.losses.reported))];
-            tracing::warn!("{message}");
-            self.outlet.send(tw_detect::of_sensor(
-                clock::wall_ns(),
-                "Tidewatch internal: events lost",
-                Priority::Warning,
-                message,
-                fields,
-            ));
+    /// The agent's word about itself: a finding like any other.
+    fn say(&mut self, notice: Notice<'_>) {
+        self.notices += 1;
+        let finding = tw_detect::of_sensor(self.node.session, self.notices, kernel::wall_ns(), notice);
+        self.found[finding.priority as usize] += 1;
+        if let Some(tape) = &mut self.tape {
+            tape.said(&finding);
         }
+        self.outlet.send(finding);
     }
 
-    fn finish(mut self, sensor: &mut EbpfSensor, ran: Duration) {
+    fn look_at_the_clock(&mut self) {
+        let Some(jump) = self.clock.look(kernel::boot_to_wall_ns()) else { return };
+        let seconds = jump as f64 / 1e9;
+        let way = if jump < 0 { "back" } else { "forward" };
+        tracing::warn!("the clock of this host jumped {way} by {:.1} s", seconds.abs());
+        self.say(Notice {
+            name: "clock jumped",
+            priority: Priority::Notice,
+            message: format!("the clock of this host jumped {way} by {:.1} s", seconds.abs()),
+            why: "Times of alerts before and after cannot be compared. Somebody who wants to blur a trail sets the clock.",
+            advice: "Find out who set it: time synchronisation, an administrator, or a container with CAP_SYS_TIME.",
+            fields: vec![("seconds".to_owned(), tw_model::finding::Shown::Text(format!("{seconds:.3}")))],
+        });
+    }
+
+    /// Once a second: losses, rules that were loaded meanwhile, the recorder, the status for the manager.
+    fn look_after_itself(&mut self, sensor: &mut EbpfSensor, at_end: bool) {
+        self.world.refresh_users(kernel::boot_ns());
+        self.take_reloaded();
+        let events = self_view::event_counts(sensor);
+        let counts = self.outlet.counts();
+        let others = [
+            ("alerts", counts.lost_queue.load(Ordering::Relaxed)),
+            ("alerts not kept", counts.lost_spool.load(Ordering::Relaxed)),
+        ];
+        if let Some(notice) = self.losses.look(&events, &others, at_end) {
+            tracing::warn!("{}", notice.message);
+            self.say(notice);
+        }
+        if let Some(tape) = &mut self.tape {
+            tape.look_after(&mut self.world, &self.node, &self.rules.digest);
+        }
+        self.publish(sensor, events);
+    }
+
+    fn finish(mut self, sensor: &mut EbpfSensor) {
         // What happened before the signal still counts.
         self.turn(sensor);
-        self.losses.said = None;
-        self.losses.looked = None;
-        self.report_losses(sensor);
+        // Nor is there more to wait for: without a name is better than not at all.
+        self.released(u64::MAX);
+        self.look_after_itself(sensor, true);
         let counts = self.world.counts();
-        let (sent, outlet_lost) = self.outlet.counts();
+        let outlet = Arc::clone(self.outlet.counts());
         self.outlet.close();
+        if let Some(tape) = self.tape.take() {
+            tape.close();
+        }
         let lost: u64 = sensor.counts().iter().map(|(_, count)| count.lost()).sum();
         let folded: u64 = sensor.counts().iter().map(|(_, count)| count.folded).sum();
         tracing::info!(
-            "watched for {:.0} s: {} events, {lost} lost, {folded} folded; {}, {outlet_lost} lost; \
+            "watched for {:.0} s: {} events, {lost} lost, {folded} folded; {}, {} lost; \
              {} processes ({} inferred), {} containers, {} malformed records",
-            ran.as_secs_f64(),
-            self.events,
-            screen::count(sent as usize, "alert"),
+            self.started.elapsed().as_secs_f64(),
+            self.world.events(),
+            screen::count(outlet.sent.load(Ordering::Relaxed) as usize, "alert"),
+            outlet.lost_queue.load(Ordering::Relaxed),
             counts.processes,
             counts.inferred,
             counts.membership.containers,
             self.malformed,
         );
     }
-}
-
-/// What was lost, and what of it was said.
-#[derive(Default)]
-struct Losses {
-    looked: Option<Instant>,
-    said: Option<Instant>,
-    known: u64,
-    reported: u64,
-}
-
-impl Losses {
-    /// A message if something was lost since the last one and it is time to say so.
-    fn look(&mut self, sensor: &EbpfSensor, outlet_lost: u64) -> Option<String> {
-        let now = Instant::now();
-        if self.looked.is_some_and(|looked| now - looked < LOSS_EVERY) {
-            return None;
-        }
-        self.looked = Some(now);
-        let counts = sensor.counts();
-        let total = counts.iter().map(|(_, count)| count.lost()).sum::<u64>() + outlet_lost;
-        if total == self.known || self.said.is_some_and(|said| now - said < LOSS_REPORT_EVERY) {
-            return None;
-        }
-        self.said = Some(now);
-        let new = total - self.known;
-        self.known = total;
-        self.reported = new;
-        let mut classes: Vec<(u64, &str)> = counts
-            .iter()
-            .filter(|(_, count)| count.lost() > 0)
-            .map(|(kind, count)| (count.lost(), kind.name()))
-            .collect();
-        classes.sort_unstable_by(|a, b| b.cmp(a));
-        let mut shown: Vec<String> = classes.iter().take(5).map(|(lost, name)| format!("{name} {lost}")).collect();
-        if outlet_lost > 0 {
-            shown.push(format!("alerts {outlet_lost}"));
-        }
-        Some(format!("{new} events lost since the last report; since start: {}", shown.join(", ")))
-    }
-}
-
-/// Loads the rules; `None` if some are broken and that was said.
-fn load_rules(args: &RunArgs) -> anyhow::Result<Option<Loaded>> {
-    let loaded = rules::load(&args.rules)?;
-    let errors = loaded.errors();
-    rules::show(&loaded.diagnostics, false);
-    if errors > 0 && !args.skip_broken_rules {
-        anyhow::bail!(
-            "{} in the rules ({}): nothing is watched. Mend what is shown above, or start with --skip-broken-rules to \
-             watch with the {} that are in order",
-            screen::count(errors, "error"),
-            loaded.source,
-            loaded.rules.len()
-        );
-    }
-    if loaded.rules.is_empty() {
-        anyhow::bail!("no rule in {}: nothing to watch for", loaded.source);
-    }
-    Ok(Some(loaded))
-}
-
-fn meet_docker(world: &mut World, args: &RunArgs) -> Docker {
-    if args.no_docker {
-        return Docker::Off;
-    }
-    match world.await_runtime(DOCKER_PATIENCE).into_iter().next() {
-        Some(Notice::RuntimeAvailable { version }) => {
-            // The list of what runs follows at once; give it a moment, so that the status is whole.
-            std::thread::sleep(Duration::from_millis(150));
-            world.news(clock::boot_to_wall_ns());
-            Docker::Answers(version)
-        }
-        Some(Notice::RuntimeUnavailable { reason }) => Docker::Silent(reason),
-        None => Docker::Silent("no answer yet".to_owned()),
-    }
-}
-
-fn log_notice(notice: &Notice) {
-    match notice {
-        Notice::RuntimeAvailable { version } => tracing::info!("Docker {version} answers"),
-        Notice::RuntimeUnavailable { reason } => {
-            tracing::warn!("Docker does not answer ({reason}): new containers have ids but no names until it does");
-        }
-    }
-}
-
-/// One line on what is missing and one on what still works.
-fn cannot_watch(error: &SensorError) -> ExitCode {
-    let remedy = match error {
-        SensorError::NotPermitted(_) if !rustix::process::geteuid().is_root() => "run it as root: sudo tidewatch run",
-        SensorError::NotPermitted(_) => {
-            "give it CAP_BPF, CAP_PERFMON and CAP_SYS_PTRACE, and a kernel that allows bpf()"
-        }
-        _ => "tidewatch doctor tells more",
-    };
-    anstream::eprintln!(
-        "{}cannot watch:{:#} {error}; {remedy}.\nWhat works without: tidewatch rules check, rules list, rules fields, doctor.",
-        screen::ERROR,
-        screen::ERROR
-    );
-    ExitCode::from(3)
-}
-
-fn stop_on_signals() -> anyhow::Result<Arc<AtomicBool>> {
-    let stop = Arc::new(AtomicBool::new(false));
-    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM, signal_hook::consts::SIGHUP] {
-        // A second signal ends the program at once, should the first hang.
-        signal_hook::flag::register_conditional_shutdown(signal, 130, Arc::clone(&stop))?;
-        signal_hook::flag::register(signal, Arc::clone(&stop))?;
-    }
-    Ok(stop)
-}
-
-/// Name of this host.
-pub fn hostname() -> String {
-    rustix::system::uname().nodename().to_string_lossy().into_owned()
 }

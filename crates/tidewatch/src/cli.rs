@@ -15,6 +15,9 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
   sudo tidewatch run                          watch this host, alerts on the terminal
   sudo tidewatch run --json | jq .rule        alerts as JSON lines, in Falco's format
   sudo tidewatch run --rules falco_rules.yaml with your own rules instead of ours
+  sudo tidewatch status                       how the service that runs is
+  sudo tidewatch findings --since 1h          what it found
+  sudo tidewatch replay --since 10m           the last ten minutes again, with the rules of now
   tidewatch rules check my_rules.yaml         are my rules in order? (no root needed)
   tidewatch doctor                            what works on this host, and what would mend the rest"
 )]
@@ -22,6 +25,10 @@ pub struct Cli {
     /// More of the program's own log on standard error (-vv for even more). TIDEWATCH_LOG overrides.
     #[arg(short, long, action = clap::ArgAction::Count, global = true)]
     pub verbose: u8,
+    /// The configuration, instead of /etc/tidewatch/tidewatch.yaml; drop-ins are read from conf.d beside it.
+    /// TIDEWATCH_CONFIG names it too.
+    #[arg(long, value_name = "PATH", global = true)]
+    pub config: Option<PathBuf>,
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
@@ -30,12 +37,39 @@ pub struct Cli {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Watch this host and its containers, and print alerts as they happen.
+    /// Watch this host and its containers: starts agent and manager, prints alerts as they happen.
     Run(RunArgs),
+    /// The watching process alone, without store and API. `run` starts it; by hand it is for looking closer.
+    Agent(RunArgs),
+    /// The keeping process alone: store, API, metrics. `run` starts it.
+    Manager(ManagerArgs),
+    /// How the running service is: processes, rules, losses, spool, store, problems.
+    Status(AskArgs),
+    /// List what was found, newest first.
+    #[command(after_help = "Examples:
+  sudo tidewatch findings --since 1h --priority warning
+  sudo tidewatch findings --container web --json | jq .rule
+  sudo tidewatch findings --follow
+  sudo tidewatch show 01KAYF3Q")]
+    Findings(FindingsArgs),
+    /// Show one finding whole.
+    Show(ShowArgs),
+    /// List containers that were seen, those that run first.
+    Containers(ContainersArgs),
+    /// Read rules and settings again, without a gap. What is broken changes nothing and is told.
+    Reload(AskArgs),
+    /// Run records of the flight recorder through the rules again.
+    #[command(after_help = "Examples:
+  sudo tidewatch replay --list                what is recorded
+  sudo tidewatch replay --json                everything again, as JSON lines
+  sudo tidewatch replay --rules new.yaml --stats   what would my new rules have found?")]
+    Replay(ReplayArgs),
     /// Check and list rules; look up the fields that rules may use.
     Rules(RulesArgs),
-    /// Say what works on this host and what would mend the rest.
+    /// Say what works on this host, how the running service is, and what would mend the rest.
     Doctor(DoctorArgs),
+    /// Check and show the configuration, and what keys there are.
+    Config(crate::config::ConfigArgs),
     /// Print a completion script for a shell.
     #[command(after_help = "Example: tidewatch completion bash > /etc/bash_completion.d/tidewatch")]
     Completion {
@@ -45,41 +79,220 @@ pub enum Command {
     },
 }
 
-/// Arguments of `run`.
-#[derive(Debug, Args)]
-pub struct RunArgs {
+/// Settings given on the command line: they win over files and environment.
+#[derive(Clone, Debug, Default, Args)]
+pub struct SetArgs {
+    /// Set any key of the configuration, such as spool.max_mib=64. Repeatable. `tidewatch config show --effective`
+    /// lists the keys.
+    #[arg(long, value_name = "KEY=VALUE", value_parser = parse_set)]
+    pub set: Vec<(String, String)>,
+}
+
+/// Which rules, and what they may do.
+#[derive(Clone, Debug, Args)]
+pub struct RuleArgs {
     /// Rule file, or folder of rule files (*.yaml, *.yml, in the order of their names). Repeatable; replaces the
     /// default pack.
     #[arg(short, long, value_name = "FILE_OR_DIR")]
     pub rules: Vec<PathBuf>,
+    /// Leave out alerts below this priority.
+    #[arg(long, value_name = "PRIORITY", value_parser = parse_priority)]
+    pub priority: Option<tw_model::Priority>,
+    /// Which rules speak when several match one event.
+    #[arg(long, value_enum)]
+    pub matching: Option<MatchingArg>,
+    /// Start although some rules are broken; they are left out.
+    #[arg(long)]
+    pub skip_broken_rules: bool,
+}
+
+/// Arguments of `run` and `agent`.
+#[derive(Clone, Debug, Args)]
+pub struct RunArgs {
+    #[command(flatten)]
+    pub rules: RuleArgs,
     /// Print each alert as one JSON line on standard output, in Falco's format, and nothing else there.
     #[arg(long)]
     pub json: bool,
     /// Append each alert as a JSON line to this file too.
     #[arg(long, value_name = "FILE")]
     pub alerts_file: Option<PathBuf>,
-    /// Leave out alerts below this priority.
-    #[arg(long, value_name = "PRIORITY", default_value = "debug", value_parser = parse_priority)]
-    pub priority: tw_model::Priority,
-    /// Which rules speak when several match one event.
-    #[arg(long, value_enum, default_value_t = MatchingArg::All)]
-    pub matching: MatchingArg,
-    /// Start although some rules are broken; they are left out.
-    #[arg(long)]
-    pub skip_broken_rules: bool,
     /// Socket of Docker Engine.
-    #[arg(long, value_name = "PATH", default_value = "/var/run/docker.sock")]
-    pub docker_socket: PathBuf,
+    #[arg(long, value_name = "PATH")]
+    pub docker_socket: Option<PathBuf>,
     /// Do not ask Docker for names and images.
     #[arg(long)]
     pub no_docker: bool,
     /// Privileged calls (mount, setns, ptrace, setuid …) that a container may make each second before the rest is
     /// counted instead of looked at.
-    #[arg(long, value_name = "N", default_value_t = 1000)]
-    pub privileged_rate: u32,
+    #[arg(long, value_name = "N")]
+    pub privileged_rate: Option<u32>,
     /// Stop after this many seconds.
     #[arg(long, value_name = "SECONDS")]
     pub duration: Option<u64>,
+    #[command(flatten)]
+    pub set: SetArgs,
+}
+
+impl RunArgs {
+    /// The options as settings, in the words of the configuration.
+    pub fn settings(&self) -> Vec<(String, String)> {
+        let mut settings = self.rules.settings();
+        let mut set = |key: &str, value: String| settings.push((key.to_owned(), value));
+        if self.json {
+            set("output.stdout", "json".into());
+        }
+        if let Some(file) = &self.alerts_file {
+            set("output.file", quoted(&absolute(file)));
+        }
+        if let Some(socket) = &self.docker_socket {
+            set("agent.docker_socket", quoted(&absolute(socket)));
+        }
+        if self.no_docker {
+            set("agent.docker", "false".into());
+        }
+        if let Some(rate) = self.privileged_rate {
+            set("agent.privileged_rate", rate.to_string());
+        }
+        settings.extend(self.set.set.iter().cloned());
+        settings
+    }
+}
+
+impl RuleArgs {
+    /// The options as settings.
+    pub fn settings(&self) -> Vec<(String, String)> {
+        let mut settings = Vec::new();
+        let mut set = |key: &str, value: String| settings.push((key.to_owned(), value));
+        if !self.rules.is_empty() {
+            let files: Vec<String> = self.rules.iter().map(|file| quoted(&absolute(file))).collect();
+            set("rules.files", format!("[{}]", files.join(", ")));
+        }
+        if let Some(priority) = self.priority {
+            set("agent.priority", priority.name().to_lowercase());
+        }
+        match self.matching {
+            Some(MatchingArg::All) => set("rules.matching", "all".into()),
+            Some(MatchingArg::First) => set("rules.matching", "first".into()),
+            None => {}
+        }
+        if self.skip_broken_rules {
+            set("rules.skip_broken", "true".into());
+        }
+        settings
+    }
+}
+
+/// A path as text of YAML, whatever is in it.
+fn quoted(path: &std::path::Path) -> String {
+    serde_json::Value::from(path.to_string_lossy()).to_string()
+}
+
+/// The same path from any working directory.
+fn absolute(path: &std::path::Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
+}
+
+fn parse_set(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or("KEY=VALUE is wanted, such as spool.max_mib=64")?;
+    Ok((key.trim().to_owned(), value.to_owned()))
+}
+
+/// Arguments of `manager`.
+#[derive(Clone, Debug, Args)]
+pub struct ManagerArgs {
+    #[command(flatten)]
+    pub set: SetArgs,
+}
+
+/// Arguments of verbs that ask the running service.
+#[derive(Clone, Debug, Args)]
+pub struct AskArgs {
+    /// Answer as JSON.
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub set: SetArgs,
+}
+
+/// Arguments of `findings`.
+#[derive(Clone, Debug, Args)]
+pub struct FindingsArgs {
+    /// Not older than this: a time (2026-11-24T08:00:00Z) or how long ago (15m, 2h, 7d).
+    #[arg(long, value_name = "WHEN")]
+    pub since: Option<String>,
+    /// Not younger than this.
+    #[arg(long, value_name = "WHEN")]
+    pub until: Option<String>,
+    /// This bad or worse.
+    #[arg(long, value_name = "PRIORITY", value_parser = parse_priority)]
+    pub priority: Option<tw_model::Priority>,
+    /// Only of the rule of this name.
+    #[arg(long, value_name = "NAME")]
+    pub rule: Option<String>,
+    /// Only of the container of this name, or whose id begins so.
+    #[arg(long, value_name = "NAME_OR_ID")]
+    pub container: Option<String>,
+    /// Only of containers of this image.
+    #[arg(long, value_name = "IMAGE")]
+    pub image: Option<String>,
+    /// Only with this text in the message.
+    #[arg(short = 'q', long = "text", value_name = "TEXT")]
+    pub text: Option<String>,
+    /// How many at most.
+    #[arg(short = 'n', long, default_value_t = 100, value_name = "N")]
+    pub limit: u64,
+    /// Go on with what comes, until interrupted.
+    #[arg(short, long)]
+    pub follow: bool,
+    #[command(flatten)]
+    pub ask: AskArgs,
+}
+
+/// Arguments of `show`.
+#[derive(Clone, Debug, Args)]
+pub struct ShowArgs {
+    /// Id of the finding, or its first characters (six at least).
+    pub id: String,
+    #[command(flatten)]
+    pub ask: AskArgs,
+}
+
+/// Arguments of `containers`.
+#[derive(Clone, Debug, Args)]
+pub struct ContainersArgs {
+    /// Those that are gone as well.
+    #[arg(short, long)]
+    pub all: bool,
+    #[command(flatten)]
+    pub ask: AskArgs,
+}
+
+/// Arguments of `replay`.
+#[derive(Clone, Debug, Args)]
+pub struct ReplayArgs {
+    /// Segments (*.twrec) or folders of them; without any, the recording of this host.
+    #[arg(value_name = "FILE_OR_DIR")]
+    pub paths: Vec<PathBuf>,
+    /// List the segments instead.
+    #[arg(long)]
+    pub list: bool,
+    /// Print findings as JSON lines, as `run --json` does.
+    #[arg(long)]
+    pub json: bool,
+    /// Say at the end, on standard error, how much was read, how fast, and what each rule found.
+    #[arg(long)]
+    pub stats: bool,
+    /// Nothing that happened before: a time, or how long ago (15m, 2h, 7d).
+    #[arg(long, value_name = "WHEN")]
+    pub since: Option<String>,
+    /// Nothing that happened after.
+    #[arg(long, value_name = "WHEN")]
+    pub until: Option<String>,
+    #[command(flatten)]
+    pub rules: RuleArgs,
+    #[command(flatten)]
+    pub set: SetArgs,
 }
 
 /// Which rules speak.
@@ -131,14 +344,13 @@ pub enum RulesCommand {
 }
 
 /// Arguments of `doctor`.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct DoctorArgs {
     /// Socket of Docker Engine.
-    #[arg(long, value_name = "PATH", default_value = "/var/run/docker.sock")]
-    pub docker_socket: PathBuf,
-    /// Report as JSON.
-    #[arg(long)]
-    pub json: bool,
+    #[arg(long, value_name = "PATH")]
+    pub docker_socket: Option<PathBuf>,
+    #[command(flatten)]
+    pub ask: AskArgs,
 }
 
 fn parse_priority(text: &str) -> Result<tw_model::Priority, String> {
@@ -167,7 +379,26 @@ mod tests {
     fn priorities_are_read_in_any_case() {
         let cli = Cli::try_parse_from(["tidewatch", "run", "--priority", "warning"]).unwrap();
         let Command::Run(args) = cli.command else { panic!() };
-        assert_eq!(args.priority, tw_model::Priority::Warning);
+        assert_eq!(args.rules.priority, Some(tw_model::Priority::Warning));
         assert!(Cli::try_parse_from(["tidewatch", "run", "--priority", "bad"]).is_err());
+    }
+
+    #[test]
+    fn options_become_settings_whatever_is_in_them() {
+        let cli = Cli::try_parse_from([
+            "tidewatch",
+            "run",
+            "--json",
+            "--rules",
+            "/a, b].yaml",
+            "--set",
+            "spool.max_mib=64",
+            "--no-docker",
+        ]);
+        let Command::Run(args) = cli.unwrap().command else { panic!() };
+        let settings = args.settings();
+        let text: Vec<String> = settings.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        let wanted = [r#"rules.files=["/a, b].yaml"]"#, "output.stdout=json", "agent.docker=false", "spool.max_mib=64"];
+        assert_eq!(text, wanted);
     }
 }

@@ -1,4 +1,4 @@
-//! `doctor`: what works on this host, and what would mend the rest.
+//! `doctor`: what works on this host, how the running service is, and what would mend the rest.
 
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -6,14 +6,17 @@ use std::process::ExitCode;
 
 use anstyle::AnsiColor;
 use serde_json::json;
+use tw_manager::api::ProblemPage;
 use tw_sensor::{EbpfSensor, Options};
 
+use crate::ask::{Client, agent_status};
 use crate::cli::DoctorArgs;
-use crate::screen::print_stdout;
+use crate::config::Config;
+use crate::screen::{self, print_stdout};
 
 /// One thing that was looked at.
 struct Finding {
-    what: &'static str,
+    what: String,
     ok: bool,
     /// Whether nothing can be watched without it.
     vital: bool,
@@ -21,16 +24,34 @@ struct Finding {
     remedy: String,
 }
 
-/// Looks at everything the agent needs and says what it found. Exit 0 if the agent can watch.
+impl Finding {
+    fn new(what: &str, ok: bool, says: impl Into<String>, remedy: &str) -> Self {
+        Self { what: what.to_owned(), ok, vital: false, says: says.into(), remedy: remedy.to_owned() }
+    }
+
+    fn vital(self) -> Self {
+        Self { vital: true, ..self }
+    }
+}
+
+/// Looks at everything the service needs and says what it found. Exit 0 if the agent can watch and nothing of a running
+/// service failed.
 ///
 /// # Errors
 /// If standard output is closed.
-pub fn run(args: &DoctorArgs) -> anyhow::Result<ExitCode> {
+pub fn run(args: &DoctorArgs, config: &Config) -> anyhow::Result<ExitCode> {
     let mut found = vec![root(), btf()];
-    found.extend(sensor());
+    // A service that runs has tried the sensor already.
+    let service = service(config);
+    if service.is_empty() {
+        found.extend(sensor());
+    }
     found.push(cgroups());
-    found.push(docker(&args.docker_socket));
-    if args.json {
+    found.push(docker(&config.agent.docker_socket));
+    found.extend(folders(config));
+    found.push(account(config));
+    found.extend(service);
+    if args.ask.json {
         let rows: Vec<_> = found
             .iter()
             .map(|f| json!({"what": f.what, "ok": f.ok, "vital": f.vital, "says": f.says, "remedy": f.remedy}))
@@ -44,9 +65,9 @@ pub fn run(args: &DoctorArgs) -> anyhow::Result<ExitCode> {
                 (false, false) => ("partly", AnsiColor::Yellow),
             };
             let style = colour.on_default();
-            anstream::println!("{style}{mark:<8}{style:#} {:<34} {}", f.what, f.says);
+            anstream::println!("{style}{mark:<8}{style:#} {:<34} {}", f.what, tw_report::escape::line(&f.says));
             if !f.ok {
-                anstream::println!("         {:<34} → {}", "", f.remedy);
+                anstream::println!("         {:<34} → {}", "", tw_report::escape::line(&f.remedy));
             }
         }
     }
@@ -55,25 +76,15 @@ pub fn run(args: &DoctorArgs) -> anyhow::Result<ExitCode> {
 
 fn root() -> Finding {
     let ok = rustix::process::geteuid().is_root();
-    Finding {
-        what: "root",
-        ok,
-        vital: true,
-        says: if ok { "yes".into() } else { "no".into() },
-        remedy: "sudo tidewatch doctor; without root nothing below can be judged".into(),
-    }
+    let remedy = "sudo tidewatch doctor; without root nothing below can be judged";
+    Finding::new("root", ok, if ok { "yes" } else { "no" }, remedy).vital()
 }
 
 fn btf() -> Finding {
     let ok = Path::new("/sys/kernel/btf/vmlinux").exists();
     let release = rustix::system::uname().release().to_string_lossy().into_owned();
-    Finding {
-        what: "type information of the kernel (BTF)",
-        ok,
-        vital: true,
-        says: format!("kernel {release}"),
-        remedy: "use a kernel built with CONFIG_DEBUG_INFO_BTF=y, as all current distributions' are".into(),
-    }
+    let remedy = "use a kernel built with CONFIG_DEBUG_INFO_BTF=y, as all current distributions' are";
+    Finding::new("type information of the kernel (BTF)", ok, format!("kernel {release}"), remedy).vital()
 }
 
 fn sensor() -> Vec<Finding> {
@@ -82,49 +93,77 @@ fn sensor() -> Vec<Finding> {
             .health()
             .hooks
             .iter()
-            .map(|hook| Finding {
-                what: hook.name,
-                ok: hook.problem.is_none(),
-                vital: false,
-                says: hook.serves.to_owned(),
-                remedy: hook.problem.clone().unwrap_or_default(),
+            .map(|hook| {
+                Finding::new(hook.name, hook.problem.is_none(), hook.serves, hook.problem.as_deref().unwrap_or(""))
             })
             .collect(),
-        Err(error) => vec![Finding {
-            what: "eBPF",
-            ok: false,
-            vital: true,
-            says: error.to_string(),
-            remedy: "run as root with CAP_BPF and CAP_PERFMON; in a container also with the host's pid namespace"
-                .into(),
-        }],
+        Err(error) => {
+            let remedy = "run as root with CAP_BPF and CAP_PERFMON; in a container also with the host's pid namespace";
+            vec![Finding::new("eBPF", false, error.to_string(), remedy).vital()]
+        }
     }
 }
 
 fn cgroups() -> Finding {
     let mount = tw_enrich::cgroup::find_mount(Path::new("/proc"));
-    Finding {
-        what: "unified cgroup hierarchy",
-        ok: mount.is_some(),
-        vital: false,
-        says: mount.map_or("not mounted".into(), |mount| mount.display().to_string()),
-        remedy:
-            "mount -t cgroup2 none /sys/fs/cgroup/unified; without it containers started before cannot be told apart"
-                .into(),
-    }
+    let says = mount.as_ref().map_or("not mounted".into(), |mount| mount.display().to_string());
+    let remedy =
+        "mount -t cgroup2 none /sys/fs/cgroup/unified; without it containers started before cannot be told apart";
+    Finding::new("unified cgroup hierarchy", mount.is_some(), says, remedy)
 }
 
 fn docker(socket: &Path) -> Finding {
     let answer = UnixStream::connect(socket);
-    Finding {
-        what: "Docker",
-        ok: answer.is_ok(),
-        vital: false,
-        says: match &answer {
-            Ok(_) => format!("{} answers", socket.display()),
-            Err(error) => format!("{}: {error}", socket.display()),
-        },
-        remedy: "start Docker, or name its socket with --docker-socket; without it containers have ids but no names"
-            .into(),
+    let says = match &answer {
+        Ok(_) => format!("{} answers", socket.display()),
+        Err(error) => format!("{}: {error}", socket.display()),
+    };
+    let remedy = "start Docker, or name its socket with --docker-socket; without it containers have ids but no names";
+    Finding::new("Docker", answer.is_ok(), says, remedy)
+}
+
+/// Whether there is room where things are kept.
+fn folders(config: &Config) -> Vec<Finding> {
+    let wanted = (config.spool.max_mib + if config.recorder.enabled { config.recorder.max_mib } else { 0 }) << 20;
+    // The folder may not be there yet: then what it will lie in counts.
+    let Some(place) = config.state_dir.ancestors().find(|folder| folder.exists()) else { return Vec::new() };
+    let Ok(room) = rustix::fs::statvfs(place) else { return Vec::new() };
+    let free = room.f_bavail * room.f_frsize;
+    let says = format!("{} free, {} may be wanted for spool and recorder", screen::bytes(free), screen::bytes(wanted));
+    let remedy = "free some, or lower spool.max_mib and recorder.max_mib";
+    vec![Finding::new(&format!("room in {}", config.state_dir.display()), free >= wanted, says, remedy)]
+}
+
+fn account(config: &Config) -> Finding {
+    match crate::service::Account::find(&config.manager.user) {
+        Ok(account) => {
+            Finding::new("user of the manager", true, format!("{} ({})", config.manager.user, account.uid), "")
+        }
+        Err(error) => Finding::new("user of the manager", false, error.to_string(), "set manager.user").vital(),
     }
+}
+
+/// How the running service is; nothing if none runs.
+fn service(config: &Config) -> Vec<Finding> {
+    if UnixStream::connect(config.control_socket()).is_err() && agent_status(config).is_err() {
+        return Vec::new();
+    }
+    let mut found = Vec::new();
+    let problems = match Client::connect(config).and_then(|mut client| client.get("/api/v1/problems", &[])) {
+        Ok(answer) => {
+            let answer: ProblemPage = answer;
+            found.push(Finding::new("running service", true, "the manager answers", ""));
+            answer.problems
+        }
+        Err(error) => {
+            let remedy = "what it says is in the log (journalctl -u tidewatch); the agent keeps findings meanwhile";
+            found.push(Finding::new("manager", false, format!("{error:#}"), remedy).vital());
+            agent_status(config).map(|agent| agent.problems).unwrap_or_default()
+        }
+    };
+    found.extend(problems.into_iter().map(|problem| {
+        let finding = Finding::new(&problem.code, false, problem.what, &problem.remedy);
+        if problem.failed { finding.vital() } else { finding }
+    }));
+    found
 }

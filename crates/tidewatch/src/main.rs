@@ -5,31 +5,36 @@
 #![forbid(unsafe_code)]
 
 mod agent;
+mod ask;
 mod cli;
+mod config;
 mod doctor;
+mod keeper;
+mod log;
 mod outlet;
+mod replay;
 mod rules;
+mod sandbox;
 mod screen;
+mod service;
+mod socket;
+mod when;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser as _;
 
-use cli::{Cli, Command};
+use cli::{Cli, Command, RunArgs};
+use config::{Config, Sources};
+use log::{LogFormat, LogLevel, LogOptions};
 
 fn main() -> ExitCode {
+    // Whatever name it was started by: the supervisor starts its children by a link in /proc.
+    let _ = rustix::thread::set_name(c"tidewatch");
     let cli = Cli::parse();
-    start_log(&cli);
-    let result = match &cli.command {
-        Command::Run(args) => agent::run(args),
-        Command::Rules(args) => rules::run(args),
-        Command::Doctor(args) => doctor::run(args),
-        Command::Completion { shell } => {
-            cli::completion(*shell);
-            Ok(ExitCode::SUCCESS)
-        }
-    };
-    result.unwrap_or_else(|error| {
+    run(&cli).unwrap_or_else(|error| {
         // `tidewatch rules list | head` is no failure.
         if error.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe) {
             return ExitCode::SUCCESS;
@@ -39,20 +44,132 @@ fn main() -> ExitCode {
     })
 }
 
-/// Our own log goes to standard error, so that standard output holds alerts and nothing else.
-fn start_log(cli: &Cli) {
-    let level = match cli.verbose {
-        0 => "warn,tidewatch=info,libbpf=error",
-        1 => "info,libbpf=warn",
-        2 => "debug",
-        _ => "trace",
-    };
-    let filter = tracing_subscriber::EnvFilter::try_from_env("TIDEWATCH_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(level));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
-        .with_target(false)
-        .init();
+fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
+    match &cli.command {
+        Command::Run(args) => {
+            let (config, _) = configure(cli, args.settings())?;
+            start_log(cli, &config, "run")?;
+            if !rustix::process::geteuid().is_root() {
+                return Ok(agent::cannot_watch(&tw_sensor::SensorError::NotPermitted("not root".into())));
+            }
+            service::run(&config, &for_children(cli, args))
+        }
+        Command::Agent(args) => {
+            let (config, sources) = configure(cli, args.settings())?;
+            let level = start_log(cli, &config, "agent")?;
+            let duration = args.duration.map(Duration::from_secs);
+            agent::run(config, agent::AgentOptions { sources, duration, level })
+        }
+        Command::Manager(args) => {
+            let (config, sources) = configure(cli, args.set.set.clone())?;
+            let level = start_log(cli, &config, "manager")?;
+            keeper::run(&config, sources, level)
+        }
+        Command::Status(args) => ask::status(args, &asking(cli, &args.set)?),
+        Command::Findings(args) => ask::findings(args, &asking(cli, &args.ask.set)?),
+        Command::Show(args) => ask::show(args, &asking(cli, &args.ask.set)?),
+        Command::Containers(args) => ask::containers(args, &asking(cli, &args.ask.set)?),
+        Command::Reload(args) => ask::reload(args, &asking(cli, &args.set)?),
+        Command::Replay(args) => {
+            let mut settings = args.rules.settings();
+            settings.extend(args.set.set.iter().cloned());
+            let (config, _) = configure(cli, settings)?;
+            start_verb_log(cli)?;
+            replay::run(args, &config)
+        }
+        Command::Rules(args) => {
+            start_verb_log(cli)?;
+            rules::run(args)
+        }
+        Command::Doctor(args) => {
+            let mut settings = args.ask.set.set.clone();
+            let socket = args.docker_socket.as_ref().map(|path| path.to_string_lossy().into_owned());
+            settings.extend(socket.map(|socket| ("agent.docker_socket".to_owned(), socket)));
+            let (config, _) = configure(cli, settings)?;
+            start_verb_log(cli)?;
+            doctor::run(args, &config)
+        }
+        Command::Config(args) => config::run(args, cli.config.as_deref()),
+        Command::Completion { shell } => {
+            cli::completion(*shell);
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+/// The configuration with these settings of the command line on top.
+fn configure(cli: &Cli, settings: Vec<(String, String)>) -> anyhow::Result<(Config, Sources)> {
+    let mut sources = Sources::system(cli.config.clone());
+    for (key, value) in settings {
+        sources.set("--set", &key, value);
+    }
+    let loaded = Config::load(&sources).map_err(|errors| anyhow::anyhow!("{errors}"))?;
+    Ok((loaded.config, sources))
+}
+
+/// For a verb that asks the service.
+fn asking(cli: &Cli, set: &cli::SetArgs) -> anyhow::Result<Config> {
+    start_verb_log(cli)?;
+    Ok(configure(cli, set.set.clone())?.0)
+}
+
+/// Arguments for agent and manager, so that they come to the same configuration.
+fn for_children(cli: &Cli, args: &RunArgs) -> service::ServiceOptions {
+    let mut common = vec![OsString::from("-v"); usize::from(cli.verbose)];
+    if let Some(file) = Sources::system(cli.config.clone()).file {
+        // The children may have another working directory.
+        let file = std::path::absolute(&file).unwrap_or(file);
+        common.extend(["--config".into(), file.into_os_string()]);
+    }
+    for (key, value) in args.settings() {
+        common.extend(["--set".into(), format!("{key}={value}").into()]);
+    }
+    let agent = args.duration.map(|seconds| vec!["--duration".into(), seconds.to_string().into()]);
+    service::ServiceOptions { common, agent: agent.unwrap_or_default() }
+}
+
+/// The log of a process of the service.
+fn start_log(cli: &Cli, config: &Config, process: &'static str) -> anyhow::Result<LogLevel> {
+    let folder = config.log.file.as_ref().map(|folder| match process {
+        // The manager's own: nobody else's log is within its reach.
+        "manager" => folder.join("manager"),
+        _ => folder.clone(),
+    });
+    log::start(&LogOptions {
+        process,
+        level: log_level(cli).unwrap_or(&config.log.level).to_owned(),
+        fixed: cli.verbose > 0,
+        format: match config.log.format {
+            config::LogFormat::Auto => LogFormat::Auto,
+            config::LogFormat::Text => LogFormat::Text,
+            config::LogFormat::Json => LogFormat::Json,
+        },
+        folder,
+        max_mib: config.log.max_mib,
+        keep: config.log.keep as usize,
+    })
+}
+
+/// The log of a verb: warnings on standard error, so that standard output holds answers and nothing else.
+fn start_verb_log(cli: &Cli) -> anyhow::Result<()> {
+    let level = log_level(cli).unwrap_or("warn,libbpf=error").to_owned();
+    log::start(&LogOptions {
+        process: "",
+        level,
+        fixed: true,
+        format: LogFormat::Text,
+        folder: None,
+        max_mib: 0,
+        keep: 0,
+    })
+    .map(drop)
+}
+
+fn log_level(cli: &Cli) -> Option<&'static str> {
+    match cli.verbose {
+        0 => None,
+        1 => Some("info,libbpf=warn"),
+        2 => Some("debug"),
+        _ => Some("trace"),
+    }
 }

@@ -5,7 +5,9 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use serde_json::json;
+use sha2::{Digest as _, Sha256};
 use tw_model::field::FIELDS;
+use tw_model::status::{RuleFile, RulesStatus};
 use tw_rules::{Diagnostic, Loader, RuleSet};
 
 use crate::cli::{RulesArgs, RulesCommand};
@@ -24,6 +26,8 @@ pub struct Loaded {
     pub diagnostics: Vec<Diagnostic>,
     /// Where they came from, for people.
     pub source: String,
+    /// The files, with the digest of each.
+    pub files: Vec<RuleFile>,
 }
 
 impl Loaded {
@@ -31,6 +35,26 @@ impl Loaded {
     pub fn errors(&self) -> usize {
         self.diagnostics.iter().filter(|diagnostic| diagnostic.is_error()).count()
     }
+
+    /// What is in force with these rules, as of now.
+    pub fn status(&self) -> RulesStatus {
+        let mut all = Sha256::new();
+        self.files.iter().for_each(|file| all.update(file.digest.as_bytes()));
+        RulesStatus {
+            source: self.source.clone(),
+            digest: hex(&all.finalize()),
+            files: self.files.clone(),
+            enabled: self.rules.rules().iter().filter(|rule| rule.enabled).count() as u64,
+            broken: self.errors() as u64,
+            warnings: (self.diagnostics.len() - self.errors()) as u64,
+            loaded_ns: tw_sensor::clock::wall_ns(),
+            last_error: None,
+        }
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Loads `paths` (files, or folders of `*.yaml` and `*.yml` in the order of their names), or the default pack.
@@ -39,19 +63,26 @@ impl Loaded {
 /// If a file or folder cannot be read. What is wrong inside a file is in [`Loaded::diagnostics`].
 pub fn load(paths: &[PathBuf]) -> anyhow::Result<Loaded> {
     let mut loader = Loader::new();
+    let mut files = Vec::new();
+    let mut note = |name: &str, text: &str| {
+        files.push(RuleFile { name: name.to_owned(), digest: hex(&Sha256::digest(text.as_bytes())) });
+    };
     let source = if paths.is_empty() {
         for (name, text) in PACK {
+            note(name, text);
             loader = loader.add_file(*name, *text);
         }
         "the default pack".to_owned()
     } else {
         for file in expand(paths)? {
-            loader = loader.add_file(file.display().to_string(), read(&file)?);
+            let (name, text) = (file.display().to_string(), read(&file)?);
+            note(&name, &text);
+            loader = loader.add_file(name, text);
         }
         paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
     };
     let (rules, diagnostics) = loader.finish();
-    Ok(Loaded { rules, diagnostics, source })
+    Ok(Loaded { rules, diagnostics, source, files })
 }
 
 fn expand(paths: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {

@@ -5,10 +5,9 @@ use std::io::Write as _;
 use anstyle::{AnsiColor, Style};
 use tw_enrich::World;
 use tw_model::Container;
+use tw_model::status::RulesStatus;
 use tw_report::escape;
 use tw_sensor::EbpfSensor;
-
-use crate::rules::Loaded;
 
 /// Style of the word `error`.
 pub const ERROR: Style = AnsiColor::Red.on_default().bold();
@@ -25,6 +24,18 @@ pub fn count(number: usize, noun: &str) -> String {
     format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
 }
 
+/// A size in the largest unit that leaves a number above one: `3.4 MiB`.
+pub fn bytes(size: u64) -> String {
+    let mut value = size as f64;
+    for unit in ["B", "KiB", "MiB", "GiB"] {
+        if value < 1024.0 {
+            return if unit == "B" { format!("{size} B") } else { format!("{value:.1} {unit}") };
+        }
+        value /= 1024.0;
+    }
+    format!("{value:.1} TiB")
+}
+
 /// Writes to standard output.
 ///
 /// # Errors
@@ -34,7 +45,7 @@ pub fn print_stdout(text: &str) -> std::io::Result<()> {
 }
 
 /// The one-screen status, on standard error.
-pub fn status(sensor: &EbpfSensor, world: &World, loaded: &Loaded, seeded: (usize, bool), docker: &Docker) {
+pub fn status(sensor: &EbpfSensor, world: &World, rules: &RulesStatus, seeded: (usize, bool), docker: &Docker) {
     let mut out = anstream::AutoStream::auto(std::io::stderr().lock());
     let release = rustix::system::uname().release().to_string_lossy().into_owned();
     // A status that cannot be shown is no reason not to watch.
@@ -52,13 +63,13 @@ pub fn status(sensor: &EbpfSensor, world: &World, loaded: &Loaded, seeded: (usiz
         let problem = hook.problem.as_deref().unwrap_or_default();
         let _ = writeln!(out, "              {DOUBT}without {}: no {} ({problem}){DOUBT:#}", hook.name, hook.serves);
     }
-    let warnings = loaded.diagnostics.len() - loaded.errors();
-    let enabled = loaded.rules.rules().iter().filter(|rule| rule.enabled).count();
-    let _ = write!(out, "  rules       {GOOD}{}{GOOD:#} from {}", count(enabled, "rule"), loaded.source);
-    if loaded.errors() > 0 {
-        let _ = write!(out, ", {ERROR}{} broken{ERROR:#}", loaded.errors());
+    let enabled = usize::try_from(rules.enabled).unwrap_or(usize::MAX);
+    let _ = write!(out, "  rules       {GOOD}{}{GOOD:#} from {}", count(enabled, "rule"), rules.source);
+    if rules.broken > 0 {
+        let _ = write!(out, ", {ERROR}{} broken{ERROR:#}", rules.broken);
     }
-    if warnings > 0 {
+    if rules.warnings > 0 {
+        let warnings = usize::try_from(rules.warnings).unwrap_or(usize::MAX);
         let _ = write!(out, ", {DIM}{} (tidewatch rules check){DIM:#}", count(warnings, "warning"));
     }
     let _ = writeln!(out);

@@ -80,9 +80,11 @@ fn stock_rules_file() -> PathBuf {
         .map_or_else(|| lab::repository().join("../shared/data/falco-rules/falco_rules.yaml"), PathBuf::from)
 }
 
-/// A running agent.
+/// A running service: supervisor, agent and manager.
 pub struct Daemon {
     child: Child,
+    /// Its folders: `run` and `state` below it.
+    folder: PathBuf,
     /// Holds a shared agent's keeper; closing it stops the agent.
     _lifeline: Option<ChildStdin>,
     feed: Arc<Feed>,
@@ -103,16 +105,31 @@ impl Daemon {
     }
 
     fn spawn(command: &mut Command) -> Self {
+        let folder = lab::scratch().join(lab::unique("service"));
+        fs::create_dir_all(&folder).expect("the scratch directory is writable");
+        Self::spawn_in(command, folder)
+    }
+
+    /// One with these folders, such as those of a service that ended.
+    pub fn spawn_in(command: &mut Command, folder: PathBuf) -> Self {
+        command.env("TIDEWATCH_RUN_DIR", folder.join("run")).env("TIDEWATCH_STATE_DIR", folder.join("state"));
+        if std::env::var_os("TIDEWATCH_METRICS__LISTEN").is_none() {
+            // Several run side by side.
+            command.env("TIDEWATCH_METRICS__LISTEN", "null");
+        }
         let mut child =
             command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the agent can be started");
         let feed = Arc::new(Feed::default());
         let lifeline = child.stdin.take();
         follow(child.stdout.take().expect("a pipe"), &feed, Feed::hear_alert);
         follow(child.stderr.take().expect("a pipe"), &feed, Feed::hear_log);
-        let daemon = Self { child, _lifeline: lifeline, feed };
-        let watching =
-            daemon.wait(ATTACH, |heard| heard.log.iter().any(|line| line.contains("watching")).then_some(()));
-        assert!(watching.is_some(), "the agent does not watch; it said:\n{}", daemon.log().join("\n"));
+        let daemon = Self { child, folder, _lifeline: lifeline, feed };
+        let watching = daemon.wait(ATTACH, |heard| {
+            heard.log.iter().find_map(|line| {
+                if line.contains("watching") { Some(true) } else { line.contains("error: ").then_some(false) }
+            })
+        });
+        assert!(watching == Some(true), "the agent does not watch; it said:\n{}", daemon.log().join("\n"));
         daemon
     }
 
@@ -140,12 +157,58 @@ impl Daemon {
         self.heard().alerts.iter().filter(|alert| is_about(alert, container)).cloned().collect()
     }
 
+    /// All alerts so far.
+    pub fn alerts(&self) -> Vec<Value> {
+        self.heard().alerts.clone()
+    }
+
+    /// The lines on standard output so far, as they came.
+    pub fn lines(&self) -> Vec<String> {
+        self.heard().lines.clone()
+    }
+
     /// What it logged so far.
     pub fn log(&self) -> Vec<String> {
         self.heard().log.clone()
     }
 
-    /// Its process number.
+    /// The folder that its `run` and `state` lie in.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Asks the service with a verb of the command line.
+    pub fn ask(&self, arguments: &[&str]) -> std::process::Output {
+        Command::new(env!("CARGO_BIN_EXE_tidewatch"))
+            .args(arguments)
+            .env("TIDEWATCH_RUN_DIR", self.folder.join("run"))
+            .env("TIDEWATCH_STATE_DIR", self.folder.join("state"))
+            .output()
+            .expect("the binary is there")
+    }
+
+    /// The same, and reads the answer as JSON; panics with what it said instead.
+    pub fn ask_json(&self, arguments: &[&str]) -> Value {
+        let output = self.ask(&[arguments, &["--json"]].concat());
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|_| {
+            panic!(
+                "{arguments:?}: {}{}",
+                String::from_utf8_lossy(&output.stdout),
+                String::from_utf8_lossy(&output.stderr)
+            )
+        })
+    }
+
+    /// Process number of its agent or manager, as the supervisor tells it.
+    pub fn child_pid(&self, name: &str) -> Option<u32> {
+        let text = fs::read(self.folder.join("run/supervisor.json")).ok()?;
+        let status: Value = serde_json::from_slice(&text).ok()?;
+        let children = status["children"].as_array()?;
+        let child = children.iter().find(|child| child["name"] == name)?;
+        child["pid"].as_u64().and_then(|pid| u32::try_from(pid).ok()).filter(|pid| *pid != 0)
+    }
+
+    /// Its process number: the supervisor's.
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
@@ -222,6 +285,8 @@ fn is_about(alert: &Value, container: &str) -> bool {
 #[derive(Default)]
 struct Heard {
     alerts: Vec<Value>,
+    /// The same as they came.
+    lines: Vec<String>,
     /// Lines on standard output that are no JSON object.
     broken: Vec<String>,
     log: Vec<String>,
@@ -243,7 +308,10 @@ impl Feed {
     fn hear_alert(&self, line: Option<&[u8]>) {
         let parsed = line.map(serde_json::from_slice::<Value>);
         self.hear(|heard| match parsed {
-            Some(Ok(alert)) if alert.is_object() => heard.alerts.push(alert),
+            Some(Ok(alert)) if alert.is_object() => {
+                heard.alerts.push(alert);
+                heard.lines.push(String::from_utf8_lossy(line.unwrap_or_default()).into_owned());
+            }
             Some(_) => heard.broken.push(String::from_utf8_lossy(line.unwrap_or_default()).into_owned()),
             None => heard.ended = true,
         });

@@ -7,10 +7,13 @@
 //! Every test acts in containers of its own name and waits for alerts of that name, so that they may run side by side
 //! and share one agent per set of rules.
 
+#![allow(clippy::unwrap_used, reason = "a test")]
+
 mod container;
 mod daemon;
 mod docker;
 mod drill;
+mod endurance;
 mod identity;
 mod image;
 mod lab;
@@ -18,5 +21,6 @@ mod network;
 mod own_rules;
 mod quiet;
 mod robustness;
+mod service;
 mod stock_rules;
 mod stories;

@@ -80,10 +80,15 @@ fn leaves_nothing_behind(signal: &str) {
     }
     let mut daemon = Daemon::own(&[]);
     let pid = daemon.pid();
-    let programs = bpf_programs_of(pid);
+    let agent = daemon.child_pid("agent").expect("the supervisor tells it");
+    let manager = daemon.child_pid("manager").expect("the supervisor tells it");
+    let programs = bpf_programs_of(agent);
     daemon.signal(signal);
     assert!(daemon.ends_well(FAREWELL), "it goes on {FAREWELL:?} after SIG{signal}");
-    assert!(!is_alive(pid));
+    assert!(![pid, agent, manager].into_iter().any(is_alive), "a process is left");
+    let left: Vec<_> =
+        std::fs::read_dir(daemon.folder().join("run")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert!(left.iter().all(|name| name == "lock"), "files are left in the run directory: {left:?}");
     let left: Vec<u64> = all_bpf_programs().into_iter().filter(|id| programs.contains(id)).collect();
     assert!(left.is_empty(), "programs {left:?} are still in the kernel");
 }

@@ -1,0 +1,326 @@
+//! The start of the agent: what is given up, opened and read before the first event.
+
+use std::os::unix::net::UnixListener;
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::sync_channel;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use bumpalo::Bump;
+use rustix::process::{Signal, set_parent_process_death_signal};
+use tw_detect::Detector;
+use tw_enrich::{Notice, World, WorldOptions};
+use tw_model::Priority;
+use tw_model::process::{Image, Process};
+use tw_model::status::Histogram;
+use tw_report::redact::{Redactor, load_or_make_salt};
+use tw_report::spool::{Spool, SpoolOptions, SpoolSync};
+use tw_report::uplink::{Bell, Board, UplinkOptions};
+use tw_rules::Matching;
+use tw_sensor::{EbpfSensor, SensorError, clock as kernel};
+
+use super::clock::WallClock;
+use super::costs::Costs;
+use super::losses::Losses;
+use super::reload::Reload;
+use super::tape::Tape;
+use super::{Agent, NAP, identity};
+use crate::config::{self, Config, Sources};
+use crate::log::LogLevel;
+use crate::outlet::{Outlet, OutletOptions, Shape};
+use crate::rules::{self, Loaded};
+use crate::screen::{self, Docker};
+use crate::service::Account;
+use crate::{sandbox, socket};
+
+/// How long the start waits for Docker's first word.
+const DOCKER_PATIENCE: Duration = Duration::from_secs(2);
+/// Upper bounds of the classes of seconds from event to finding.
+const LATENCY: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5];
+
+/// What the agent is told beside its configuration.
+pub struct AgentOptions {
+    /// Where the configuration came from, to read it again.
+    pub sources: Sources,
+    /// Stop after so long.
+    pub duration: Option<Duration>,
+    /// Changes the level of the log.
+    pub level: LogLevel,
+}
+
+/// Runs until a signal, the end of its time, or the end of whoever reads the alerts.
+///
+/// # Errors
+/// If it cannot start: a rule is broken, or eBPF is not to be had.
+pub fn run(config: Config, options: AgentOptions) -> anyhow::Result<ExitCode> {
+    let supervised = supervisor().is_some();
+    let wanted = flag(&[signal_hook::consts::SIGHUP])?;
+    end_with_supervisor()?;
+    // Whoever runs it by hand has no supervisor that made folders and socket.
+    for folder in [&config.run_dir, &config.agent_dir()] {
+        std::fs::create_dir_all(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
+    }
+    let listener = match socket::inherited() {
+        Some(listener) => listener,
+        None => socket::bind(&config.agent_socket(), socket::Access::Root)?,
+    };
+    sandbox::enter_agent()?;
+    let stop = flag(&[signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM])?;
+    let mut loaded = load_rules(&config)?;
+    let mut sensor = match EbpfSensor::start(&tw_sensor::Options { privileged_rate: config.agent.privileged_rate }) {
+        Ok(sensor) => sensor,
+        Err(error) => return Ok(cannot_watch(&error)),
+    };
+    let started = Instant::now();
+    let mut agent = open(config, listener, options.sources, options.level, wanted, &mut loaded)?;
+    let docker = meet_docker(&mut agent.world, &agent.config);
+    agent.docker = match &docker {
+        Docker::Answers(version) => Ok(version.clone()),
+        Docker::Silent(reason) => Err(reason.clone()),
+        Docker::Off => Err("not asked".into()),
+    };
+    let redactor = agent.redactor.clone();
+    let seeded = agent.world.seed(|process| without_secrets(redactor.as_ref(), process));
+    if let Some(tape) = &mut agent.tape {
+        tape.begin(&mut agent.world, &agent.node, &agent.rules.digest);
+    }
+    agent.turn(&mut sensor);
+    screen::status(&sensor, &agent.world, &agent.rules, seeded, &docker);
+    if let Err(error) = std::fs::write(agent.config.ready_file(), std::process::id().to_string()) {
+        tracing::warn!("cannot write {}: {error}", agent.config.ready_file().display());
+    }
+
+    let end = options.duration.map(|duration| started + duration);
+    while !stop.load(Ordering::Relaxed) && !agent.outlet.is_closed() && end.is_none_or(|end| Instant::now() < end) {
+        if agent.turn(&mut sensor) == 0 {
+            std::thread::sleep(NAP);
+        }
+    }
+    agent.finish(&mut sensor);
+    // To the supervisor success means that the work is done; a signal does not.
+    let signalled = stop.load(Ordering::Relaxed) && supervised;
+    Ok(if signalled { ExitCode::from(143) } else { ExitCode::SUCCESS })
+}
+
+/// Opens everything that an agent writes to or is asked at.
+fn open(
+    config: Config,
+    listener: UnixListener,
+    sources: Sources,
+    level: LogLevel,
+    wanted: Arc<AtomicBool>,
+    loaded: &mut Loaded,
+) -> anyhow::Result<Agent> {
+    let folder = config.agent_dir();
+    let node = identity::of_this_agent(&folder)?;
+    let redactor = if config.redaction.enabled {
+        let salt = load_or_make_salt(&folder.join("redaction-salt")).context("the salt of the redaction")?;
+        Some(Redactor::new(salt))
+    } else {
+        None
+    };
+    let spool = open_spool(&config)?;
+    let view = spool.view();
+    let spool = Arc::new(Mutex::new(spool));
+    let bell = Bell::default();
+    let board = Arc::<Board>::default();
+    let (calls, asked) = sync_channel(16);
+    tw_report::uplink::start(UplinkOptions {
+        listener,
+        manager_uid: Account::find(&config.manager.user)?.uid,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        node: node.clone(),
+        board: Arc::clone(&board),
+        spool: Some(Arc::clone(&spool)),
+        bell: bell.clone(),
+        calls,
+    })?;
+    let outlet = Outlet::open(OutletOptions {
+        stdout: match config.output.stdout {
+            config::Stdout::Text => Shape::Text,
+            config::Stdout::Json => Shape::Json,
+            config::Stdout::None => Shape::Nothing,
+        },
+        file: config.output.file.clone(),
+        hostname: node.hostname.clone(),
+        redactor: redactor.clone(),
+        spool: Some(spool),
+        bell,
+    })?;
+    let mut world = World::new(WorldOptions {
+        docker_socket: config.agent.docker.then(|| config.agent.docker_socket.clone()),
+        ..WorldOptions::default()
+    })?;
+    let tape = if config.recorder.enabled { Some(Tape::open(&config, &mut world)?) } else { None };
+    let rules = loaded.status();
+    loaded.rules.set_matching(matching(&config));
+    let detector = Detector::new(std::mem::take(&mut loaded.rules)).in_session(node.session);
+    Ok(Agent {
+        node,
+        world,
+        detector,
+        outlet,
+        redactor,
+        tape,
+        reload: Reload::new(sources, wanted, asked, level, Some(view)),
+        board,
+        rules,
+        clock: WallClock::read(),
+        costs: Costs::default(),
+        losses: Losses::default(),
+        found: [0; Priority::ALL.len()],
+        latency: Histogram::new(&LATENCY),
+        scratch: Bump::new(),
+        started: Instant::now(),
+        started_ns: kernel::wall_ns(),
+        looked: None,
+        malformed: 0,
+        notices: 0,
+        docker: Err("no answer yet".into()),
+        containers_told: None,
+        config,
+    })
+}
+
+fn open_spool(config: &Config) -> anyhow::Result<Spool> {
+    let sync = match config.spool.sync {
+        config::Sync::Batch => SpoolSync::Batch,
+        config::Sync::None => SpoolSync::None,
+    };
+    let max_bytes = config.spool.max_mib << 20;
+    let (spool, recovery) = Spool::open(SpoolOptions { sync, max_bytes, ..SpoolOptions::new(config.spool_dir()) })?;
+    for damage in recovery.damage() {
+        tracing::warn!("spool: {damage}");
+    }
+    Ok(spool)
+}
+
+/// Which rules speak, in the words of the engine.
+pub fn matching(config: &Config) -> Matching {
+    match config.rules.matching {
+        config::Matching::All => Matching::All,
+        config::Matching::First => Matching::First,
+    }
+}
+
+/// Takes secrets out of the arguments and the environment of a process that ran before us.
+fn without_secrets(redactor: Option<&Redactor>, process: &mut Process) {
+    let Some(redactor) = redactor else { return };
+    let old = &process.image;
+    let (clean, env) = (redactor.argv(&old.argv), redactor.environ(&old.env));
+    if *clean != *old.argv || *env != *old.env {
+        process.image = Arc::new(Image {
+            exepath: old.exepath.clone(),
+            argv_truncated: old.argv_truncated,
+            env: env.as_ref().into(),
+            file: old.file,
+            ..Image::from_argv(&clean)
+        });
+        process.rebuild_cmdline();
+    }
+}
+
+/// Number of the supervisor, if there is one.
+pub fn supervisor() -> Option<u32> {
+    std::env::var("TIDEWATCH_SUPERVISED").ok()?.parse().ok()
+}
+
+/// How often the supervisor started this process again.
+pub fn restarts() -> u64 {
+    std::env::var("TIDEWATCH_RESTARTS").ok().and_then(|text| text.parse().ok()).unwrap_or(0)
+}
+
+/// A child ends when its supervisor does, however that ends.
+pub fn end_with_supervisor() -> anyhow::Result<()> {
+    let Some(supervisor) = supervisor() else { return Ok(()) };
+    set_parent_process_death_signal(Some(Signal::TERM)).context("cannot ask to end with the supervisor")?;
+    // It may have ended before that.
+    let parent = rustix::process::getppid().map(|pid| pid.as_raw_nonzero().get().unsigned_abs());
+    anyhow::ensure!(parent == Some(supervisor), "the supervisor is gone");
+    Ok(())
+}
+
+fn load_rules(config: &Config) -> anyhow::Result<Loaded> {
+    let loaded = rules::load(&config.rules.files)?;
+    let errors = loaded.errors();
+    rules::show(&loaded.diagnostics, false);
+    if errors > 0 && !config.rules.skip_broken {
+        anyhow::bail!(
+            "{} in the rules ({}): nothing is watched. Mend what is shown above, or start with --skip-broken-rules to \
+             watch with the {} that are in order",
+            screen::count(errors, "error"),
+            loaded.source,
+            loaded.rules.len()
+        );
+    }
+    if loaded.rules.is_empty() {
+        anyhow::bail!("no rule in {}: nothing to watch for", loaded.source);
+    }
+    Ok(loaded)
+}
+
+fn meet_docker(world: &mut World, config: &Config) -> Docker {
+    if !config.agent.docker {
+        return Docker::Off;
+    }
+    match world.await_runtime(DOCKER_PATIENCE).into_iter().next() {
+        Some(Notice::RuntimeAvailable { version }) => {
+            // The list of what runs follows at once; give it a moment, so that the status is whole.
+            std::thread::sleep(Duration::from_millis(150));
+            world.news(kernel::boot_to_wall_ns());
+            Docker::Answers(version)
+        }
+        Some(Notice::RuntimeUnavailable { reason }) => Docker::Silent(reason),
+        None => Docker::Silent("no answer yet".to_owned()),
+    }
+}
+
+/// Tells the log, and says what of it stays true: the runtime's version, or why it does not answer.
+pub(super) fn log_notice(notice: Notice) -> Result<String, String> {
+    match notice {
+        Notice::RuntimeAvailable { version } => {
+            tracing::info!("Docker {version} answers");
+            Ok(version)
+        }
+        Notice::RuntimeUnavailable { reason } => {
+            tracing::warn!("Docker does not answer ({reason}): new containers have ids but no names until it does");
+            Err(reason)
+        }
+    }
+}
+
+/// One line on what is missing and one on what still works.
+pub fn cannot_watch(error: &SensorError) -> ExitCode {
+    let remedy = match error {
+        SensorError::NotPermitted(_) if !rustix::process::geteuid().is_root() => "run it as root: sudo tidewatch run",
+        SensorError::NotPermitted(_) => {
+            "give it CAP_BPF, CAP_PERFMON and CAP_SYS_PTRACE, and a kernel that allows bpf()"
+        }
+        _ => "tidewatch doctor tells more",
+    };
+    anstream::eprintln!(
+        "{}cannot watch:{:#} {error}; {remedy}.\nWhat works without: tidewatch rules check, rules list, rules fields, doctor.",
+        screen::ERROR,
+        screen::ERROR
+    );
+    ExitCode::from(3)
+}
+
+fn flag(signals: &[i32]) -> anyhow::Result<Arc<AtomicBool>> {
+    let flag = Arc::new(AtomicBool::new(false));
+    for signal in signals {
+        if *signal != signal_hook::consts::SIGHUP {
+            // A second signal ends the program at once, should the first hang.
+            signal_hook::flag::register_conditional_shutdown(*signal, 130, Arc::clone(&flag))?;
+        }
+        signal_hook::flag::register(*signal, Arc::clone(&flag))?;
+    }
+    Ok(flag)
+}
+
+/// Name of this host.
+pub fn hostname() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}

@@ -1,0 +1,250 @@
+//! What the agent says of itself, put together once a second for the manager and the command line.
+
+use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
+
+use tw_model::Priority;
+use tw_model::status::{
+    AgentStatus, EventCount, FindingStatus, HookStatus, Problem, RingStatus, RuntimeStatus, Usage, WorldStatus,
+};
+use tw_sensor::{EbpfSensor, clock};
+
+use super::Agent;
+use crate::outlet::QUEUE;
+
+/// Counts of the types of events that occurred.
+pub fn event_counts(sensor: &EbpfSensor) -> Vec<EventCount> {
+    let counts = sensor.counts().into_iter().map(|(kind, count)| EventCount {
+        event: kind.name().to_owned(),
+        seen: count.sent,
+        lost_ring: count.lost_ring,
+        lost_scratch: count.lost_scratch,
+        folded: count.folded,
+    });
+    counts.filter(|count| count.seen + count.lost_ring + count.lost_scratch + count.folded > 0).collect()
+}
+
+impl Agent {
+    /// Puts the state up where the uplink finds it.
+    pub(super) fn publish(&mut self, sensor: &EbpfSensor, events: Vec<EventCount>) {
+        let version = self.world.containers_version();
+        if self.containers_told != Some(version) {
+            self.containers_told = Some(version);
+            let containers = self.world.containers().cloned().collect();
+            *self.board.containers.lock().unwrap_or_else(PoisonError::into_inner) = (version, containers);
+        }
+        let status = self.status(sensor, events);
+        *self.board.status.lock().unwrap_or_else(PoisonError::into_inner) = Some(status);
+    }
+
+    fn status(&self, sensor: &EbpfSensor, events: Vec<EventCount>) -> AgentStatus {
+        let world = self.world.counts();
+        let outlet = self.outlet.counts();
+        let sent = outlet.sent.load(Ordering::Relaxed);
+        let text =
+            |place: &std::sync::Mutex<Option<String>>| place.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut status = AgentStatus {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            node: self.node.clone(),
+            pid: std::process::id(),
+            restarts: super::boot::restarts(),
+            started_ns: self.started_ns,
+            time_ns: clock::wall_ns(),
+            kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
+            hooks: sensor.health().hooks.iter().map(hook).collect(),
+            rings: rings(sensor),
+            events,
+            inspected: self.world.events(),
+            malformed: self.malformed,
+            rules: self.rules.clone(),
+            rule_costs: self.costs.of(self.detector.rules()),
+            findings: FindingStatus {
+                by_priority: Priority::ALL.iter().map(|level| (*level, self.found[*level as usize])).collect(),
+                lost_queue: outlet.lost_queue.load(Ordering::Relaxed),
+                queued: sent.saturating_sub(outlet.taken.load(Ordering::Relaxed)),
+                queue_capacity: QUEUE as u64,
+                latency: self.latency.clone(),
+            },
+            world: WorldStatus {
+                processes: world.processes as u64,
+                inferred: world.inferred,
+                evicted: world.evicted,
+                containers: self.world.containers().count() as u64,
+                waited: world.membership.waited,
+                unnamed: world.membership.unnamed,
+            },
+            runtimes: self.runtimes(),
+            spool: self.reload.spool_status().map(|mut spool| {
+                spool.error = text(&outlet.spool_error).or(spool.error);
+                spool.lost = outlet.lost_spool.load(Ordering::Relaxed);
+                spool
+            }),
+            recorder: self.tape.as_ref().map(super::Tape::status),
+            redactions: self.redactor.as_ref().map(redactions).unwrap_or_default(),
+            clock_jumps: self.clock.jumps,
+            usage: usage(),
+            problems: Vec::new(),
+        };
+        let dropped = status.spool.as_ref().map_or(0, |spool| self.reload.dropped_since_start(spool));
+        status.problems = problems(&status, dropped);
+        for error in [text(&outlet.output_error), text(&outlet.display_error)].into_iter().flatten() {
+            status.problems.push(output_failed(error));
+        }
+        if outlet.stalled.load(Ordering::Relaxed) {
+            status.problems.push(output_stalled(outlet.not_shown.load(Ordering::Relaxed)));
+        }
+        status
+    }
+
+    fn runtimes(&self) -> Vec<RuntimeStatus> {
+        if !self.config.agent.docker {
+            return Vec::new();
+        }
+        let (up, says) = match &self.docker {
+            Ok(version) => (true, version.clone()),
+            Err(reason) => (false, reason.clone()),
+        };
+        vec![RuntimeStatus { name: "docker".into(), up, says }]
+    }
+}
+
+fn hook(hook: &tw_sensor::Hook) -> HookStatus {
+    HookStatus { name: hook.name.to_owned(), serves: hook.serves.to_owned(), problem: hook.problem.clone() }
+}
+
+fn rings(sensor: &EbpfSensor) -> Vec<RingStatus> {
+    let lanes = ["lifecycle", "privileged", "bulk"].into_iter();
+    let pending = sensor.pending();
+    let sizes = EbpfSensor::ring_sizes();
+    lanes
+        .zip(sizes.into_iter().zip(pending))
+        .map(|(lane, (size, pending))| RingStatus { lane: lane.to_owned(), size: size as u64, pending })
+        .collect()
+}
+
+fn redactions(redactor: &tw_report::redact::Redactor) -> Vec<(String, u64)> {
+    redactor.counts().into_iter().filter(|(_, n)| *n > 0).map(|(name, n)| (name.to_owned(), n)).collect()
+}
+
+/// Memory and time of this process, as `/proc/self` has them; zeros if it cannot be read.
+pub fn usage() -> Usage {
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    let pages: u64 = statm.split(' ').nth(1).and_then(|pages| pages.parse().ok()).unwrap_or(0);
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    Usage {
+        resident_bytes: pages * rustix::param::page_size() as u64,
+        cpu_ns: time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64,
+    }
+}
+
+fn output_failed(what: String) -> Problem {
+    let remedy = "free room, mend the path in output.file, or look where standard output goes".to_owned();
+    Problem { code: "output-failed".to_owned(), failed: true, what, remedy }
+}
+
+fn output_stalled(not_shown: u64) -> Problem {
+    Problem {
+        code: "output-stalled".to_owned(),
+        failed: false,
+        what: format!("standard output is not read: {not_shown} alerts were not shown there since the start"),
+        remedy: "let the terminal go on (Ctrl-Q) or mend what reads the pipe; the alerts are kept all the same"
+            .to_owned(),
+    }
+}
+
+/// What is not as it should be, each with its remedy. `dropped` counts what the spool gave up since the start.
+fn problems(status: &AgentStatus, dropped: u64) -> Vec<Problem> {
+    let mut found = Vec::new();
+    let mut add = |code: &str, failed: bool, what: String, remedy: &str| {
+        found.push(Problem { code: code.to_owned(), failed, what, remedy: remedy.to_owned() });
+    };
+    for hook in &status.hooks {
+        if let Some(problem) = &hook.problem {
+            let what = format!("without {}: no {} ({problem})", hook.name, hook.serves);
+            add("hook-missing", false, what, "use a newer kernel if these events matter to you");
+        }
+    }
+    for runtime in status.runtimes.iter().filter(|runtime| !runtime.up) {
+        let what = format!("{} does not answer: new containers have ids but no names ({})", runtime.name, runtime.says);
+        add("runtime-down", false, what, "start it, set agent.docker_socket, or set agent.docker to false");
+    }
+    if let Some(error) = &status.rules.last_error {
+        let what = format!("rules could not be loaded again, those from before are in force: {error}");
+        add("rules-reload", true, what, "mend the file (tidewatch rules check FILE), then tidewatch reload");
+    }
+    if status.rules.broken > 0 {
+        let what = format!("{} rules are broken and left out", status.rules.broken);
+        add("rules-broken", false, what, "tidewatch rules check FILE says what is wrong");
+    }
+    if let Some(spool) = &status.spool {
+        if let Some(error) = &spool.error {
+            let what = format!("findings cannot be kept on disk: {error}");
+            add(
+                "spool-failed",
+                true,
+                what,
+                "free room below state_dir; up to 8,192 findings (16 MiB) are held meanwhile",
+            );
+        }
+        let bytes: u64 = spool.lanes.iter().map(|lane| lane.bytes).sum();
+        if bytes * 10 >= spool.max_bytes * 8 && spool.max_bytes > 0 {
+            let what =
+                format!("the spool is {} % full: the manager does not take findings", bytes * 100 / spool.max_bytes);
+            add("spool-filling", false, what, "look why the manager is away or slow, or raise spool.max_mib");
+        }
+        if dropped > 0 {
+            let what = format!("{dropped} findings were given up because the spool was full");
+            add("spool-dropped", true, what, "raise spool.max_mib; they are still in the alerts file, if there is one");
+        }
+    }
+    if let Some(error) = status.recorder.as_ref().and_then(|recorder| recorder.error.as_ref()) {
+        add(
+            "recorder-failed",
+            true,
+            format!("the flight recorder cannot write: {error}"),
+            "free room, or lower recorder.max_mib",
+        );
+    }
+    for ring in status.rings.iter().filter(|ring| ring.pending * 2 > ring.size) {
+        let what = format!("the {} ring is more than half full", ring.lane);
+        add("ring-filling", false, what, "give the agent more CPU, or look for a container that floods it");
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tw_model::status::{SpoolLaneStatus, SpoolStatus};
+
+    #[test]
+    fn each_problem_names_its_remedy_and_a_sound_agent_has_none() {
+        assert!(problems(&AgentStatus::default(), 0).is_empty());
+        let status = AgentStatus {
+            runtimes: vec![RuntimeStatus { name: "docker".into(), up: false, says: "no socket".into() }],
+            spool: Some(SpoolStatus {
+                lanes: vec![SpoolLaneStatus { bytes: 90, dropped: 3, ..SpoolLaneStatus::default() }],
+                max_bytes: 100,
+                error: Some("no space left".into()),
+                lost: 0,
+            }),
+            ..AgentStatus::default()
+        };
+        let mut found = problems(&status, 3);
+        found.extend([output_failed("cannot write the alerts file".into()), output_stalled(7)]);
+        let codes: Vec<&str> = found.iter().map(|problem| problem.code.as_str()).collect();
+        assert_eq!(
+            codes,
+            ["runtime-down", "spool-failed", "spool-filling", "spool-dropped", "output-failed", "output-stalled"]
+        );
+        assert!(found.iter().all(|problem| !problem.remedy.is_empty()));
+        // What was given up before this start is history.
+        assert!(problems(&status, 0).iter().all(|problem| problem.code != "spool-dropped"));
+    }
+
+    #[test]
+    fn this_process_takes_memory_and_time() {
+        let usage = usage();
+        assert!(usage.resident_bytes > 1 << 20 && usage.cpu_ns > 0, "{usage:?}");
+    }
+}

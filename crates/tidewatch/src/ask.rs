@@ -1,0 +1,209 @@
+//! The verbs that ask the running service, over its control socket.
+
+mod client;
+mod show;
+
+use std::collections::HashSet;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use tw_manager::api::{ContainerPage, FindingItem, FindingPage, Overview, Reloaded};
+use tw_model::link::SupervisorStatus;
+use tw_model::status::Problem;
+
+use crate::cli::{AskArgs, ContainersArgs, FindingsArgs, ShowArgs};
+use crate::config::Config;
+use crate::screen::{self, print_stdout};
+pub use client::{Client, agent_status};
+
+/// How often `--follow` asks.
+const FOLLOW: Duration = Duration::from_millis(500);
+/// How late a finding may be stored and still be shown by `--follow`.
+const LATE: Duration = Duration::from_secs(60);
+/// Findings asked for at once.
+const PAGE: u64 = 1000;
+
+/// `status`: exit 0 if all is well, 1 if something failed.
+///
+/// # Errors
+/// If nothing runs or nobody may be asked.
+pub fn status(args: &AskArgs, config: &Config) -> anyhow::Result<ExitCode> {
+    let status = match Client::connect(config).and_then(|mut client| client.get("/api/v1/status", &[])) {
+        Ok(status) => status,
+        Err(error) => without_manager(config, error)?,
+    };
+    if args.json {
+        print_stdout(&format!("{}\n", serde_json::to_string(&status)?))?;
+    } else {
+        show::status(&status)?;
+    }
+    let failed = status.problems.iter().any(|problem| problem.failed);
+    Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// While the manager is away, the agent can still be asked how it is.
+fn without_manager(config: &Config, error: anyhow::Error) -> anyhow::Result<Overview> {
+    let Ok(agent) = agent_status(config) else { return Err(error) };
+    let supervisor: Option<SupervisorStatus> =
+        std::fs::read(config.supervisor_file()).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+    let mut problems = vec![Problem {
+        code: "manager-away".into(),
+        failed: true,
+        what: format!("the manager does not answer: {error:#}"),
+        remedy: "the agent watches on and keeps findings in its spool; what the manager says is in the log".into(),
+    }];
+    problems.extend(agent.problems.iter().cloned());
+    Ok(Overview { agent: Some(agent), supervisor, problems, ..Overview::default() })
+}
+
+/// `findings`.
+///
+/// # Errors
+/// If the service cannot be asked.
+pub fn findings(args: &FindingsArgs, config: &Config) -> anyhow::Result<ExitCode> {
+    let mut client = Client::connect(config)?;
+    let mut query: Vec<(&str, String)> = Vec::new();
+    let texts = [
+        ("since", &args.since),
+        ("until", &args.until),
+        ("rule", &args.rule),
+        ("container", &args.container),
+        ("image", &args.image),
+        ("q", &args.text),
+    ];
+    query.extend(texts.into_iter().filter_map(|(name, value)| Some((name, value.clone()?))));
+    query.extend(args.priority.map(|priority| ("priority", priority.name().to_lowercase())));
+    if args.follow {
+        return follow(&mut client, query, args);
+    }
+    let mut left = args.limit;
+    let mut cursor: Option<String> = None;
+    let mut any = false;
+    while left > 0 {
+        let mut page = query.clone();
+        page.push(("limit", left.min(PAGE).to_string()));
+        page.extend(cursor.take().map(|cursor| ("cursor", cursor)));
+        let answer: FindingPage = client.get("/api/v1/findings", &page)?;
+        left = left.saturating_sub(answer.findings.len() as u64);
+        any |= !answer.findings.is_empty();
+        show::findings(&answer.findings, args.ask.json)?;
+        cursor = answer.next;
+        if cursor.is_none() {
+            break;
+        }
+    }
+    if !args.ask.json {
+        if !any {
+            anstream::eprintln!("nothing found that fits");
+        } else if cursor.is_some() {
+            anstream::eprintln!("… and older ones: --limit or --until shows them");
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The newest few, then what is stored from now on, in the order of their times.
+fn follow(client: &mut Client, mut query: Vec<(&str, String)>, args: &FindingsArgs) -> anyhow::Result<ExitCode> {
+    let mut page = query.clone();
+    page.push(("limit", args.limit.min(PAGE).to_string()));
+    let mut newest: FindingPage = client.get("/api/v1/findings", &page)?;
+    newest.findings.reverse();
+    show::findings(&newest.findings, args.ask.json)?;
+    let mut seen: HashSet<String> = newest.findings.into_iter().map(|item| item.id).collect();
+    query.retain(|(name, _)| !matches!(*name, "since" | "until"));
+    query.extend([("order", "asc".to_owned()), ("limit", PAGE.to_string())]);
+    loop {
+        std::thread::sleep(FOLLOW);
+        // What is stored late, because the manager was away, has an older time: look back a while.
+        let since = tw_sensor::clock::wall_ns().saturating_sub(LATE.as_nanos() as u64);
+        let mut page = query.clone();
+        page.push(("since", tw_report::iso_time(since)));
+        let mut fresh = HashSet::new();
+        let mut whole = true;
+        loop {
+            let mut answer: FindingPage = match client.get("/api/v1/findings", &page) {
+                Ok(answer) => answer,
+                Err(error) => {
+                    tracing::warn!("{error:#}; trying again");
+                    whole = false;
+                    break;
+                }
+            };
+            fresh.extend(answer.findings.iter().map(|item| item.id.clone()));
+            answer.findings.retain(|item| !seen.contains(&item.id));
+            show::findings(&answer.findings, args.ask.json)?;
+            let Some(next) = answer.next else { break };
+            page.retain(|(name, _)| *name != "cursor");
+            page.push(("cursor", next));
+        }
+        if whole {
+            seen = fresh;
+        } else {
+            seen.extend(fresh);
+        }
+    }
+}
+
+/// `show ID`.
+///
+/// # Errors
+/// If there is no such finding, or several.
+pub fn show(args: &ShowArgs, config: &Config) -> anyhow::Result<ExitCode> {
+    let path = format!("/api/v1/findings/{}", client::segment(&args.id));
+    let item: FindingItem = Client::connect(config)?.get(&path, &[])?;
+    if args.ask.json {
+        print_stdout(&format!("{}\n", serde_json::to_string(&item)?))?;
+    } else {
+        show::finding(&item)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `containers`.
+///
+/// # Errors
+/// If the service cannot be asked.
+pub fn containers(args: &ContainersArgs, config: &Config) -> anyhow::Result<ExitCode> {
+    let mut client = Client::connect(config)?;
+    let mut containers = Vec::new();
+    let mut cursor: Option<String> = None;
+    loop {
+        let mut query = vec![("all", args.all.to_string()), ("limit", PAGE.to_string())];
+        query.extend(cursor.take().map(|cursor| ("cursor", cursor)));
+        let page: ContainerPage = client.get("/api/v1/containers", &query)?;
+        containers.extend(page.containers);
+        cursor = page.next;
+        if cursor.is_none() {
+            break;
+        }
+    }
+    containers.sort_by(|a, b| (a.gone.is_some(), &a.container.name).cmp(&(b.gone.is_some(), &b.container.name)));
+    if args.ask.json {
+        for container in &containers {
+            print_stdout(&format!("{}\n", serde_json::to_string(container)?))?;
+        }
+    } else {
+        show::containers(&containers)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `reload`: exit 0 if what is there now is in force, else 1.
+///
+/// # Errors
+/// If the service cannot be asked.
+pub fn reload(args: &AskArgs, config: &Config) -> anyhow::Result<ExitCode> {
+    let outcome: anyhow::Result<Reloaded> = Client::connect(config)?.post("/api/v1/reload");
+    let (ok, says) = match outcome {
+        Ok(done) => (true, done.message),
+        Err(error) => (false, format!("{error:#}")),
+    };
+    if args.json {
+        print_stdout(&format!("{}\n", serde_json::json!({ "ok": ok, "says": says })))?;
+    } else if ok {
+        anstream::println!("{}", tw_report::escape::line(&says));
+    } else {
+        anstream::eprintln!("{}not reloaded:{:#} {says}", screen::ERROR, screen::ERROR);
+    }
+    Ok(if ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}

@@ -1,0 +1,249 @@
+//! Answers of the service, for people.
+
+use std::io::{self, Write as _};
+
+use anstyle::{AnsiColor, Style};
+use tw_manager::api::{ContainerItem, FindingItem, Overview};
+use tw_model::status::AgentStatus;
+use tw_report::{escape, terminal};
+
+use crate::screen::{self, bytes, print_stdout};
+
+const GOOD: Style = AnsiColor::Green.on_default();
+const DOUBT: Style = AnsiColor::Yellow.on_default();
+const BAD: Style = AnsiColor::Red.on_default();
+const DIM: Style = Style::new().dimmed();
+const BOLD: Style = Style::new().bold();
+
+/// Seconds without a word after which the agent is not believed to watch: it says something each second.
+const SILENT: f64 = 3.0;
+
+fn stdout() -> anstream::AutoStream<io::Stdout> {
+    anstream::AutoStream::auto(io::stdout())
+}
+
+/// The one-screen answer to "is it well?".
+pub fn status(status: &Overview) -> io::Result<()> {
+    let mut out = stdout();
+    let problems = &status.problems;
+    let (style, word) = match (problems.iter().any(|problem| problem.failed), problems.is_empty()) {
+        (true, _) => (BAD, "not well"),
+        (false, false) => (DOUBT, "works, with limits"),
+        (false, true) => (GOOD, "well"),
+    };
+    writeln!(out, "{BOLD}Tidewatch{BOLD:#}   {style}{word}{style:#}")?;
+    let silent = status.link.heard.filter(|seconds| *seconds > SILENT || !status.link.up);
+    match (&status.agent, silent) {
+        (Some(agent), None) => watching(&mut out, agent)?,
+        (Some(_), Some(seconds)) => {
+            writeln!(out, "  agent       {BAD}silent{BAD:#} for {seconds:.0} s: it was ended, or it hangs")?;
+        }
+        (None, _) => writeln!(out, "  agent       {DOUBT}not heard of yet{DOUBT:#}")?,
+    }
+    if status.manager.pid != 0 {
+        let (store, up) = (&status.manager.store, status.manager.store.up);
+        let style = if up { GOOD } else { BAD };
+        let holds = if up {
+            let findings = counted(store.rows.get("findings").copied().unwrap_or(0), "finding");
+            format!("  {}, {findings} kept", bytes(store.bytes))
+        } else {
+            String::new()
+        };
+        let word = if up { "up" } else { "down" };
+        writeln!(out, "  store       {style}{word}{style:#}{holds}  {DIM}{}{DIM:#}", escape::short(&store.url, 80))?;
+        let memory = bytes(status.manager.usage.resident_bytes);
+        writeln!(out, "  manager     pid {}, {memory} of memory", status.manager.pid)?;
+    }
+    for child in status.supervisor.iter().flat_map(|supervisor| &supervisor.children).filter(|child| child.restarts > 0)
+    {
+        writeln!(
+            out,
+            "  {:<11} {DOUBT}started again {}{DOUBT:#}, last end: {}",
+            child.name,
+            times(child.restarts),
+            escape::short(&child.last_end, 100)
+        )?;
+    }
+    for problem in problems {
+        let style = if problem.failed { BAD } else { DOUBT };
+        writeln!(out)?;
+        for line in problem.what.trim().lines() {
+            writeln!(out, "{style}▌{style:#} {}", escape::line(line))?;
+        }
+        writeln!(out, "{style}▌{style:#} {DIM}→ {}{DIM:#}", escape::line(&problem.remedy))?;
+    }
+    out.flush()
+}
+
+fn counted(number: u64, noun: &str) -> String {
+    screen::count(usize::try_from(number).unwrap_or(usize::MAX), noun)
+}
+
+fn times(n: u64) -> String {
+    if n == 1 { "once".into() } else { format!("{n} times") }
+}
+
+fn watching(out: &mut impl io::Write, agent: &AgentStatus) -> io::Result<()> {
+    let since = agent.time_ns.saturating_sub(agent.started_ns) / 1_000_000_000;
+    writeln!(
+        out,
+        "  agent       {GOOD}watching{GOOD:#} {} for {}, pid {}, {} of memory",
+        escape::short(&agent.node.hostname, 40),
+        span(since),
+        agent.pid,
+        bytes(agent.usage.resident_bytes)
+    )?;
+    let working = agent.hooks.iter().filter(|hook| hook.problem.is_none()).count();
+    let lost: u64 = agent.events.iter().map(|event| event.lost_ring + event.lost_scratch).sum();
+    let style = if lost > 0 { DOUBT } else { GOOD };
+    writeln!(
+        out,
+        "  events      {} seen, {style}{lost} lost{style:#}, {} of {} hooks, kernel {}",
+        agent.inspected,
+        working,
+        agent.hooks.len(),
+        escape::short(&agent.kernel, 40)
+    )?;
+    writeln!(
+        out,
+        "  rules       {} from {}  {DIM}digest {}{DIM:#}",
+        counted(agent.rules.enabled, "rule"),
+        escape::short(&agent.rules.source, 60),
+        agent.rules.digest.get(..12).unwrap_or_default()
+    )?;
+    let findings: u64 = agent.findings.by_priority.iter().map(|(_, n)| n).sum();
+    let worst = agent.findings.by_priority.iter().filter(|(_, n)| *n > 0).take(3);
+    let worst: Vec<String> = worst.map(|(level, n)| format!("{n} {}", level.name().to_lowercase())).collect();
+    writeln!(out, "  findings    {findings} since its start{}", dashed(&worst.join(", ")))?;
+    writeln!(out, "  containers  {} running, {} processes known", agent.world.containers, agent.world.processes)?;
+    for runtime in &agent.runtimes {
+        let style = if runtime.up { GOOD } else { DOUBT };
+        writeln!(
+            out,
+            "  runtime     {style}{}{style:#} {}",
+            escape::line(&runtime.name),
+            escape::short(&runtime.says, 80)
+        )?;
+    }
+    if let Some(spool) = &agent.spool {
+        let waiting: u64 = spool.lanes.iter().map(|lane| lane.newest.saturating_sub(lane.acked)).sum();
+        let used: u64 = spool.lanes.iter().map(|lane| lane.bytes).sum();
+        writeln!(
+            out,
+            "  spool       {waiting} waiting for the manager, {} of {}",
+            bytes(used),
+            bytes(spool.max_bytes)
+        )?;
+    }
+    if let Some(recorder) = &agent.recorder {
+        let reach = agent.time_ns.saturating_sub(recorder.oldest_ns) / 1_000_000_000;
+        let reach = if recorder.oldest_ns == 0 { "nothing yet".into() } else { format!("the last {}", span(reach)) };
+        writeln!(
+            out,
+            "  recorder    {reach}, {} of {}, {} lost",
+            bytes(recorder.bytes),
+            bytes(recorder.max_bytes),
+            counted(recorder.lost, "record")
+        )?;
+    }
+    Ok(())
+}
+
+fn dashed(text: &str) -> String {
+    if text.is_empty() { String::new() } else { format!(" – {text}") }
+}
+
+/// Seconds as a person says them.
+fn span(seconds: u64) -> String {
+    match seconds {
+        0..=119 => format!("{seconds} s"),
+        120..=7199 => format!("{} min", seconds / 60),
+        7200..=172_799 => format!("{} h", seconds / 3600),
+        _ => format!("{} days", seconds / 86_400),
+    }
+}
+
+/// One line each; with `json` the lines of `run --json`.
+pub fn findings(findings: &[FindingItem], json: bool) -> io::Result<()> {
+    let mut out = stdout();
+    for item in findings {
+        let finding = &item.finding;
+        if json {
+            print_stdout(&(tw_report::json::line(finding, &crate::agent::hostname()) + "\n"))?;
+            continue;
+        }
+        let style = terminal::colour(finding.priority);
+        let container = match &finding.container {
+            Some(container) if container.name.is_empty() => &container.id,
+            Some(container) => &container.name,
+            None => "host",
+        };
+        let sentence = finding.message.split_once(" | ").map_or(&*finding.message, |(sentence, _)| sentence);
+        writeln!(
+            out,
+            "{DIM}{}  {}{DIM:#}  {style}{:<9}{style:#} {BOLD}{}{BOLD:#}  {}  {DIM}{}{DIM:#}",
+            item.id,
+            moment(&item.time),
+            finding.priority.name().get(..9).unwrap_or(finding.priority.name()),
+            escape::short(finding.cause.name(), 50),
+            escape::short(container, 30),
+            escape::short(sentence, 120)
+        )?;
+    }
+    out.flush()
+}
+
+/// A time of the API to the second.
+fn moment(time: &str) -> String {
+    time.get(..19).unwrap_or(time).replace('T', " ")
+}
+
+/// One finding, as its alert was shown.
+pub fn finding(item: &FindingItem) -> io::Result<()> {
+    let mut out = stdout();
+    write!(out, "{}", terminal::block(&item.finding))?;
+    let workload = if item.workload.is_empty() { String::new() } else { format!("  workload {}", item.workload) };
+    writeln!(
+        out,
+        "{DIM}{}  happened {} UTC, stored {}{}{DIM:#}",
+        item.id,
+        moment(&item.time),
+        moment(&item.received),
+        escape::short(&workload, 100)
+    )?;
+    out.flush()
+}
+
+/// A table.
+pub fn containers(containers: &[ContainerItem]) -> io::Result<()> {
+    let mut out = stdout();
+    if containers.is_empty() {
+        anstream::eprintln!("no container was seen yet");
+        return Ok(());
+    }
+    writeln!(out, "{DIM}{:<12}  {:<28} {:<40} {:<8} FIRST SEEN (UTC){DIM:#}", "ID", "NAME", "IMAGE", "STATE")?;
+    for item in containers {
+        let style = if item.gone.is_some() { DIM } else { GOOD };
+        writeln!(
+            out,
+            "{:<12}  {:<28} {:<40} {style}{:<8}{style:#} {}",
+            escape::short(item.container.short_id(), 12),
+            escape::short(&item.container.name, 28),
+            escape::short(&item.container.image, 40),
+            if item.gone.is_some() { "gone" } else { "running" },
+            moment(&item.first_seen)
+        )?;
+    }
+    out.flush()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans_are_said_in_the_unit_that_fits() {
+        assert_eq!([span(5), span(600), span(7200), span(300_000)], ["5 s", "10 min", "2 h", "3 days"]);
+        assert_eq!([times(1), times(2)], ["once", "2 times"]);
+    }
+}
