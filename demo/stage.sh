@@ -29,6 +29,10 @@ say() { printf '\n%s%s%s\n' "$bold" "$*" "$plain"; }
 raise_curtain() {
   docker info >/dev/null 2>&1 || die "Docker Engine does not answer"
   scratch=$(mktemp -d)
+  # The manager passes through it as another user.
+  chmod 711 "$scratch"
+  # A service of its own, beside any that runs here.
+  export TIDEWATCH_RUN_DIR=$scratch/service/run TIDEWATCH_STATE_DIR=$scratch/service/state TIDEWATCH_METRICS__LISTEN=null
   trap clear_stage EXIT
   trap 'exit 130' INT TERM HUP PIPE
   docker network create --internal "$bridge" >/dev/null

@@ -3,6 +3,7 @@
 //!
 //! `make bench` runs it; docs/figures.md holds results.
 
+mod endure;
 mod load;
 mod pipeline;
 mod watch;
@@ -15,6 +16,11 @@ use watch::{Mode, Usage};
 /// Rounds; in each, every load runs in every mode, so that a drift of the host hits all alike.
 const ROUNDS: usize = 5;
 
+const HELP: &str = "usage: tidewatch-bench [endure [RATE [SECONDS [KILLS]]]]
+  without arguments: what watching costs on this host
+  endure: findings at RATE a second (1000) for SECONDS (600) through the whole service, while agent or manager is
+          killed KILLS times (0); fails if a finding that was shown is not stored exactly once";
+
 fn main() -> anyhow::Result<ExitCode> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     if let [verb, name] = args.as_slice()
@@ -24,11 +30,21 @@ fn main() -> anyhow::Result<ExitCode> {
         println!("{}", load::run_here(name)?);
         return Ok(ExitCode::SUCCESS);
     }
+    if args.iter().any(|arg| arg == "--help" || arg == "-h") {
+        println!("{HELP}");
+        return Ok(ExitCode::SUCCESS);
+    }
     if !rustix::process::geteuid().is_root() {
         eprintln!("the benchmark attaches eBPF programs: run it as root (sudo target/release/tidewatch-bench)");
         return Ok(ExitCode::from(3));
     }
     let agent = watch::find_agent()?;
+    if args.first().is_some_and(|verb| verb == "endure") {
+        let number = |at: usize, otherwise: u64| args.get(at).map_or(Ok(otherwise), |text| text.parse());
+        let (rate, seconds, kills) = (number(1, 1000)?, number(2, 600)?, number(3, 0)?);
+        endure::run(&agent, endure::Plan { rate, duration: std::time::Duration::from_secs(seconds), kills })?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let (times, usage) = measure(&agent)?;
     print_loads(&times);
     print_usage(&usage);

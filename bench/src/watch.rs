@@ -99,8 +99,11 @@ fn attach_floor() -> anyhow::Result<(Vec<Link>, Object)> {
 impl Agent {
     fn start(path: &Path) -> anyhow::Result<Self> {
         let started = Instant::now();
+        let folder = std::env::temp_dir().join(format!("tidewatch-bench-{}", std::process::id()));
         let mut child = Command::new(path)
-            .args(["run", "--json"])
+            .args(["agent", "--json"])
+            .env("TIDEWATCH_RUN_DIR", folder.join("run"))
+            .env("TIDEWATCH_STATE_DIR", folder.join("state"))
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
@@ -127,6 +130,8 @@ impl Agent {
             .and_then(|line| line.split_once("watched for").map(|(_, rest)| rest.trim().to_owned()))
             .unwrap_or_default();
         self.child.wait()?;
+        let folder = std::env::temp_dir().join(format!("tidewatch-bench-{}", std::process::id()));
+        std::fs::remove_dir_all(folder).context("the agent's folders")?;
         Ok(self.usage)
     }
 }
@@ -141,7 +146,7 @@ fn cpu_time(pid: u32) -> anyhow::Result<f64> {
 }
 
 /// Resident bytes of a process.
-fn resident(pid: u32) -> anyhow::Result<u64> {
+pub fn resident(pid: u32) -> anyhow::Result<u64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
     Ok(line.trim().trim_end_matches(" kB").parse::<u64>()? * 1024)
