@@ -28,8 +28,8 @@ pub use folders::Account;
 const LOOK: Duration = Duration::from_millis(100);
 /// How long a child may take to end when it is asked to.
 const FAREWELL: Duration = Duration::from_secs(10);
-/// Restarts within which time are a loop worth a problem of its own.
-const LOOP: Duration = Duration::from_secs(60);
+/// After several short lives in a row, one that lasts this long ends the loop.
+const LOOP: Duration = Duration::from_secs(10);
 
 /// What the supervisor is to do.
 #[derive(Debug)]

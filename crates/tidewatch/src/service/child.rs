@@ -13,9 +13,9 @@ use super::Account;
 
 /// The first pause; doubles with each end up to [`LAST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
-const LAST_PAUSE: Duration = Duration::from_secs(30);
+const LAST_PAUSE: Duration = Duration::from_secs(15);
 /// A child that ran this long starts with the first pause again.
-const STEADY: Duration = Duration::from_secs(60);
+const STEADY: Duration = Duration::from_secs(10);
 /// This many ends, each after a short life, are a loop.
 const LOOP_ENDS: u32 = 3;
 
