@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use serde_json::Value;
 
-/// How long the store may take to have everything when the load is over.
+/// When the load is over, the store is waited for as long as it goes on filling, and so long after that.
 const CATCH_UP: Duration = Duration::from_secs(60);
 
 /// What is to be done.
@@ -251,9 +251,9 @@ impl Service {
         Ok(answer)
     }
 
-    /// Ids in the store with their numbers, once it has all that was shown, or [`CATCH_UP`] is over.
+    /// Ids in the store with their numbers, once it has all that was shown, or nothing came for [`CATCH_UP`].
     fn await_stored(&self) -> anyhow::Result<HashMap<String, u64>> {
-        let begun = Instant::now();
+        let (mut grown, mut most) = (Instant::now(), 0);
         loop {
             std::thread::sleep(Duration::from_secs(2));
             let mut stored: HashMap<String, u64> = HashMap::new();
@@ -267,7 +267,10 @@ impl Service {
             }
             child.wait()?;
             let (shown, _) = self.ids();
-            if shown.iter().all(|id| stored.contains_key(id)) || begun.elapsed() > CATCH_UP {
+            if stored.len() > most {
+                (grown, most) = (Instant::now(), stored.len());
+            }
+            if shown.iter().all(|id| stored.contains_key(id)) || grown.elapsed() > CATCH_UP {
                 return Ok(stored);
             }
         }
