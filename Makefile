@@ -23,6 +23,7 @@ setup:
 	@scripts/setup
 
 build: setup ## Build target/release/tidewatch
+	@test -x $(BINARY) || echo "building $(BINARY): some minutes the first time" >&2
 	@cargo build --release --quiet --package tidewatch
 
 lint: setup ## Check format and lints

@@ -117,7 +117,7 @@ pub(crate) async fn follow(state: Arc<State>) {
         if reason != said {
             match ended {
                 // What became of it, the supervisor says.
-                Ended::Closed => tracing::info!("{reason}; trying again"),
+                Ended::Closed => tracing::debug!("{reason}; trying again"),
                 _ => tracing::warn!("{reason}; trying again"),
             }
             said = reason;

@@ -28,10 +28,20 @@ const PAGE: u64 = 1000;
 /// # Errors
 /// If nothing runs or nobody may be asked.
 pub fn status(args: &AskArgs, config: &Config) -> anyhow::Result<ExitCode> {
-    let status = match Client::connect(config).and_then(|mut client| client.get("/api/v1/status", &[])) {
+    let mut status: Overview = match Client::connect(config).and_then(|mut client| client.get("/api/v1/status", &[])) {
         Ok(status) => status,
         Err(error) => without_manager(config, error)?,
     };
+    // The manager forgives a moment; whoever asks now wants to know now.
+    let known = status.problems.iter().any(|problem| problem.code == "link-down");
+    if let (Some(seconds), false) = (show::silence(&status), known) {
+        status.problems.push(Problem {
+            code: "agent-silent".into(),
+            failed: true,
+            what: format!("nothing was heard of the agent for {seconds:.0} s: nothing may be watched"),
+            remedy: "if it was ended it is started again at once: ask again; else look at its log".into(),
+        });
+    }
     if args.json {
         print_stdout(&format!("{}\n", serde_json::to_string(&status)?))?;
     } else {

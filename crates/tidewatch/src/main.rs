@@ -52,7 +52,7 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
             if !rustix::process::geteuid().is_root() {
                 return Ok(agent::cannot_watch(&tw_sensor::SensorError::NotPermitted("not root".into())));
             }
-            service::run(&config, &for_children(cli, args))
+            service::run(&config, &for_children(cli, args, &config))
         }
         Command::Agent(args) => {
             let (config, sources) = configure(cli, args.settings())?;
@@ -114,7 +114,7 @@ fn asking(cli: &Cli, set: &cli::SetArgs) -> anyhow::Result<Config> {
 }
 
 /// Arguments for agent and manager, so that they come to the same configuration.
-fn for_children(cli: &Cli, args: &RunArgs) -> service::ServiceOptions {
+fn for_children(cli: &Cli, args: &RunArgs, config: &Config) -> service::ServiceOptions {
     let mut common = vec![OsString::from("-v"); usize::from(cli.verbose)];
     if let Some(file) = Sources::system(cli.config.clone()).file {
         // The children may have another working directory.
@@ -123,6 +123,11 @@ fn for_children(cli: &Cli, args: &RunArgs) -> service::ServiceOptions {
     }
     for (key, value) in args.settings() {
         common.extend(["--set".into(), format!("{key}={value}").into()]);
+    }
+    // Made absolute already, whatever the working directory of the children is.
+    for (key, path) in [("state_dir", &config.state_dir), ("run_dir", &config.run_dir)] {
+        let path = serde_json::Value::from(path.to_string_lossy());
+        common.extend(["--set".into(), format!("{key}={path}").into()]);
     }
     let agent = args.duration.map(|seconds| vec!["--duration".into(), seconds.to_string().into()]);
     service::ServiceOptions { common, agent: agent.unwrap_or_default() }

@@ -301,7 +301,7 @@ pub fn cannot_watch(error: &SensorError) -> ExitCode {
         _ => "tidewatch doctor tells more",
     };
     anstream::eprintln!(
-        "{}cannot watch:{:#} {error}; {remedy}.\nWhat works without: tidewatch rules check, rules list, rules fields, doctor.",
+        "{}cannot watch:{:#} {error}; {remedy}.\nWhat works without: tidewatch rules, config, completion, doctor.",
         screen::ERROR,
         screen::ERROR
     );

@@ -181,10 +181,15 @@ impl Agent {
         self.say(Notice {
             name: "reload failed",
             priority: Priority::Error,
-            message: format!("rules and settings were not loaded anew: {error}"),
+            message: format!("rules and settings were not loaded anew: {}", first_lines(error)),
             why: "What was changed is not in force. The watch goes on with what was in force before.",
             advice: "Mend what is named (tidewatch rules check FILE, tidewatch config check), then: tidewatch reload.",
             fields: Vec::new(),
         });
     }
+}
+
+/// What of an error fits into one line: an excerpt of the source does not.
+fn first_lines(error: &str) -> String {
+    error.lines().take_while(|line| !line.trim_start().starts_with('|')).map(str::trim).collect::<Vec<_>>().join(" ")
 }

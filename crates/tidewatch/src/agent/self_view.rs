@@ -30,7 +30,7 @@ impl Agent {
         let version = self.world.containers_version();
         if self.containers_told != Some(version) {
             self.containers_told = Some(version);
-            let containers = self.world.containers().cloned().collect();
+            let containers = self.world.containers().filter(|container| container.pid != 0).cloned().collect();
             *self.board.containers.lock().unwrap_or_else(PoisonError::into_inner) = (version, containers);
         }
         let status = self.status(sensor, events);
@@ -69,7 +69,7 @@ impl Agent {
                 processes: world.processes as u64,
                 inferred: world.inferred,
                 evicted: world.evicted,
-                containers: self.world.containers().count() as u64,
+                containers: self.world.containers().filter(|container| container.pid != 0).count() as u64,
                 waited: world.membership.waited,
                 unnamed: world.membership.unnamed,
             },
@@ -169,8 +169,13 @@ fn problems(status: &AgentStatus, dropped: u64) -> Vec<Problem> {
         add("runtime-down", false, what, "start it, set agent.docker_socket, or set agent.docker to false");
     }
     if let Some(error) = &status.rules.last_error {
-        let what = format!("rules could not be loaded again, those from before are in force: {error}");
-        add("rules-reload", true, what, "mend the file (tidewatch rules check FILE), then tidewatch reload");
+        let what = format!("rules and settings could not be loaded again, those from before are in force: {error}");
+        add(
+            "rules-reload",
+            true,
+            what,
+            "mend what is named (tidewatch rules check FILE, tidewatch config check), then: tidewatch reload",
+        );
     }
     if status.rules.broken > 0 {
         let what = format!("{} rules are broken and left out", status.rules.broken);
@@ -204,6 +209,16 @@ fn problems(status: &AgentStatus, dropped: u64) -> Vec<Problem> {
             format!("the flight recorder cannot write: {error}"),
             "free room, or lower recorder.max_mib",
         );
+    }
+    let lost: u64 = status.events.iter().map(|event| event.lost_ring + event.lost_scratch).sum();
+    if lost > 0 {
+        let what = format!("{lost} events were lost since the agent's start, of {} seen", status.inspected);
+        add("events-lost", false, what, "look for a container that floods one call, or give the agent more CPU");
+    }
+    let unrecorded = status.recorder.as_ref().map_or(0, |recorder| recorder.lost);
+    if unrecorded > 0 {
+        let what = format!("{unrecorded} records are missing in the flight recorder: a replay lacks them");
+        add("recorder-lost", false, what, "give the agent a faster disk or more CPU; findings are not concerned");
     }
     for ring in status.rings.iter().filter(|ring| ring.pending * 2 > ring.size) {
         let what = format!("the {} ring is more than half full", ring.lane);

@@ -122,6 +122,8 @@ impl Client {
         let text = |key: &str| body[key].as_str().filter(|text| !text.is_empty()).map(str::to_owned);
         let what = text("detail").or_else(|| text("title")).unwrap_or_else(|| format!("the manager answered {status}"));
         Err(match text("remedy") {
+            // An excerpt of a file ends with a mark below the line: what follows needs one of its own.
+            Some(remedy) if what.contains('\n') => anyhow::anyhow!("{what}\n{remedy}"),
             Some(remedy) => anyhow::anyhow!("{what}; {remedy}"),
             None => anyhow::anyhow!(what),
         })

@@ -18,6 +18,11 @@ const BOLD: Style = Style::new().bold();
 /// Seconds without a word after which the agent is not believed to watch: it says something each second.
 const SILENT: f64 = 3.0;
 
+/// Seconds since the agent's last word, if that is too long or the link is down.
+pub fn silence(status: &Overview) -> Option<f64> {
+    status.link.heard.filter(|seconds| *seconds > SILENT || !status.link.up)
+}
+
 fn stdout() -> anstream::AutoStream<io::Stdout> {
     anstream::AutoStream::auto(io::stdout())
 }
@@ -32,8 +37,7 @@ pub fn status(status: &Overview) -> io::Result<()> {
         (false, true) => (GOOD, "well"),
     };
     writeln!(out, "{BOLD}Tidewatch{BOLD:#}   {style}{word}{style:#}")?;
-    let silent = status.link.heard.filter(|seconds| *seconds > SILENT || !status.link.up);
-    match (&status.agent, silent) {
+    match (&status.agent, silence(status)) {
         (Some(agent), None) => watching(&mut out, agent)?,
         (Some(_), Some(seconds)) => {
             writeln!(out, "  agent       {BAD}silent{BAD:#} for {seconds:.0} s: it was ended, or it hangs")?;
@@ -218,7 +222,7 @@ pub fn finding(item: &FindingItem) -> io::Result<()> {
 pub fn containers(containers: &[ContainerItem]) -> io::Result<()> {
     let mut out = stdout();
     if containers.is_empty() {
-        anstream::eprintln!("no container was seen yet");
+        anstream::eprintln!("no container runs that was seen; --all lists those that are gone as well");
         return Ok(());
     }
     writeln!(out, "{DIM}{:<12}  {:<28} {:<40} {:<8} FIRST SEEN (UTC){DIM:#}", "ID", "NAME", "IMAGE", "STATE")?;
