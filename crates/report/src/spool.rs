@@ -183,11 +183,6 @@ impl Spool {
         self.view.clone()
     }
 
-    /// See [`SpoolView::set_max_bytes`].
-    pub fn set_max_bytes(&mut self, max_bytes: u64) {
-        self.view.set_max_bytes(max_bytes);
-    }
-
     /// See [`SpoolView::status`].
     pub fn status(&self) -> SpoolStatus {
         self.view.status()

@@ -79,16 +79,18 @@ fn files(paths: &[PathBuf], config: &Config) -> anyhow::Result<Vec<PathBuf>> {
     let paths = if paths.is_empty() { recording.as_slice() } else { paths };
     let mut files = Vec::new();
     for path in paths {
-        if path.is_dir() {
+        let what = std::fs::metadata(path).map_err(|error| {
+            let remedy = match error.kind() {
+                io::ErrorKind::PermissionDenied => "recordings are root's: try with sudo",
+                _ => "name a segment (*.twrec) or a folder of them",
+            };
+            anyhow::anyhow!("cannot look at {}: {error}; {remedy}", path.display())
+        })?;
+        if what.is_dir() {
             let found = segments(path)?;
             anyhow::ensure!(!found.is_empty(), "no segment in {}: has the recorder run?", path.display());
             files.extend(found.into_iter().map(|segment| segment.path));
         } else {
-            anyhow::ensure!(
-                path.exists(),
-                "{} is not there: name a segment (*.twrec) or a folder of them",
-                path.display()
-            );
             files.push(path.clone());
         }
     }
