@@ -135,8 +135,9 @@ impl Loader {
             "list" => self.list(item),
             "macro" => self.macro_item(item),
             "rule" => self.rule(item),
+            "test" => item.check_test(),
             _ => {
-                let message = "this item is neither a rule nor a macro nor a list";
+                let message = "this item is neither a rule nor a macro, list or test";
                 self.problems.push(Problem::warning(code::UNKNOWN_ITEM, item.place.clone(), message));
                 Ok(())
             }
