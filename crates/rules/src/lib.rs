@@ -20,7 +20,6 @@ pub mod parser;
 mod path_set;
 mod predicate;
 mod ruleset;
-mod services;
 mod text;
 mod yaml;
 

@@ -1,7 +1,7 @@
 //! Comparisons: which operators a type allows, and what each becomes.
 
 use tw_model::event::is_known_type;
-use tw_model::field::{Multi, nearest};
+use tw_model::field::{FieldFlag, Multi, nearest};
 use tw_model::{EventKind, FieldType, KindSet};
 
 use super::Compiler;
@@ -126,7 +126,8 @@ impl Compiler<'_> {
         if left.is_event_type() || right.is_event_type() {
             return refuse("the event type can be compared with literals only".into());
         }
-        if left.ty == FieldType::Net || right.ty == FieldType::Net || right.multi != Multi::Single {
+        let refused = right.multi != Multi::Single || right.is(FieldFlag::NoRhs);
+        if left.ty == FieldType::Net || right.ty == FieldType::Net || refused {
             return refuse(format!("`{}` cannot be compared with `{operand}`", check.left));
         }
         let list = matches!(op, Op::In | Op::Intersects);

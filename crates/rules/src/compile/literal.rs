@@ -14,8 +14,8 @@ use crate::diagnostic::{Problem, code};
 use crate::extract::Extract;
 use crate::path_set::PathSet;
 use crate::predicate::{Pred, Set};
-use crate::services;
 use crate::text::{Place, Span};
+use tw_model::services;
 
 /// How large a compiled regular expression may be, in bytes.
 const REGEX_SIZE: usize = 1 << 20;

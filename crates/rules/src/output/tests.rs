@@ -36,7 +36,7 @@ fn messages() {
                 ("%user.name[%user.uid]", "root[0]"),
                 ("%proc.name%proc.pname", "catbash"),
                 ("é %proc.name é", "é cat é"),
-                ("%thread.vtid", "<NA>"),
+                ("%thread.cgroups", "<NA>"),
             ] {
                 let (template, problems) = template(text);
                 let errors: Vec<_> = problems.iter().filter(|problem| problem.code == code::OUTPUT).collect();
@@ -74,12 +74,14 @@ fn errors_and_warnings() {
         ("%nope", "there is no field `nope`"),
         ("%evt.arg", "the field `evt.arg` needs something in brackets"),
         ("%lower(proc.name)", "there is no field `lower`"),
+        ("%fd.ip", "the field `fd.ip` can only be compared, not shown"),
+        ("%evt.dir", "the field `evt.dir` is deprecated"),
         ("%tolower(proc.name", "this `(` is not closed"),
         (
             "%container.image.tga",
             "there is no field `container.image.tga`: this shows `container.image`, then the rest as text",
         ),
-        ("%thread.vtid", "nothing supplies the field `thread.vtid` yet: it is always null"),
+        ("%thread.cgroups", "nothing supplies the field `thread.cgroups` yet: it is always null"),
     ] {
         let (_, problems) = template(text);
         assert_eq!(problems.iter().map(|problem| problem.message.as_str()).collect::<Vec<_>>(), [expected], "{text}");
