@@ -27,6 +27,6 @@ mod yaml;
 mod testing;
 
 pub use diagnostic::{Diagnostic, Severity};
-pub use loader::{ENGINE_VERSION, Loader};
+pub use loader::{Compat, ENGINE_VERSION, ExtraField, Loader, OutputAddition, Selection};
 pub use ruleset::{Matching, Rule, RuleSet};
 pub use text::Text;

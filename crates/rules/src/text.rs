@@ -98,8 +98,14 @@ impl Text {
     #[must_use]
     pub(crate) fn trimmed(&self) -> Self {
         let start = self.value.len() - self.value.trim_start().len();
-        let value = self.value.trim().to_owned();
-        let end = start + value.len();
+        self.slice(start..start + self.value.trim().len())
+    }
+
+    /// A stretch of the text; empty if it does not lie between characters.
+    #[must_use]
+    pub(crate) fn slice(&self, range: Range<usize>) -> Self {
+        let Range { start, end } = range;
+        let value = self.value.get(start..end).unwrap_or_default().to_owned();
         let mut pieces = Vec::with_capacity(self.pieces.len());
         for (i, piece) in self.pieces.iter().enumerate() {
             let next = self.pieces.get(i + 1).map_or(self.value.len(), |next| next.at);

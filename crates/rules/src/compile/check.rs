@@ -9,6 +9,7 @@ use super::literal::Literal;
 use super::operand::Side;
 use crate::ast::{Check, Modifier, Op, Operand, Right};
 use crate::diagnostic::{Problem, code};
+use crate::loader::Compat;
 use crate::node::{Negation, Node, Test};
 use crate::predicate::Pred;
 
@@ -74,7 +75,11 @@ impl Compiler<'_> {
     }
 
     fn with_literals(&mut self, check: &Check, left: &Side, op: Op, negation: Negation, right: &Right) -> Option<Node> {
-        let literals = self.literals(right)?;
+        let mut literals = self.literals(right)?;
+        if self.library.compat == Compat::Strict && left.field_name() == Some("fd.net") && op == Op::In {
+            // Falco looks at the first network only.
+            literals.truncate(1);
+        }
         if left.ty.is_text() {
             self.warn_of_lookalikes(&literals);
         }

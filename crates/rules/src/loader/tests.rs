@@ -6,7 +6,6 @@ use crate::diagnostic::Severity;
 use crate::testing::{codes, file_sample, load};
 use crate::{Diagnostic, Loader, RuleSet};
 
-/// The rules of the Falco project, where they are at hand.
 /// Falco's stable rules, where somebody keeps them beside the project.
 const STABLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/data/falco-rules/falco_rules.yaml");
 

@@ -30,6 +30,8 @@ fn messages() {
                 ("[%2proc.name]", "[ca]"),
                 ("%toupper(proc.name) %len(proc.name)", "CAT 3"),
                 ("%evt.num %fd.num %evt.is_open_read", "7 3 true"),
+                ("%fd.dev %fd.ino", "0 1"),
+                ("%getopt((\"-a\", \"-b\"), \"ab\")", "(a,b)"),
                 ("%evt.time", "2026-01-01T00:00:00.000000000Z"),
                 ("%evt.rawtime", "1767225600000000000"),
                 ("x%container.info y", "x y"),
