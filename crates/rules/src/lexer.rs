@@ -177,7 +177,8 @@ impl<'t> Lexer<'t> {
             Some(b't') => b'\t',
             Some(byte @ (b'\\' | b'/')) => byte,
             Some(byte) if byte == quote => byte,
-            Some(b' ') if self.compat == Compat::Strict => b'\\',
+            // Falco's own rules count on a backslash before a blank being a backslash.
+            Some(b' ') => b'\\',
             Some(b'x') => {
                 let digits = self.rest().get(..2).and_then(|digits| std::str::from_utf8(digits).ok());
                 let value = digits.and_then(|digits| u8::from_str_radix(digits, 16).ok());
@@ -245,7 +246,7 @@ mod tests {
             (r#"'a"b'"#, Some("a\"b")),
             (r#""a\"b""#, Some("a\"b")),
             (r#""\x41\n\\""#, Some("A\n\\")),
-            (r#""a\ b""#, None),
+            (r#""a\ b""#, Some("a\\b")),
             (r#""a\\""#, Some("a\\")),
             (r#""\q""#, None),
             (r#""\'""#, None),

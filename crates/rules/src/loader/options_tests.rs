@@ -34,8 +34,8 @@ fn quirks_are_there_only_if_asked_for() {
         ("proc.name in leaf", Some(true), None),
         // In a quoted text.
         ("proc.cmdline != \" leaf \"", Some(true), None),
-        // `\ ` and a quote behind a backslash.
-        ("proc.name = \"c\\ t\"", None, Some(false)),
+        // A quote behind a backslash.
+        ("proc.name = \"c\\ t\"", Some(false), Some(false)),
         ("proc.cmdline != \"a\\\\\"", Some(true), None),
         ("fd.num = 0x3", Some(true), None),
         ("fd.num = 3", Some(true), Some(true)),
