@@ -253,6 +253,12 @@ impl std::fmt::Display for FieldRef {
     }
 }
 
+/// Whether a rule may write `name` without brackets, as far as that can be told cheaply.
+pub fn is_field(name: &str) -> bool {
+    FIELDS.iter().any(|field| field.name == name && field.arg != ArgRule::Required)
+        || name.strip_prefix("evt.arg.").is_some_and(|param| crate::event::PARAMS.contains(&param))
+}
+
 fn row(name: &str) -> &'static Field {
     FIELDS.iter().find(|field| field.name == name).unwrap_or(&FIELDS[0])
 }
@@ -265,23 +271,30 @@ pub fn nearest<'a>(word: &str, candidates: impl Iterator<Item = &'a str>) -> Vec
         .filter(|(distance, _)| *distance <= limit)
         .collect();
     near.sort();
-    near.into_iter().take(3).map(|(_, name)| name).collect()
+    // What is much farther than the best is not meant.
+    let best = near.first().map_or(0, |(distance, _)| *distance);
+    near.into_iter().take_while(|(distance, _)| *distance <= best + 1).take(3).map(|(_, name)| name).collect()
 }
 
-/// Levenshtein distance, in bytes; inputs over 64 bytes count as far apart.
+/// Edit distance in bytes, in which two neighbours that changed places count once; inputs over 64 bytes count as far
+/// apart.
 fn edit_distance(a: &[u8], b: &[u8]) -> usize {
     if a.len() > 64 || b.len() > 64 {
         return usize::MAX;
     }
     let mut row: Vec<usize> = (0..=b.len()).collect();
+    let mut before = row.clone();
     for (i, x) in a.iter().enumerate() {
-        let mut diagonal = row[0];
+        let last = row.clone();
         row[0] = i + 1;
         for (j, y) in b.iter().enumerate() {
-            let change = diagonal + usize::from(x != y);
-            diagonal = row[j + 1];
-            row[j + 1] = change.min(diagonal + 1).min(row[j] + 1);
+            let change = last[j] + usize::from(x != y);
+            row[j + 1] = change.min(last[j + 1] + 1).min(row[j] + 1);
+            if i > 0 && j > 0 && *x == b[j - 1] && a[i - 1] == *y {
+                row[j + 1] = row[j + 1].min(before[j - 1] + 1);
+            }
         }
+        before = last;
     }
     row[b.len()]
 }

@@ -168,3 +168,5 @@ impl<'l> Compiler<'l> {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+pub(crate) use tests::random_condition;

@@ -20,6 +20,7 @@ pub mod parser;
 mod path_set;
 mod predicate;
 mod ruleset;
+mod sense;
 mod text;
 mod yaml;
 

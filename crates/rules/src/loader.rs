@@ -15,6 +15,7 @@ mod addition;
 mod exception;
 mod finish;
 mod item;
+mod lint;
 mod rule;
 mod selection;
 mod substitute;
@@ -281,6 +282,8 @@ impl Loader {
     }
 }
 
+#[cfg(test)]
+mod lint_tests;
 #[cfg(test)]
 mod options_tests;
 #[cfg(test)]

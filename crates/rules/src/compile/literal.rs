@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use memchr::memmem::Finder;
 use regex::bytes::RegexBuilder;
-use tw_model::field::nearest;
-use tw_model::{FieldRef, FieldType};
+use tw_model::FieldType;
+use tw_model::field::{is_field, nearest};
 
 use super::Compiler;
 use crate::ast::{Op, Right, Transformer, Word};
@@ -105,7 +105,7 @@ impl Compiler<'_> {
                 let message = format!("`{text}` is compared as text, although it looks like a transformer");
                 let problem = Problem::warning(code::COMPILE_CONDITION, literal.place.clone(), message);
                 self.problems.push(problem.help("leave out the quotes"));
-            } else if text.contains('.') && FieldRef::resolve(&text, None).is_ok() {
+            } else if text.contains('.') && is_field(&text) {
                 let message = format!("`{text}` is compared as text, although it is a field");
                 let problem = Problem::warning(code::COMPILE_CONDITION, literal.place.clone(), message);
                 self.problems.push(problem.help(format!("write `val({text})` for the field's value")));

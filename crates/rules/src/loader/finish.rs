@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use tw_model::event::EVENTS;
 
 use super::rule::{RuleDef, SOURCE};
-use super::{Compat, ListDef, Loader, Selection, addition, exception, substitute};
+use super::{Compat, ListDef, Loader, Selection, addition, exception, lint, substitute};
 use crate::ast::{Expr, Op, Operand, Right};
 use crate::compile::{Compiler, Library, List, Macro};
 use crate::diagnostic::{Diagnostic, Problem, Severity, code};
@@ -27,11 +27,15 @@ pub(super) fn finish(mut loader: Loader) -> (RuleSet, Vec<Diagnostic>) {
     let mut library = Library { compat: loader.compat, ..Library::default() };
     resolve_lists(&loader, &mut library, &mut problems);
     parse_macros(&loader, &mut library, &mut problems);
-    let mut rules = Vec::new();
+    let (mut rules, mut places) = (Vec::new(), Vec::new());
     let severe = |rule: &&RuleDef| loader.least.is_none_or(|least| rule.priority <= least);
     for definition in loader.rules.items.iter().filter(severe) {
-        rules.extend(compile(&loader, definition, &library, &mut problems));
+        if let Some(rule) = compile(&loader, definition, &library, &mut problems) {
+            rules.push(rule);
+            places.push(definition.place.clone());
+        }
     }
+    lint::warn(&rules, &places, &library, loader.matching, &mut problems);
     warn_of_unused(&loader, &library, &mut problems);
     let mut seen = HashSet::new();
     problems.retain(|problem| seen.insert(problem.clone()));

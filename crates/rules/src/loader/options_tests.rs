@@ -112,7 +112,8 @@ fn rules_are_selected_by_name_and_tag_in_order() {
 
 #[test]
 fn outputs_are_added_to_by_rule_source_and_tags() {
-    let text = rule("A", "evt.type = openat", "  tags: [x, y]\n") + &rule("B", "evt.type = openat", "  tags: [x]\n");
+    let text =
+        rule("A", "evt.type = openat", "  tags: [x, y]\n") + &rule("B", "evt.type in (open, openat)", "  tags: [x]\n");
     let shown = |addition: OutputAddition| {
         let (rules, diagnostics) = Loader::new().append_output(addition).add_file("t", &text).finish();
         assert_eq!(codes(&diagnostics), Vec::<String>::new());

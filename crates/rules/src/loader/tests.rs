@@ -75,10 +75,10 @@ fn a_broken_item_does_not_take_the_others_down() {
         "- 17\n".into(),
         "- macro: [m]\n  condition: a\n".into(),
         "- foo: bar\n".into(),
-        rule("E", "proc.name = cat", "  typo: 1\n"),
+        rule("E", "proc.name = dog", "  typo: 1\n"),
         rule("F", "proc.name = cat", "  tags: x\n"),
         rule("G", "proc.name = cat", "  desc: again\n"),
-        rule("H", "proc.name = cat", ""),
+        rule("H", "proc.name = cow", ""),
     ]
     .concat();
     let (rules, diagnostics) = load(&text);
