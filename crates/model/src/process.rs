@@ -416,9 +416,12 @@ impl ProcessTable {
             parent.stamp.has_children = true;
         }
         self.by_pid.insert(process.key.pid, process.key);
-        if let Some(before) = self.by_key.insert(process.key, process) {
-            self.epoch += u64::from(before.stamp.has_children);
+        if let Some(before) = self.by_key.get(&process.key).filter(|before| before.stamp.has_children) {
+            // Who descends from it still does.
+            process.stamp.has_children = before.stamp.has_children;
+            self.epoch += 1;
         }
+        self.by_key.insert(process.key, process);
     }
 
     /// Marks a process as ended. It stays as an ancestor until the table needs room.

@@ -5,8 +5,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use memchr::memmem::Finder;
 use regex::bytes::RegexBuilder;
-use tw_model::FieldType;
-use tw_model::field::{is_field, nearest};
+use tw_model::field::{Arg, is_field, nearest};
 
 use super::Compiler;
 use crate::ast::{Op, Right, Transformer, Word};
@@ -16,7 +15,7 @@ use crate::loader::Compat;
 use crate::path_set::PathSet;
 use crate::predicate::{Pred, Set};
 use crate::text::{Place, Span};
-use tw_model::services;
+use tw_model::{FieldRef, FieldType, services};
 
 /// How large a compiled regular expression may be, in bytes.
 const REGEX_SIZE: usize = 1 << 20;
@@ -110,6 +109,29 @@ impl Compiler<'_> {
                 let problem = Problem::warning(code::COMPILE_CONDITION, literal.place.clone(), message);
                 self.problems.push(problem.help(format!("write `val({text})` for the field's value")));
             }
+        }
+    }
+
+    /// Warns of numbers that are compared with a field that holds the names of numbers.
+    pub(super) fn warn_of_numbers(&mut self, field: &FieldRef, literals: &[Literal]) {
+        let better = match (field.field.name, &field.arg) {
+            ("user.name", _) => "user.uid".to_owned(),
+            ("user.loginname", _) => "user.loginuid".to_owned(),
+            ("group.name", _) => "group.gid".to_owned(),
+            ("evt.res", _) => "evt.rawres".to_owned(),
+            ("evt.arg", Arg::Key(param)) if matches!(&**param, "cmd" | "domain" | "request" | "uid") => {
+                format!("evt.rawarg.{param}")
+            }
+            _ => return,
+        };
+        let is_number = |literal: &&Literal| {
+            let digits = literal.bytes.strip_prefix(b"-").unwrap_or(&literal.bytes);
+            !digits.is_empty() && digits.iter().all(u8::is_ascii_digit)
+        };
+        for literal in literals.iter().filter(is_number) {
+            let message = format!("`{field}` is a name, but `{}` is a number", literal.text());
+            let problem = Problem::warning(code::NUMBER_WITH_TEXT, literal.place.clone(), message);
+            self.problems.push(problem.help(format!("the number is in `{better}`")));
         }
     }
 
@@ -259,8 +281,8 @@ impl Compiler<'_> {
             Op::Regex => return self.regex(literal),
             Op::Lt | Op::Le | Op::Gt | Op::Ge => {
                 let message = format!("`{}` compares texts byte by byte here, not numbers", op.name());
-                let problem = Problem::warning(code::COMPILE_CONDITION, literal.place.clone(), message);
-                self.problems.push(problem);
+                let problem = Problem::warning(code::NUMBER_WITH_TEXT, literal.place.clone(), message);
+                self.problems.push(problem.help("use a field that holds a number, or `len()`"));
                 Pred::Other(op, Box::new(Extract::Text(bytes)))
             }
             _ => Pred::Equals(bytes),
