@@ -2,7 +2,9 @@
 
 use super::item::Item;
 use crate::ast::{Modifier, Op, is_bare, write_quoted};
-use crate::diagnostic::{Problem, code};
+use crate::compile::Operands;
+use crate::diagnostic::{Problem, Severity, code};
+use crate::parser::parse_operand;
 use crate::text::{Place, Text};
 use crate::yaml::{Kind, Node};
 
@@ -135,6 +137,27 @@ fn takes_list(comp: &str) -> bool {
         }
         _ => false,
     }
+}
+
+/// Checks that the fields of exceptions are fields, or transformers of fields; even of those without values.
+pub(super) fn check_fields(exceptions: &[Exception]) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    for exception in exceptions {
+        let fields = match &exception.fields {
+            Columns::One(field) => std::slice::from_ref(field),
+            Columns::Many(fields) => fields,
+        };
+        for field in fields {
+            let mut operands = Operands { text: field, code: code::VALIDATE, problems: Vec::new() };
+            match parse_operand(field.as_str(), 0) {
+                Ok((operand, end)) if end == field.as_str().len() => drop(operands.side(&operand)),
+                _ => problems.push(error(&field.whole(), "this is neither a field nor a transformer of fields")),
+            }
+            let errors = operands.problems.into_iter().filter(|problem| problem.severity == Severity::Error);
+            problems.extend(errors);
+        }
+    }
+    problems
 }
 
 /// A condition with exceptions: `(CONDITION) and not … and not …`.

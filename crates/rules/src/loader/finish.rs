@@ -11,6 +11,7 @@ use crate::ast::{Expr, Op, Operand, Right};
 use crate::compile::{Compiler, Library, List, Macro};
 use crate::diagnostic::{Diagnostic, Problem, Severity, code};
 use crate::lexer::Lexer;
+use crate::node::Node;
 use crate::parser::{self, ParseError};
 use crate::ruleset::{NamedList, NamedMacro, Rule, RuleSet};
 use crate::text::Text;
@@ -222,9 +223,15 @@ fn compile(loader: &Loader, rule: &RuleDef, library: &Library, problems: &mut Ve
             return None;
         }
     };
-    let mut compiler = Compiler::new(library, &condition);
-    let node = compiler.expr(&ast);
-    let mut found = std::mem::take(&mut compiler.problems);
+    let mut found = exception::check_fields(&rule.exceptions);
+    let mut node = Node::Const(false);
+    if found.is_empty() {
+        let mut compiler = Compiler::new(library, &condition);
+        node = compiler.expr(&ast);
+        found = std::mem::take(&mut compiler.problems);
+    } else {
+        mark_used(&ast, library);
+    }
     let template = addition::template(rule, &loader.additions, &mut found);
     let errors = || found.iter().filter(|problem| problem.severity == Severity::Error);
     if rule.skip_if_unknown && errors().count() > 0 && errors().all(|problem| problem.unknown) {
