@@ -274,7 +274,7 @@ fn processes_and_containers() {
             ("evt.arg.flags contains O_RDWR and evt.rawarg.flags > 0", true),
             ("evt.arg.newpath exists", false),
             ("evt.is_open_read = true and evt.is_open_write = true and evt.is_open_exec = false", true),
-            ("evt.args contains name=", true),
+            ("evt.args contains \"name=\"", true),
         ],
     );
     let host = Sample { container: None, ret: Some(SampleArg::Name("EACCES".into())), ..file() };
