@@ -173,7 +173,7 @@ fn what_the_rules_of_falco_use_can_be_used() {
         let arg = (*name == "container.mount.dest").then_some("/proc");
         let field = FieldRef::resolve(name, arg).unwrap_or_else(|error| panic!("{name}: {error:?}"));
         let written = field.to_string();
-        let output = if *shown { format!("x=%{written}.") } else { "-".to_owned() };
+        let output = if *shown { format!("x=%{written}.") } else { "x".to_owned() };
         for op in ops.split(' ').filter(|op| !op.is_empty()).chain(ops.is_empty().then_some("exists")) {
             let value = literal(&field, op);
             write!(
@@ -188,7 +188,7 @@ fn what_the_rules_of_falco_use_can_be_used() {
     for name in TYPES {
         write!(
             text,
-            "- rule: type {name}\n  desc: d\n  priority: NOTICE\n  output: -\n  condition: evt.type in ({name}) and evt.type = {name}\n"
+            "- rule: type {name}\n  desc: d\n  priority: NOTICE\n  output: x\n  condition: evt.type in ({name}) and evt.type = {name}\n"
         )
         .unwrap();
         count += 1;
