@@ -20,6 +20,8 @@ pub(crate) use solver::{Solver, Verdict};
 
 /// Formulas with more atoms are not looked at.
 const MAX_ATOMS: usize = 5000;
+/// Values and comparisons of all formulas together.
+const MAX_WORK: usize = 1_000_000;
 /// How deep macros are followed.
 const MAX_DEPTH: usize = 100;
 
@@ -106,6 +108,8 @@ pub(crate) struct Sense<'l> {
     operand_names: HashMap<String, u32>,
     atoms: Vec<Atom>,
     atom_numbers: HashMap<(u32, Test), u32>,
+    /// Values looked at so far.
+    work: usize,
 }
 
 /// The walk over one condition.
@@ -158,6 +162,7 @@ impl<'l> Sense<'l> {
             operand_names: HashMap::new(),
             atoms: Vec::new(),
             atom_numbers: HashMap::new(),
+            work: 0,
         }
     }
 
@@ -254,6 +259,11 @@ impl<'l> Sense<'l> {
             return Some(Err((true, format!("every event has `{}`", check.left))));
         }
         let words = self.words(&check.right);
+        self.work += 1 + words.as_ref().map_or(0, Vec::len);
+        if self.work > MAX_WORK {
+            return None;
+        }
+        let info = self.operands.get(operand as usize)?;
         let empty = words.as_ref().is_some_and(Vec::is_empty);
         if empty && matches!(check.op, Op::In | Op::Intersects | Op::PMatch) && info.ty != FieldType::TextList
             || empty && check.modifier.is_some()
@@ -303,6 +313,8 @@ impl<'l> Sense<'l> {
         let mut values = Vec::with_capacity(words.len());
         for word in words {
             match self.list(word) {
+                // More than that is known already to be too much.
+                Some(_) if self.work > MAX_WORK => {}
                 Some(list) => values.extend(list.items.iter().map(|(bytes, _)| bytes.to_vec())),
                 None => values.push(word.bytes.clone()),
             }

@@ -56,6 +56,16 @@ impl Node {
         }
     }
 
+    /// Bytes that a copy takes, about.
+    pub fn size(&self) -> usize {
+        64 + match &self.kind {
+            Kind::Null => 0,
+            Kind::Scalar { value, raw } => value.len() + raw.len(),
+            Kind::List(items) => items.iter().map(Self::size).sum(),
+            Kind::Map(pairs) => pairs.iter().map(|(key, value)| key.size() + value.size()).sum(),
+        }
+    }
+
     /// Name of the kind, for messages.
     pub fn kind_name(&self) -> &'static str {
         match self.kind {

@@ -7,7 +7,7 @@ use memchr::memmem::Finder;
 use regex::bytes::RegexBuilder;
 use tw_model::field::{Arg, is_field, nearest};
 
-use super::Compiler;
+use super::{ALL_TOO_LARGE, Compiler, REGEX_WORK};
 use crate::ast::{Op, Right, Transformer, Word};
 use crate::diagnostic::{Problem, code};
 use crate::extract::Extract;
@@ -27,6 +27,11 @@ pub(super) struct Literal {
     pub bytes: Box<[u8]>,
     /// Where it stands; in a list, if it came from there.
     pub place: Place,
+}
+
+/// Where words stand.
+fn check_span(words: &[Word]) -> Span {
+    words.first().map(|word| word.span).unwrap_or_default()
 }
 
 impl Literal {
@@ -53,7 +58,7 @@ impl Compiler<'_> {
             Right::Name(word) => {
                 let name = word.lossy();
                 if self.library.compat == Compat::Strict || !self.library.lists.contains_key(&*name) {
-                    let near = nearest(&name, self.library.lists.keys().map(String::as_str));
+                    let near = self.library.near(&name, self.library.lists.keys());
                     let problem =
                         Problem::error(code::CONDITION, self.place(word.span), format!("there is no list `{name}`"));
                     let problem =
@@ -63,7 +68,13 @@ impl Compiler<'_> {
                 }
                 self.expand(word, &mut literals);
             }
-            Right::List(words, _) => words.iter().for_each(|word| self.expand(word, &mut literals)),
+            Right::List(words, _) => {
+                if !self.library.spend(words.len()) {
+                    self.error_once(check_span(words), ALL_TOO_LARGE);
+                    return None;
+                }
+                words.iter().for_each(|word| self.expand(word, &mut literals));
+            }
             Right::None | Right::Value(_) | Right::Call(_) => {}
         }
         if let Some(bad) = literals.iter().find(|literal| literal.bytes.contains(&0)) {
@@ -84,6 +95,10 @@ impl Compiler<'_> {
                 list.used.set(true);
                 if list.broken {
                     self.error(code::VALIDATE, word.span, format!("the list `{}` has an error", word.lossy()));
+                }
+                if !self.library.spend(list.items.len()) {
+                    self.error_once(word.span, ALL_TOO_LARGE);
+                    return;
                 }
                 literals.extend(
                     list.items.iter().map(|(bytes, place)| Literal { bytes: bytes.clone(), place: place.clone() }),
@@ -317,9 +332,20 @@ impl Compiler<'_> {
         let build =
             |pattern: &str| RegexBuilder::new(pattern).size_limit(REGEX_SIZE).dfa_size_limit(REGEX_SIZE).build();
         // On its own first: `a)|(b` must not break out of the group that anchors it.
-        let regex = build(&pattern).and_then(|_| build(&format!(r"\A(?:{pattern})\z")));
+        let known = self.library.regexes.borrow().get(&*pattern).cloned();
+        let regex = match known {
+            Some(regex) => Ok(regex),
+            None if !self.library.spend(REGEX_WORK + pattern.len()) => {
+                self.bad(literal, ALL_TOO_LARGE.to_owned(), "");
+                return None;
+            }
+            None => build(&pattern).and_then(|_| build(&format!(r"\A(?:{pattern})\z"))),
+        };
         match regex {
-            Ok(regex) => Some(Pred::Regex(Box::new(regex))),
+            Ok(regex) => {
+                self.library.regexes.borrow_mut().entry(pattern.into_owned()).or_insert_with(|| regex.clone());
+                Some(Pred::Regex(Box::new(regex)))
+            }
             Err(error) => {
                 let text = error.to_string();
                 let reason = text.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned();

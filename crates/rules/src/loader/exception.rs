@@ -25,6 +25,16 @@ pub(super) struct Exception {
     values: Vec<Node>,
 }
 
+/// More exceptions a rule cannot have.
+const MAX_EXCEPTIONS: usize = 1000;
+
+impl Exception {
+    /// Bytes that a copy takes, about.
+    pub fn size(&self) -> usize {
+        self.name.len() + self.values.iter().map(Node::size).sum::<usize>()
+    }
+}
+
 fn error(place: &Place, message: impl Into<String>) -> Problem {
     Problem::error(code::VALIDATE, place.clone(), message)
 }
@@ -72,6 +82,9 @@ pub(super) fn define(item: &Item<'_>, problems: &mut Vec<Problem>) -> Result<Vec
     let mut exceptions: Vec<Exception> = Vec::new();
     for node in item.list("exceptions")?.unwrap_or_default() {
         let stated = read(node)?;
+        if exceptions.len() >= MAX_EXCEPTIONS {
+            return Err(error(&stated.place, format!("a rule has at most {MAX_EXCEPTIONS} exceptions")));
+        }
         if exceptions.iter().any(|known| known.name == stated.name) {
             let message = format!("the rule has two exceptions `{}`", stated.name);
             problems.push(Problem::warning(code::EXCEPTION_NAME_NOT_UNIQUE, stated.place.clone(), message));
@@ -107,6 +120,9 @@ pub(super) fn append(
 ) -> Result<(), Problem> {
     for node in item.list("exceptions")?.unwrap_or_default() {
         let stated = read(node)?;
+        if exceptions.len() >= MAX_EXCEPTIONS {
+            return Err(error(&stated.place, format!("a rule has at most {MAX_EXCEPTIONS} exceptions")));
+        }
         let Some(values) = &stated.values else {
             let message = format!("the exception `{}` is appended without values", stated.name);
             problems.push(Problem::warning(code::APPEND_NO_VALUES, stated.place.clone(), message));

@@ -22,10 +22,13 @@ const MAX_STEPS: usize = 1_000_000;
 /// More is not told; errors go before warnings.
 const MAX_DIAGNOSTICS: usize = 1000;
 
+/// As many are kept until the end.
+const MAX_KEPT: usize = 20_000;
+
 /// Makes a rule set of what was collected.
 pub(super) fn finish(mut loader: Loader) -> (RuleSet, Vec<Diagnostic>) {
     let mut problems = std::mem::take(&mut loader.problems);
-    let mut library = Library { compat: loader.compat, ..Library::default() };
+    let mut library = Library::new(loader.compat);
     resolve_lists(&loader, &mut library, &mut problems);
     parse_macros(&loader, &mut library, &mut problems);
     let (mut rules, mut places) = (Vec::new(), Vec::new());
@@ -34,6 +37,10 @@ pub(super) fn finish(mut loader: Loader) -> (RuleSet, Vec<Diagnostic>) {
         if let Some(rule) = compile(&loader, definition, &library, &mut problems) {
             rules.push(rule);
             places.push(definition.place.clone());
+        }
+        if problems.len() > MAX_KEPT {
+            problems.sort_by_key(|problem| problem.severity);
+            problems.truncate(MAX_DIAGNOSTICS);
         }
     }
     lint::warn(&rules, &places, &library, loader.matching, &mut problems);
@@ -145,11 +152,16 @@ fn parse(loader: &Loader, library: &Library, condition: &Text) -> Result<(Text, 
     if loader.compat == Compat::Strict {
         for definition in &loader.lists.items {
             let Some(list) = library.lists.get(&definition.name) else { continue };
+            if !library.spend(1 + text.as_str().len() / 64) {
+                let message = "the rules together grow too large with their lists put in";
+                return Err(Problem::error(code::VALIDATE, condition.whole(), message));
+            }
             let Some((put_in, used)) = substitute::put_in(&text, &definition.name, &list.written) else {
                 let message = "the condition grows too large with its lists put in";
                 return Err(Problem::error(code::VALIDATE, condition.whole(), message));
             };
             list.used.set(list.used.get() || used);
+            library.spend(put_in.as_str().len().saturating_sub(text.as_str().len()) / 8);
             text = put_in;
         }
     }
