@@ -4,9 +4,6 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-/// The heading of what every verb takes.
-const GLOBAL: &str = "Global options";
-
 /// Sees what containers really do, and says what does not belong.
 #[derive(Debug, Parser)]
 #[command(
@@ -80,6 +77,9 @@ pub enum Command {
         shell: clap_complete::Shell,
     },
 }
+
+/// The heading of what every verb takes.
+const GLOBAL: &str = "Global options";
 
 /// Settings given on the command line: they win over files and environment.
 #[derive(Clone, Debug, Default, Args)]

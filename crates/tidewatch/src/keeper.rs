@@ -9,7 +9,7 @@ use anyhow::Context as _;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 use tw_manager::Options;
-use tw_manager::retention::Retention;
+use tw_manager::retention;
 use tw_manager::store::Place;
 
 use crate::config::{Config, Sources};
@@ -91,7 +91,7 @@ pub fn run(config: &Config, sources: Sources, level: LogLevel) -> anyhow::Result
 }
 
 /// What of the settings changes without a restart: how long things are kept, and the level of the log.
-fn reload(sources: &Sources, kept: &tokio::sync::watch::Sender<Retention>, level: &LogLevel) {
+fn reload(sources: &Sources, kept: &tokio::sync::watch::Sender<retention::Retention>, level: &LogLevel) {
     match Config::load(sources) {
         Ok(loaded) => {
             kept.send_replace(loaded.config.store.retention);
