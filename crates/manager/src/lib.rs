@@ -13,7 +13,7 @@ pub mod metrics;
 pub mod retention;
 mod state;
 pub mod store;
-mod usage;
+pub mod usage;
 
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
