@@ -108,10 +108,10 @@ impl Engine {
     pub fn inspect(&mut self, set: &RuleSet, event: &Event<'_>, hit: &mut dyn FnMut(&Rule)) {
         let kind = event.kind();
         let Some(of_kind) = self.kinds.get(kind as usize).filter(|of_kind| !of_kind.rules.is_empty()) else { return };
-        let (groups, process) = (&self.groups, &mut self.process);
+        let (groups, process, texts) = (&self.groups, &mut self.process, &mut self.event.texts);
         let class = self.memory.class_of(event, || {
-            for group in groups.iter().filter(|group| group.lasting) {
-                group.fill(event, &mut process[group.range()]);
+            for (group, texts) in groups.iter().zip(texts).filter(|(group, _)| group.lasting) {
+                group.fill_with(event, texts.as_mut(), &mut process[group.range()]);
             }
             process
         });
@@ -158,11 +158,7 @@ impl Truths {
             return;
         }
         self.of[number] = self.number;
-        let bits = &mut self.bits[group.range()];
-        match &mut self.texts[number] {
-            Some(texts) => group.fill_or_recall(event, texts, bits),
-            None => group.fill(event, bits),
-        }
+        group.fill_with(event, self.texts[number].as_mut(), &mut self.bits[group.range()]);
     }
 }
 
