@@ -4,11 +4,14 @@ mod boot;
 mod clean;
 mod clock;
 mod costs;
+mod first_rules;
 mod identity;
+mod last_good;
 mod losses;
 mod reload;
 mod self_view;
 mod tape;
+mod watch;
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -78,6 +81,7 @@ impl Agent {
     /// Takes what is in the rings; returns how many records that was.
     fn turn(&mut self, sensor: &mut EbpfSensor) -> usize {
         self.look_at_the_clock();
+        self.take_reloaded(sensor);
         for notice in self.world.news(self.clock.offset_ns()) {
             self.docker = boot::log_notice(notice);
         }
@@ -163,10 +167,9 @@ impl Agent {
         });
     }
 
-    /// Once a second: losses, rules that were loaded meanwhile, the recorder, the status for the manager.
+    /// Once a second: losses, the recorder, the status for the manager.
     fn look_after_itself(&mut self, sensor: &mut EbpfSensor, at_end: bool) {
         self.world.refresh_users(kernel::boot_ns());
-        self.take_reloaded();
         let events = self_view::event_counts(sensor);
         let counts = self.outlet.counts();
         let others = [

@@ -4,10 +4,14 @@ mod check;
 mod fields;
 mod list;
 mod load;
+mod refusal;
+mod texts;
 
 use std::process::ExitCode;
 
 pub use load::{Loaded, load, show};
+pub use refusal::{Refusal, take};
+pub use texts::{Places, RuleTexts, inside};
 
 use crate::cli::{RulesArgs, RulesCommand};
 

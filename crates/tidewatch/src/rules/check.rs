@@ -4,21 +4,32 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use serde_json::json;
+use tw_report::escape;
 
 use super::{load, show};
-use crate::screen::{self, print_stdout};
+use crate::screen::{self, DOUBT, print_stdout};
 
 pub fn check(files: &[PathBuf], json: bool) -> anyhow::Result<ExitCode> {
     let loaded = load(files)?;
     let errors = loaded.errors();
-    let warnings = loaded.diagnostics.len() - errors;
+    let idle = errors == 0 && loaded.enabled() == 0;
+    let warnings = loaded.diagnostics.len() - errors + loaded.blank.len() + usize::from(idle);
     if json {
         print_stdout(&format!(
             "{}\n",
-            json!({"rules": loaded.rules.len(), "errors": errors, "warnings": warnings, "diagnostics": loaded.diagnostics})
+            json!({"rules": loaded.rules.len(), "enabled": loaded.enabled(), "blank": loaded.blank, "errors": errors, "warnings": warnings, "diagnostics": loaded.diagnostics})
         ))?;
     } else {
         show(&loaded.diagnostics, true);
+        for file in &loaded.blank {
+            anstream::eprintln!("{DOUBT}warning:{DOUBT:#} {} has no rule, list or macro\n", escape::line(file));
+        }
+        if idle {
+            anstream::eprintln!(
+                "{DOUBT}warning:{DOUBT:#} no rule that is enabled: `run` refuses these files alone, since there is nothing \
+                 to watch for\n"
+            );
+        }
         let verdict = if errors == 0 { "in order" } else { "broken" };
         print_stdout(&format!(
             "{}: {verdict}: {} loaded, {}, {}\n",
