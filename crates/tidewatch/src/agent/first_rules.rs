@@ -55,9 +55,7 @@ pub(super) fn choose(config: &Config, restarted: bool) -> anyhow::Result<FirstRu
         Ok(texts) => {
             let loaded = texts.load();
             rules::show(&loaded.diagnostics, false);
-            for file in &loaded.blank {
-                tracing::warn!("{file} has no rule, list or macro");
-            }
+            loaded.tell_doubts();
             match loaded.refusal(config.rules.skip_broken) {
                 None => {
                     let status = loaded.status();

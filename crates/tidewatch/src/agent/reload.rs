@@ -166,6 +166,7 @@ fn load(
     let watched = Watched::now(&config);
     let places = Places::of(&config);
     let outcome = rules::take(&places, config.rules.skip_broken).map(|(texts, loaded)| {
+        loaded.tell_doubts();
         let mut status = loaded.status();
         // Here, since the agent does not wait for a disk.
         status.copy_error = last_good.keep(&places, &texts).err().map(|error| error.to_string());

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::{Config, ConfigErrors, DEFAULT, Diagnostic, Loaded, Origin, Sources, draft, key, show};
 use crate::rules::{self, Places, Refusal, RuleTexts};
-use crate::screen::count;
+use crate::screen::{DOUBT, count};
 
 /// Arguments of `config`.
 #[derive(Debug, Args)]
@@ -152,14 +152,15 @@ impl CheckedRules {
 
     fn json(&self) -> serde_json::Value {
         let diagnostics = self.loaded.iter().flat_map(|loaded| &loaded.diagnostics);
-        let errors: Vec<_> = diagnostics.clone().filter(|diagnostic| diagnostic.is_error()).collect();
+        let errors: Vec<_> = diagnostics.filter(|diagnostic| diagnostic.is_error()).collect();
         json!({
             "ok": self.refusal.is_none(),
             "refusal": self.refusal.as_ref().map(ToString::to_string),
             "files": self.loaded.as_ref().map(|loaded| &loaded.files),
             "enabled": self.loaded.as_ref().map(rules::Loaded::enabled),
             "errors": errors.len(),
-            "warnings": diagnostics.count() - errors.len(),
+            "warnings": self.loaded.as_ref().map(rules::Loaded::warnings),
+            "doubts": self.loaded.as_ref().map(|loaded| &loaded.doubts),
             "diagnostics": errors,
         })
     }
@@ -172,7 +173,10 @@ impl CheckedRules {
             return format!("rules broken: {refusal}; rules.files is set by {named}\n");
         };
         rules::show(&loaded.diagnostics, false);
-        let (errors, warnings) = (loaded.errors(), loaded.diagnostics.len() - loaded.errors());
+        for doubt in &loaded.doubts {
+            anstream::eprintln!("{DOUBT}warning:{DOUBT:#} {}\n", tw_report::escape::line(doubt));
+        }
+        let (errors, warnings) = (loaded.errors(), loaded.warnings());
         let numbers = format!("{}, {}", count(errors, "error"), count(warnings, "warning"));
         match &self.refusal {
             None => format!(

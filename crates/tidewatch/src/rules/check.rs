@@ -13,16 +13,16 @@ pub fn check(files: &[PathBuf], json: bool) -> anyhow::Result<ExitCode> {
     let loaded = load(files)?;
     let errors = loaded.errors();
     let idle = errors == 0 && loaded.enabled() == 0;
-    let warnings = loaded.diagnostics.len() - errors + loaded.blank.len() + usize::from(idle);
+    let warnings = loaded.warnings() + usize::from(idle);
     if json {
         print_stdout(&format!(
             "{}\n",
-            json!({"rules": loaded.rules.len(), "enabled": loaded.enabled(), "blank": loaded.blank, "errors": errors, "warnings": warnings, "diagnostics": loaded.diagnostics})
+            json!({"rules": loaded.rules.len(), "enabled": loaded.enabled(), "doubts": loaded.doubts, "errors": errors, "warnings": warnings, "diagnostics": loaded.diagnostics})
         ))?;
     } else {
         show(&loaded.diagnostics, true);
-        for file in &loaded.blank {
-            anstream::eprintln!("{DOUBT}warning:{DOUBT:#} {} has no rule, list or macro\n", escape::line(file));
+        for doubt in &loaded.doubts {
+            anstream::eprintln!("{DOUBT}warning:{DOUBT:#} {}\n", escape::line(doubt));
         }
         if idle {
             anstream::eprintln!(

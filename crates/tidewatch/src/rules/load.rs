@@ -18,14 +18,24 @@ pub struct Loaded {
     pub source: String,
     /// The files, with the digest of each.
     pub files: Vec<RuleFile>,
-    /// Names of those that hold no item at all.
-    pub blank: Vec<String>,
+    /// What is doubtful about the files themselves, in sentences.
+    pub doubts: Vec<String>,
 }
 
 impl Loaded {
     /// Number of errors.
     pub fn errors(&self) -> usize {
         self.diagnostics.iter().filter(|diagnostic| diagnostic.is_error()).count()
+    }
+
+    /// Number of warnings.
+    pub fn warnings(&self) -> usize {
+        self.diagnostics.len() - self.errors() + self.doubts.len()
+    }
+
+    /// Tells the log what is doubtful about the files.
+    pub fn tell_doubts(&self) {
+        self.doubts.iter().for_each(|doubt| tracing::warn!("{doubt}"));
     }
 
     /// Number of rules that would be tried.
@@ -44,7 +54,7 @@ impl Loaded {
             files: self.files.clone(),
             enabled: self.enabled() as u64,
             broken: self.errors() as u64,
-            warnings: (self.diagnostics.len() - self.errors()) as u64,
+            warnings: self.warnings() as u64,
             loaded_ns: tw_sensor::clock::wall_ns(),
             last_error: None,
             copy_error: None,

@@ -1,5 +1,6 @@
 //! The texts of rules: which files there are, in which order they are loaded, and what is in them.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
@@ -92,13 +93,16 @@ pub struct RuleTexts {
     pub source: String,
     /// The files.
     pub files: Vec<RuleText>,
+    /// What is doubtful about the files themselves, in sentences.
+    #[serde(skip)]
+    pub doubts: Vec<String>,
 }
 
 impl RuleTexts {
     /// The default pack.
     pub fn pack() -> Self {
         let files = PACK.iter().map(|(name, text)| RuleText { name: (*name).to_owned(), text: (*text).to_owned() });
-        Self { source: "the default pack".to_owned(), files: files.collect() }
+        Self { source: "the default pack".to_owned(), files: files.collect(), doubts: Vec::new() }
     }
 
     /// Reads what lies at `places`; the default pack if no file is named, and drop-ins behind either.
@@ -110,10 +114,16 @@ impl RuleTexts {
             Self::pack()
         } else {
             let named: Vec<_> = places.files.iter().map(|path| path.display().to_string()).collect();
-            Self { source: named.join(", "), files: Vec::new() }
+            Self { source: named.join(", "), ..Self::default() }
         };
         for file in places.list()? {
-            texts.files.push(RuleText { name: file.display().to_string(), text: read(&file)? });
+            let text = read(&file)?;
+            let name = file.display().to_string();
+            if is_blank(&text) {
+                texts.doubts.push(format!("{name} has no rule, list or macro"));
+            }
+            texts.doubts.extend(doubt_of_writers(&file));
+            texts.files.push(RuleText { name, text });
         }
         if let Some(folder) = &places.dropins
             && texts.files.iter().any(|file| Path::new(&file.name).parent() == Some(folder))
@@ -133,14 +143,24 @@ impl RuleTexts {
             loader = loader.add_file(name.as_str(), text.as_str());
         }
         let (rules, diagnostics) = loader.finish();
-        let blank = self.files.iter().filter(|file| is_blank(&file.text)).map(|file| file.name.clone()).collect();
-        Loaded { rules, diagnostics, source: self.source.clone(), files, blank }
+        Loaded { rules, diagnostics, source: self.source.clone(), files, doubts: self.doubts.clone() }
     }
 }
 
 /// Whether a file holds nothing but comments and the marks of documents.
 fn is_blank(text: &str) -> bool {
     text.lines().map(str::trim).all(|line| line.is_empty() || line.starts_with('#') || matches!(line, "---" | "..."))
+}
+
+/// A doubt if everybody can change a file of rules.
+fn doubt_of_writers(file: &Path) -> Option<String> {
+    let mode = std::fs::metadata(file).ok()?.permissions().mode() & 0o7777;
+    let shown = file.display();
+    (mode & 0o002 != 0).then(|| {
+        format!(
+            "{shown} can be changed by everybody (mode {mode:04o}), who can so switch off the watch: chmod o-w {shown}"
+        )
+    })
 }
 
 fn read(file: &Path) -> anyhow::Result<String> {
@@ -226,6 +246,20 @@ mod tests {
         let places = Places { files: vec![folder.0.join("rules.d")], dropins: None };
         let error = RuleTexts::read(&places).unwrap_err().to_string();
         assert!(error.contains("has no *.yaml or *.yml file"), "{error}");
+    }
+
+    #[test]
+    fn files_that_say_nothing_or_that_everybody_can_change_are_doubtful() {
+        let folder = Folder::new("doubts");
+        let mine = folder.rule("mine.yaml", "mine");
+        let empty = folder.0.join("empty.yaml");
+        std::fs::write(&empty, "# nothing yet\n").unwrap();
+        let places = Places { files: vec![mine.clone(), empty], dropins: None };
+        std::fs::set_permissions(&mine, std::fs::Permissions::from_mode(0o666)).unwrap();
+        let doubts = RuleTexts::read(&places).unwrap().load().doubts;
+        assert_eq!(doubts.len(), 2, "{doubts:?}");
+        assert!(doubts[0].contains("mine.yaml can be changed by everybody (mode 0666)"), "{doubts:?}");
+        assert!(doubts[1].ends_with("empty.yaml has no rule, list or macro"), "{doubts:?}");
     }
 
     #[test]
