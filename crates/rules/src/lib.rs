@@ -10,6 +10,7 @@
 pub mod ast;
 mod compile;
 pub mod diagnostic;
+mod engine;
 mod extract;
 mod glob;
 mod lexer;
@@ -28,6 +29,7 @@ mod yaml;
 mod testing;
 
 pub use diagnostic::{Diagnostic, Severity};
+pub use engine::Engine;
 pub use loader::{ENGINE_VERSION, Loader};
 pub use ruleset::{Matching, Rule, RuleSet};
 pub use text::Text;
