@@ -5,6 +5,7 @@ mod clean;
 mod clock;
 mod costs;
 mod first_rules;
+mod first_settings;
 mod identity;
 mod last_good;
 mod losses;
@@ -38,6 +39,7 @@ use reload::Reload;
 use tape::Tape;
 
 pub use clean::Clean;
+pub use first_settings::settings;
 pub use tape::Settings;
 
 pub use boot::{AgentOptions, cannot_watch, end_with_supervisor, hostname, matching, restarts, run};
@@ -59,6 +61,8 @@ struct Agent {
     reload: Reload,
     board: Arc<Board>,
     rules: RulesStatus,
+    /// Why the settings are not those on disk, since the start; none if they are.
+    settings_error: Option<String>,
     clock: WallClock,
     costs: Costs,
     losses: Losses,

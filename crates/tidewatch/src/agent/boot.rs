@@ -27,7 +27,7 @@ use super::first_rules::FirstRules;
 use super::losses::Losses;
 use super::reload::Reload;
 use super::tape::Tape;
-use super::{Agent, NAP, first_rules, identity};
+use super::{Agent, NAP, first_rules, first_settings, identity};
 use crate::config::{self, Config, Sources};
 use crate::log::LogLevel;
 use crate::outlet::{Outlet, OutletOptions, Shape};
@@ -48,6 +48,8 @@ pub struct AgentOptions {
     pub duration: Option<Duration>,
     /// Changes the level of the log.
     pub level: LogLevel,
+    /// Why the settings are those of before, if they are.
+    pub settings_error: Option<String>,
 }
 
 /// Runs until a signal, the end of its time, or the end of whoever reads the alerts.
@@ -87,6 +89,10 @@ pub fn run(config: Config, options: AgentOptions) -> anyhow::Result<ExitCode> {
         tape.begin(&mut agent.world, &agent.node, &agent.rules.digest);
     }
     agent.turn(&mut sensor);
+    if let Some(error) = options.settings_error {
+        agent.say(first_settings::notice(&error));
+        agent.settings_error = Some(error);
+    }
     if let Some(notice) = first.notice.take() {
         agent.say(notice);
     }
@@ -170,6 +176,7 @@ fn open(
         reload: Reload::new(sources, wanted, asked, level, Some(view), std::mem::take(&mut first.watched)),
         board,
         rules: std::mem::take(&mut first.status),
+        settings_error: None,
         clock: WallClock::read(),
         costs: Costs::default(),
         losses: Losses::default(),

@@ -7,7 +7,7 @@ use tw_model::finding::Shown;
 use tw_model::status::{RulesOrigin, RulesStatus};
 use tw_rules::RuleSet;
 
-use super::last_good::LastGood;
+use super::last_good::{self, LastGood};
 use super::watch::Watched;
 use crate::config::Config;
 use crate::rules::{self, Loaded, Places, Refusal, RuleTexts};
@@ -34,8 +34,7 @@ impl FirstRules {
     /// Keeps them for a later start. Only for whoever has the agent's state to itself.
     pub(super) fn keep(&mut self, config: &Config) {
         let Some(texts) = self.texts.take() else { return };
-        let kept = LastGood::in_folder(&config.agent_dir()).keep(&Places::of(config), &texts);
-        self.status.copy_error = kept.err().map(|error| error.to_string());
+        self.status.copy_error = last_good::keep(config, texts).err().map(|error| error.to_string());
     }
 }
 
@@ -86,7 +85,7 @@ pub(super) fn choose(config: &Config, restarted: bool) -> anyhow::Result<FirstRu
 
 /// What stands in for broken rules, and why not something better.
 fn stand_in(config: &Config, places: &Places, restarted: bool) -> Option<(Loaded, RulesOrigin, String)> {
-    let why = match LastGood::in_folder(&config.agent_dir()).read() {
+    let why = match LastGood::rules(&config.agent_dir()).read() {
         Ok(Some((kept, made))) if restarted || kept.places == *places => {
             let mut loaded = kept.texts.load();
             if loaded.enabled() > 0 {
@@ -235,7 +234,7 @@ mod tests {
         let first = choose(&host.0, true).unwrap();
         assert!(first.status.origin == RulesOrigin::Pack && first.status.enabled > 10);
         host.watched_once();
-        std::fs::write(host.copy(), "tidewatch-rules 1 00\n{}").unwrap();
+        std::fs::write(host.copy(), "tidewatch-copy 1 00\n{}").unwrap();
         for restarted in [false, true] {
             let first = choose(&host.0, restarted).unwrap();
             assert!(first.status.origin == RulesOrigin::Pack && first.status.enabled > 10);

@@ -1,29 +1,33 @@
-//! The rules that were in force last, kept on disk: an agent that starts while the rules that it is to take are broken
-//! goes on with these.
+//! The rules and settings that were in force last, kept on disk: an agent that starts while those that it is to take are
+//! broken goes on with these.
 //!
-//! One file: a line `tidewatch-rules 1 DIGEST`, then JSON, of which DIGEST is the SHA-256. It is written beside the old
-//! one, synced, and put in its place by rename: whenever the agent is killed, there is a whole one.
+//! One file each: a line `tidewatch-copy 1 DIGEST`, then JSON, of which DIGEST is the SHA-256. It is written beside the
+//! old one, synced, and put in its place by rename: whenever the agent is killed, there is a whole one.
 
 use std::fs::{File, Permissions};
 use std::io::{Read as _, Write as _};
+use std::marker::PhantomData;
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+use crate::config::Config;
 use crate::rules::{Places, RuleTexts};
 
 /// What the first line begins with.
-const MARK: &str = "tidewatch-rules 1 ";
+const MARK: &str = "tidewatch-copy 1 ";
 /// Largest copy in bytes.
 const MAX: u64 = 256 << 20;
 
-/// Where the copy lies.
+/// Where a copy of a `T` lies.
 #[derive(Clone, Debug)]
-pub(super) struct LastGood {
+pub(super) struct LastGood<T> {
     file: PathBuf,
+    of: PhantomData<fn() -> T>,
 }
 
 /// A copy of rules that were in force.
@@ -39,30 +43,48 @@ pub(super) struct Kept {
 #[derive(Debug, thiserror::Error)]
 pub(super) enum KeptError {
     /// It cannot be read.
-    #[error("the copy of the last good rules {0} cannot be read: {1}")]
+    #[error("the copy {0} cannot be read: {1}")]
     Read(PathBuf, std::io::Error),
     /// It is not what was written.
-    #[error("the copy of the last good rules {0} is damaged: {1}")]
+    #[error("the copy {0} is damaged: {1}")]
     Damaged(PathBuf, &'static str),
 }
 
-impl LastGood {
-    /// In the folder of the agent's state.
-    pub(super) fn in_folder(folder: &Path) -> Self {
-        Self { file: folder.join("last-good-rules") }
+impl LastGood<Kept> {
+    /// Of rules, in the folder of the agent's state.
+    pub(super) fn rules(folder: &Path) -> Self {
+        Self { file: folder.join("last-good-rules"), of: PhantomData }
     }
+}
 
-    /// Keeps these rules instead of those before, unless they are the same.
+impl LastGood<Config> {
+    /// Of settings, in the folder of the agent's state. They are without the password of the store.
+    pub(super) fn settings(folder: &Path) -> Self {
+        Self { file: folder.join("last-good-settings"), of: PhantomData }
+    }
+}
+
+/// Keeps rules and the settings that named them for a later start.
+///
+/// # Errors
+/// If the disk does not take them; those before are kept then.
+pub(super) fn keep(config: &Config, texts: RuleTexts) -> std::io::Result<()> {
+    let folder = config.agent_dir();
+    LastGood::rules(&folder).keep(&Kept { places: Places::of(config), texts })?;
+    LastGood::settings(&folder).keep(config)
+}
+
+impl<T: Serialize + DeserializeOwned> LastGood<T> {
+    /// Keeps this instead of what was kept before, unless it is the same.
     ///
     /// # Errors
-    /// If the disk does not take them; those before are kept then.
-    pub(super) fn keep(&self, places: &Places, texts: &RuleTexts) -> std::io::Result<()> {
-        let kept = Kept { places: places.clone(), texts: texts.clone() };
-        let body = serde_json::to_vec(&kept)?;
+    /// If the disk does not take it; what was kept before is kept then.
+    pub(super) fn keep(&self, what: &T) -> std::io::Result<()> {
+        let body = serde_json::to_vec(what)?;
         let mut bytes = format!("{MARK}{}\n", digest(&body)).into_bytes();
         bytes.extend(body);
         if bytes.len() as u64 > MAX {
-            return Err(std::io::Error::other(format!("they are larger than {MAX} bytes")));
+            return Err(std::io::Error::other(format!("it would be larger than {MAX} bytes")));
         }
         if std::fs::read(&self.file).is_ok_and(|before| before == bytes) {
             return Ok(());
@@ -83,7 +105,7 @@ impl LastGood {
     ///
     /// # Errors
     /// If there is one that is of no use.
-    pub(super) fn read(&self) -> Result<Option<(Kept, u64)>, KeptError> {
+    pub(super) fn read(&self) -> Result<Option<(T, u64)>, KeptError> {
         let failed = |error| KeptError::Read(self.file.clone(), error);
         let damaged = |what| KeptError::Damaged(self.file.clone(), what);
         let file = match File::open(&self.file) {
@@ -100,7 +122,7 @@ impl LastGood {
         if said != digest(body).as_bytes() {
             return Err(damaged("its digest does not fit"));
         }
-        let kept = serde_json::from_slice(body).map_err(|_| damaged("it is no copy of rules"))?;
+        let kept = serde_json::from_slice(body).map_err(|_| damaged("it is of another kind"))?;
         let made = made.duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
         Ok(Some((kept, u64::try_from(made).unwrap_or(u64::MAX))))
     }
@@ -114,30 +136,30 @@ fn digest(bytes: &[u8]) -> String {
 mod tests {
     use super::*;
 
-    fn place(name: &str) -> (LastGood, PathBuf) {
+    fn place(name: &str) -> (LastGood<Kept>, PathBuf) {
         let folder = std::env::temp_dir().join(format!("tidewatch-last-good-{}-{name}", std::process::id()));
         let _ = std::fs::remove_dir_all(&folder);
         std::fs::create_dir_all(&folder).unwrap();
-        (LastGood::in_folder(&folder), folder)
+        (LastGood::rules(&folder), folder)
     }
 
-    fn pack() -> (Places, RuleTexts) {
-        (Places { files: vec!["/r.yaml".into()], dropins: None }, RuleTexts::pack())
+    fn pack() -> Kept {
+        Kept { places: Places { files: vec!["/r.yaml".into()], dropins: None }, texts: RuleTexts::pack() }
     }
 
     #[test]
     fn what_was_kept_comes_back_and_the_same_is_not_written_again() {
         let (last, folder) = place("back");
         assert!(last.read().unwrap().is_none());
-        let (places, texts) = pack();
-        last.keep(&places, &texts).unwrap();
+        let rules = pack();
+        last.keep(&rules).unwrap();
         let (kept, made) = last.read().unwrap().unwrap();
-        assert_eq!((&kept.places, &kept.texts), (&places, &texts));
+        assert_eq!(kept, rules);
         assert!(made > 0 && kept.texts.load().enabled() > 0);
         assert_eq!(std::fs::metadata(&last.file).unwrap().permissions().mode() & 0o777, 0o600);
-        last.keep(&places, &texts).unwrap();
+        last.keep(&rules).unwrap();
         assert_eq!(last.read().unwrap().unwrap().1, made);
-        last.keep(&places, &RuleTexts { source: "other".into(), ..texts }).unwrap();
+        last.keep(&Kept { texts: RuleTexts { source: "other".into(), ..rules.texts }, ..rules }).unwrap();
         assert_eq!(last.read().unwrap().unwrap().0.texts.source, "other");
         std::fs::remove_dir_all(folder).unwrap();
     }
@@ -145,8 +167,7 @@ mod tests {
     #[test]
     fn a_damaged_copy_is_told_and_never_taken() {
         let (last, folder) = place("damaged");
-        let (places, texts) = pack();
-        last.keep(&places, &texts).unwrap();
+        last.keep(&pack()).unwrap();
         let whole = std::fs::read(&last.file).unwrap();
         for at in (0..whole.len()).step_by(whole.len() / 97) {
             std::fs::write(&last.file, &whole[..at]).unwrap();
@@ -156,20 +177,35 @@ mod tests {
             std::fs::write(&last.file, bytes).unwrap();
             assert!(last.read().is_err(), "byte {at}");
         }
-        let text = "tidewatch-rules 1 e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\n";
+        let text = "tidewatch-copy 1 e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\n";
         std::fs::write(&last.file, text).unwrap();
-        assert!(last.read().unwrap_err().to_string().contains("no copy of rules"));
+        assert!(last.read().unwrap_err().to_string().contains("of another kind"));
         std::fs::remove_dir_all(folder).unwrap();
     }
 
     #[test]
     fn a_disk_that_does_not_take_it_leaves_the_one_before() {
         let (last, folder) = place("refused");
-        let (places, texts) = pack();
-        last.keep(&places, &texts).unwrap();
+        last.keep(&pack()).unwrap();
         std::fs::create_dir(last.file.with_extension("new")).unwrap();
-        assert!(last.keep(&places, &RuleTexts::default()).is_err());
-        assert_eq!(last.read().unwrap().unwrap().0.texts, texts);
+        assert!(last.keep(&Kept { texts: RuleTexts::default(), ..pack() }).is_err());
+        assert_eq!(last.read().unwrap().unwrap().0, pack());
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn settings_come_back_without_the_password_of_the_store() {
+        let (_, folder) = place("settings");
+        let last = LastGood::settings(&folder);
+        let mut config = Config { state_dir: folder.clone(), ..Config::default() };
+        config.rules.dropins = None;
+        config.agent.priority = tw_model::Priority::Error;
+        last.keep(&config).unwrap();
+        assert_eq!(last.read().unwrap().unwrap().0, config);
+        config.store.url = Some(crate::config::StoreUrl::new("postgres://u:secret@h/d"));
+        last.keep(&config).unwrap();
+        assert!(last.read().unwrap().is_some());
+        assert!(!std::fs::read_to_string(&last.file).unwrap().contains("secret"));
         std::fs::remove_dir_all(folder).unwrap();
     }
 }

@@ -19,9 +19,8 @@ use tw_rules::RuleSet;
 use tw_sensor::EbpfSensor;
 
 use super::Agent;
-use super::last_good::LastGood;
 use super::watch::{self, Watched};
-use super::{first_rules, self_view};
+use super::{first_rules, last_good, self_view};
 use crate::config::{Config, Sources};
 use crate::log::LogLevel;
 use crate::rules::{self, Places, Refusal};
@@ -34,6 +33,8 @@ type Answer = SyncSender<Result<String, String>>;
 
 struct Fresh {
     config: Config,
+    /// Whether the settings were read anew too.
+    all: bool,
     rules: RuleSet,
     status: RulesStatus,
 }
@@ -125,21 +126,20 @@ impl Reload {
         }
         if self.wanted.swap(false, Ordering::Relaxed) || !self.waiting.is_empty() {
             self.changed.store(false, Ordering::Relaxed);
-            self.begin(None, config);
+            self.begin(None);
         } else if self.changed.swap(false, Ordering::Relaxed) {
             tracing::info!("rule files have changed and are loaded anew");
-            self.begin(Some(config.clone()), config);
+            self.begin(Some(config.clone()));
         }
     }
 
     /// Reads rules anew, with these settings, or settings too.
-    fn begin(&mut self, settings: Option<Config>, in_force: &Config) {
+    fn begin(&mut self, settings: Option<Config>) {
         self.under_way = true;
         let (sources, done) = (self.sources.clone(), self.send_done.clone());
-        let last_good = LastGood::in_folder(&in_force.agent_dir());
         let waiting = std::mem::take(&mut self.waiting);
         let started = std::thread::Builder::new().name("reload".into()).spawn(move || {
-            let (outcome, watched) = load(&sources, settings, &last_good);
+            let (outcome, watched) = load(&sources, settings);
             // The agent takes it, or is gone.
             let _ = done.send(Done { outcome, watched, waiting });
         });
@@ -154,11 +154,8 @@ fn dropped(spool: &SpoolStatus) -> u64 {
     spool.lanes.iter().map(|lane| lane.dropped).sum()
 }
 
-fn load(
-    sources: &Sources,
-    settings: Option<Config>,
-    last_good: &LastGood,
-) -> (Result<Fresh, Refusal>, Option<Watched>) {
+fn load(sources: &Sources, settings: Option<Config>) -> (Result<Fresh, Refusal>, Option<Watched>) {
+    let all = settings.is_none();
     let config = match settings.map_or_else(|| Config::load(sources).map(|loaded| loaded.config), Ok) {
         Ok(config) => config,
         Err(errors) => return (Err(Refusal::new(errors.to_string())), None),
@@ -169,10 +166,10 @@ fn load(
         loaded.tell_doubts();
         let mut status = loaded.status();
         // Here, since the agent does not wait for a disk.
-        status.copy_error = last_good.keep(&places, &texts).err().map(|error| error.to_string());
+        status.copy_error = last_good::keep(&config, texts).err().map(|error| error.to_string());
         let mut rules = loaded.rules;
         rules.set_matching(super::boot::matching(&config));
-        Fresh { config, rules, status }
+        Fresh { config, rules, status, all }
     });
     (outcome, Some(watched))
 }
@@ -227,6 +224,9 @@ impl Agent {
             spool.set_max_bytes(fresh.config.spool.max_mib << 20);
         }
         self.config.take_live(&fresh.config);
+        if fresh.all {
+            self.settings_error = None;
+        }
         if let Some(tape) = &mut self.tape
             && (tape.reconfigure(&self.config) || !unchanged)
         {

@@ -91,6 +91,7 @@ impl Agent {
         for error in [text(&outlet.output_error), text(&outlet.display_error)].into_iter().flatten() {
             status.problems.push(output_failed(error));
         }
+        status.problems.extend(self.settings_error.as_deref().map(super::first_settings::problem));
         if outlet.stalled.load(Ordering::Relaxed) {
             status.problems.push(output_stalled(outlet.not_shown.load(Ordering::Relaxed)));
         }

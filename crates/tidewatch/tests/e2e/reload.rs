@@ -40,7 +40,7 @@ fn status(daemon: &Daemon) -> Value {
 fn problems(daemon: &Daemon) -> Vec<String> {
     let problems = status(daemon)["problems"].clone();
     let codes = problems.as_array().unwrap().iter().map(|problem| problem["code"].as_str().unwrap().to_owned());
-    codes.filter(|code| code.starts_with("rules") || code.starts_with("metrics")).collect()
+    codes.filter(|code| ["rules", "settings", "metrics"].iter().any(|part| code.starts_with(part))).collect()
 }
 
 #[test]
@@ -215,6 +215,29 @@ fn an_agent_that_is_killed_returns_with_the_last_good_rules() {
     assert_eq!(status(&second)["agent"]["rules"]["origin"], "configured");
     container.exec(&["touch", "/tmp/mended"]);
     second.alert("File opened", &container.name);
+}
+
+#[test]
+fn an_agent_that_is_killed_returns_though_the_settings_are_broken() {
+    if !lab::ready() {
+        return;
+    }
+    let rules = rules_file("settings.yaml", EVERYTHING);
+    let config = rules_file("tidewatch.yaml", "agent: {priority: debug}\n");
+    let named = config.to_string_lossy().into_owned();
+    let daemon = Daemon::own(&["--config", &named, "--rules", &rules.to_string_lossy(), "--set", "rules.dropins=null"]);
+    let container = Container::idle(image::base(), &[]);
+    fs::write(&config, "agent: {prority: debug}\n").unwrap();
+    let pid = daemon.child_pid("agent").unwrap();
+    assert!(Command::new("kill").args(["-KILL", &pid.to_string()]).status().unwrap().success());
+    let alarm = about_itself(&daemon, "last good settings stand in");
+    assert!(alarm["output"].as_str().unwrap().contains("tidewatch.yaml:1:9"), "{alarm}");
+    container.exec(&["touch", "/tmp/again"]);
+    daemon.alert("File opened", &container.name);
+    until("status says so", SEEN, || (problems(&daemon) == ["settings-last-good"]).then_some(()));
+    fs::write(&config, "agent: {priority: debug}\n").unwrap();
+    assert!(daemon.ask(&["reload"]).status.success());
+    assert_eq!(problems(&daemon), [] as [&str; 0]);
 }
 
 /// Where nothing was ever in force, broken rules end the start, as a person who waits for it wants.
