@@ -55,7 +55,8 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
             service::run(&config, &for_children(cli, args, &config))
         }
         Command::Agent(args) => {
-            let (config, sources) = configure(cli, args.settings())?;
+            let sources = sources(cli, args.settings());
+            let (config, settings_error) = agent::settings(&sources)?;
             let level = start_log(cli, &config, "agent")?;
             if let Some(code) = refused() {
                 return Ok(code);
@@ -66,7 +67,7 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
                 None => Some(socket::hold(&config.run_dir, "agent")?),
             };
             let duration = args.duration.map(Duration::from_secs);
-            agent::run(config, agent::AgentOptions { sources, duration, level })
+            agent::run(config, agent::AgentOptions { sources, duration, level, settings_error })
         }
         Command::Manager(args) => {
             let (config, sources) = configure(cli, args.set.set.clone())?;
@@ -113,12 +114,18 @@ fn refused() -> Option<ExitCode> {
 
 /// The configuration with these settings of the command line on top.
 fn configure(cli: &Cli, settings: Vec<(String, String)>) -> anyhow::Result<(Config, Sources)> {
+    let sources = sources(cli, settings);
+    let loaded = Config::load(&sources).map_err(|errors| anyhow::anyhow!("{errors}"))?;
+    Ok((loaded.config, sources))
+}
+
+/// Where the configuration comes from, with these settings of the command line on top.
+fn sources(cli: &Cli, settings: Vec<(String, String)>) -> Sources {
     let mut sources = Sources::system(cli.config.clone());
     for (key, value) in settings {
         sources.set("--set", &key, value);
     }
-    let loaded = Config::load(&sources).map_err(|errors| anyhow::anyhow!("{errors}"))?;
-    Ok((loaded.config, sources))
+    sources
 }
 
 /// For a verb that asks the service.
