@@ -230,6 +230,26 @@ impl FieldRef {
         (self.field.get?)(event, &self.arg)
     }
 
+    /// A number that decides the value, where the event has such a one and the value itself is dear to make: with equal
+    /// numbers the values are equal.
+    pub fn stand_in(&self, event: &Event<'_>) -> Option<u64> {
+        match (self.field.name, &self.arg) {
+            ("evt.arg", Arg::Key(name)) if &**name == "flags" => event::open_flags_number(event),
+            ("thread.cap_effective", _) => Some(event.process.cred.cap_effective),
+            ("thread.cap_permitted", _) => Some(event.process.cred.cap_permitted),
+            ("thread.cap_inheritable", _) => Some(event.process.cred.cap_inheritable),
+            _ => None,
+        }
+    }
+
+    /// Whether some events have a [`FieldRef::stand_in`].
+    pub fn has_stand_in(&self) -> bool {
+        match (self.field.name, &self.arg) {
+            ("evt.arg", Arg::Key(name)) => &**name == "flags",
+            (name, _) => name.starts_with("thread.cap_"),
+        }
+    }
+
     /// Type of the value.
     pub fn ty(&self) -> FieldType {
         match &self.arg {

@@ -26,7 +26,7 @@ use tw_model::field::Multi;
 use tw_model::{Event, EventKind};
 
 use self::condition::{Atom, Condition, is_set};
-use self::group::{Group, Member, Texts};
+use self::group::{Group, Member, Texts, Way};
 use self::memory::{Memory, Plan};
 use crate::ast::Op;
 use crate::extract::Extract;
@@ -108,10 +108,10 @@ impl Engine {
     pub fn inspect(&mut self, set: &RuleSet, event: &Event<'_>, hit: &mut dyn FnMut(&Rule)) {
         let kind = event.kind();
         let Some(of_kind) = self.kinds.get(kind as usize).filter(|of_kind| !of_kind.rules.is_empty()) else { return };
-        let (groups, process) = (&self.groups, &mut self.process);
+        let (groups, process, texts) = (&self.groups, &mut self.process, &mut self.event.texts);
         let class = self.memory.class_of(event, || {
-            for group in groups.iter().filter(|group| group.lasting) {
-                group.fill(event, &mut process[group.range()]);
+            for (group, texts) in groups.iter().zip(texts).filter(|(group, _)| group.lasting) {
+                group.fill_with(event, texts.as_mut(), &mut process[group.range()]);
             }
             process
         });
@@ -158,11 +158,7 @@ impl Truths {
             return;
         }
         self.of[number] = self.number;
-        let bits = &mut self.bits[group.range()];
-        match &mut self.texts[number] {
-            Some(texts) => group.fill_or_recall(event, texts, bits),
-            None => group.fill(event, bits),
-        }
+        group.fill_with(event, self.texts[number].as_mut(), &mut self.bits[group.range()]);
     }
 }
 
@@ -273,8 +269,13 @@ impl Draft {
 
     fn atom(&mut self, left: &Extract, pred: Arc<Pred>, negation: Negation) -> Drawn {
         let lasting = left.is_lasting() && pred.is_lasting();
-        // The scope is part of the key: `proc.name = val(fd.name)` is of the event though its left side is not.
-        let extract_key = format!("{lasting} {}", key::of_extract(left));
+        // The scope is part of the key: `proc.name = val(fd.name)` is of the event though its left side is not. So is how
+        // it is looked up: what is found at once must not wait for what must be tried.
+        let way = Way::of(&pred, negation);
+        let mut extract_key = format!("{lasting} {way:?} {}", key::of_extract(left));
+        if way == Way::Tried && !lasting {
+            extract_key = format!("{extract_key} {}", key::of_pred(&pred, negation));
+        }
         let mut number = self.by_extract.get(&extract_key).copied();
         if number.is_some_and(|number| self.groups[number].members.len() > usize::from(u16::MAX) - 1) {
             // Full: another group of the same.

@@ -23,7 +23,7 @@ mod predicate;
 mod ruleset;
 mod sense;
 mod text;
-mod yaml;
+pub mod yaml;
 
 #[cfg(test)]
 mod testing;
