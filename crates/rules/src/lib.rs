@@ -21,6 +21,7 @@ mod path_set;
 mod predicate;
 mod ruleset;
 mod services;
+pub mod suite;
 mod text;
 mod yaml;
 

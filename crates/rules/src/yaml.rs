@@ -5,6 +5,8 @@ use serde_saphyr::{DuplicateKeyPolicy, MergeKeyPolicy, NonFiniteFloatPolicy, Spa
 
 use crate::text::{FileId, Place, Text, place};
 
+pub(crate) mod typed;
+
 /// How deep lists and maps of a rule file may be nested.
 const MAX_DEPTH: usize = 32;
 /// How many nodes a rule file may have; Falco's largest has some ten thousand.

@@ -32,6 +32,7 @@ static KINDS: &[(&str, &[&str])] = &[
             "advice",
         ],
     ),
+    ("test", crate::suite::KEYS),
 ];
 
 /// An item of a rule file.
