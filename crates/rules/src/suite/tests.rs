@@ -1,3 +1,5 @@
+//! Tests of tests.
+
 use super::*;
 use crate::testing::load;
 

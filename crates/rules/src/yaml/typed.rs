@@ -145,9 +145,23 @@ impl<'de> Deserializer<'de> for Typed<'de> {
         self.deserialize_str(visitor)
     }
 
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        _: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, TypedError> {
+        // Values in a row, without names, would be taken otherwise.
+        if matches!(self.0.kind, Kind::List(_)) {
+            let error: TypedError = de::Error::invalid_type(de::Unexpected::Seq, &"a map");
+            return Err(error.at(&self.0.place));
+        }
+        self.deserialize_any(visitor)
+    }
+
     forward_to_deserialize_any! {
         bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char bytes byte_buf unit unit_struct newtype_struct seq
-        tuple tuple_struct map struct enum ignored_any
+        tuple tuple_struct map enum ignored_any
     }
 }
 
