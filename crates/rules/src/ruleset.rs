@@ -48,6 +48,9 @@ pub struct Rule {
     pub output: Text,
     /// Its condition parsed; macros and lists are still names, see [`RuleSet::macros`] and [`RuleSet::lists`].
     pub ast: Expr,
+    /// Names of its exceptions that have values. Each is the opposite of one of the last terms of [`Rule::ast`], in this
+    /// order.
+    pub exceptions: Vec<String>,
     pub(crate) node: Node,
     pub(crate) template: Template,
 }
@@ -74,6 +77,10 @@ impl Rule {
 pub struct NamedMacro {
     /// Name.
     pub name: String,
+    /// File of its definition.
+    pub file: String,
+    /// Line of its definition, from 1.
+    pub line: usize,
     /// Its condition.
     pub condition: Text,
     /// The same parsed.
@@ -85,6 +92,12 @@ pub struct NamedMacro {
 pub struct NamedList {
     /// Name.
     pub name: String,
+    /// File of its definition.
+    pub file: String,
+    /// Line of its definition, from 1.
+    pub line: usize,
+    /// Names of the lists that stand in it.
+    pub lists: Vec<String>,
     /// Values; bytes, as they are compared.
     pub items: Vec<Box<[u8]>>,
 }

@@ -196,32 +196,42 @@ fn walk(value: &[u8], raw: &[u8], base: usize, from: usize, quote: u8) -> Option
 
 /// The files that were loaded.
 #[derive(Debug, Default)]
-pub(crate) struct Files(Vec<(String, String)>);
+pub(crate) struct Files(Vec<File>);
+
+#[derive(Debug)]
+struct File {
+    name: String,
+    text: String,
+    /// Where lines end.
+    ends: Vec<usize>,
+}
 
 impl Files {
     /// Adds a file.
     pub fn add(&mut self, name: String, text: String) -> FileId {
-        self.0.push((name, text));
+        let ends = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n').map(|(at, _)| at).collect();
+        self.0.push(File { name, text, ends });
         FileId(u32::try_from(self.0.len() - 1).unwrap_or(u32::MAX))
     }
 
     /// Name of a file.
     pub fn name(&self, file: FileId) -> &str {
-        self.0.get(file.0 as usize).map_or("", |(name, _)| name)
+        self.0.get(file.0 as usize).map_or("", |file| &file.name)
     }
 
     /// Text of a file.
     pub fn text(&self, file: FileId) -> &str {
-        self.0.get(file.0 as usize).map_or("", |(_, text)| text)
+        self.0.get(file.0 as usize).map_or("", |file| &file.text)
     }
 
     /// Line and column (in characters) of a byte, both from 1.
     pub fn line_column(&self, file: FileId, byte: usize) -> (usize, usize) {
-        let text = self.text(file);
-        let before = text.get(..floor(text, byte)).unwrap_or_default();
-        let line = before.bytes().filter(|byte| *byte == b'\n').count() + 1;
-        let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;
-        (line, column)
+        let Some(File { text, ends, .. }) = self.0.get(file.0 as usize) else { return (1, 1) };
+        let byte = floor(text, byte);
+        let line = ends.partition_point(|end| *end < byte);
+        let start = line.checked_sub(1).and_then(|last| ends.get(last)).map_or(0, |end| end + 1);
+        let column = text.get(start..byte).unwrap_or_default().chars().count() + 1;
+        (line + 1, column)
     }
 }
 
