@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 
-use crate::diagnostic::{Diagnostic, Problem, Severity, code};
+use crate::diagnostic::{Diagnostic, Problem, code};
 use crate::ruleset::RuleSet;
 use crate::text::{FileId, Files, Place, Text};
 use crate::yaml::{self, Kind, Node};
@@ -121,13 +121,13 @@ impl Loader {
             return;
         }
         let result = match Item::new(node) {
-            Ok(item) => self.known_item(&item, node),
+            Ok(item) => self.known_item(&item),
             Err(problem) => Err(problem),
         };
         self.problems.extend(result.err());
     }
 
-    fn known_item(&mut self, item: &Item<'_>, node: &Node) -> Result<(), Problem> {
+    fn known_item(&mut self, item: &Item<'_>) -> Result<(), Problem> {
         item.warn_of_unknown_keys(&mut self.problems);
         match item.kind {
             "required_engine_version" => version::check_engine(item),
@@ -135,12 +135,9 @@ impl Loader {
             "list" => self.list(item),
             "macro" => self.macro_item(item),
             "rule" => self.rule(item),
-            // Whoever runs tests reads them; what is wrong with one keeps no rule from being loaded.
-            "test" => {
-                crate::suite::check_shape(node).map_err(|problem| Problem { severity: Severity::Warning, ..*problem })
-            }
+            "test" => item.check_test(),
             _ => {
-                let message = "this item is neither a rule nor a macro nor a list";
+                let message = "this item is neither a rule nor a macro, list or test";
                 self.problems.push(Problem::warning(code::UNKNOWN_ITEM, item.place.clone(), message));
                 Ok(())
             }

@@ -28,7 +28,7 @@ use crate::yaml::{self, Kind};
 
 mod item;
 
-pub(crate) use item::{KEYS, check_shape};
+pub(crate) use item::KEYS;
 
 /// The tests of a file.
 #[derive(Debug, Default)]

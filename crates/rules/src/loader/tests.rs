@@ -115,6 +115,26 @@ fn files_that_are_no_rules() {
 }
 
 #[test]
+fn tests_in_the_file_are_looked_at_and_left_alone() {
+    let test = "- test: a sentence\n  of: R\n  desc: why\n  events: [{type: execve, proc: {name: x}}]\n  hits: [1]\n  alone: true\n";
+    assert_eq!(load(test).1, []);
+    assert_eq!(load(&test.replace("of: R", "of: [R, S]").replace("hits: [1]", "hits: {R: [1], S: []}")).1, []);
+    for (old, new, expected) in [
+        ("a sentence", "", "LOAD_ERR_EXTENSION 1:3"),
+        ("  of: R\n", "", "LOAD_ERR_EXTENSION 1:9"),
+        ("of: R", "of: {R: 1}", "LOAD_ERR_EXTENSION 2:7"),
+        ("[{type: execve, proc: {name: x}}]", "x", "LOAD_ERR_EXTENSION 4:11"),
+        ("{type: execve, proc: {name: x}}", "x", "LOAD_ERR_EXTENSION 4:12"),
+        ("  hits: [1]\n", "", "LOAD_ERR_EXTENSION 1:9"),
+        ("hits: [1]", "hits: 1", "LOAD_ERR_EXTENSION 5:9"),
+        ("alone: true", "alone: maybe", "LOAD_ERR_EXTENSION 6:10"),
+        ("desc: why", "why: desc", "LOAD_WARNING_EXTENSION 3:3"),
+    ] {
+        assert_eq!(codes(&load(&test.replace(old, new)).1), [expected], "{new}");
+    }
+}
+
+#[test]
 fn engine_and_plugin_versions() {
     for (version, ok) in
         [("0.57.0", true), ("57", true), ("0.63.0", true), ("0.64.0", false), ("1.0.0", false), ("x", false)]

@@ -54,8 +54,8 @@ pub(super) fn is_test(node: &Node) -> bool {
     has("test") && !["rule", "macro", "list"].into_iter().any(has)
 }
 
-/// What is wrong with the shape of a test, told by those who do not run it.
-pub(crate) fn check_shape(node: &Node) -> Result<(), Box<Problem>> {
+/// Whether there is all that a test needs.
+fn check_shape(node: &Node) -> Result<(), Box<Problem>> {
     if get(node, "test").and_then(Node::scalar).is_none_or(|name| name.trim().is_empty()) {
         let problem = wrong(&node.place, "this test has no name");
         return Err(Box::new(problem.help("say in a sentence what it shows")));
@@ -67,7 +67,7 @@ pub(crate) fn check_shape(node: &Node) -> Result<(), Box<Problem>> {
 }
 
 fn wrong(place: &Place, message: impl Into<String>) -> Problem {
-    Problem::error(code::YAML_VALIDATE, place.clone(), message)
+    Problem::error(code::EXTENSION, place.clone(), message)
 }
 
 fn told(node: &Node, error: TypedError) -> Box<Problem> {
