@@ -10,8 +10,10 @@
 pub mod ast;
 mod compile;
 pub mod diagnostic;
+pub mod explain;
 mod extract;
 mod glob;
+pub mod layout;
 mod lexer;
 mod loader;
 mod node;
