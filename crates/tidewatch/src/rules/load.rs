@@ -1,16 +1,12 @@
 //! Loads rule files: what was named, or the default pack.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use anyhow::Context as _;
 use sha2::{Digest as _, Sha256};
 use tw_model::status::{RuleFile, RulesStatus};
-use tw_rules::{Diagnostic, Loader, RuleSet};
+use tw_rules::{Diagnostic, RuleSet};
 
-include!(concat!(env!("OUT_DIR"), "/pack.rs"));
-
-/// Largest rule file that is read, in bytes.
-const MAX_FILE: u64 = 16 << 20;
+use super::texts::{Places, RuleTexts};
 
 /// Rules with what was found wrong while loading them.
 pub struct Loaded {
@@ -51,63 +47,17 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
+/// SHA-256, hexadecimal.
+pub(super) fn digest(bytes: &[u8]) -> String {
+    hex(&Sha256::digest(bytes))
+}
+
 /// Loads `paths` (files, or folders of `*.yaml` and `*.yml` in the order of their names), or the default pack.
 ///
 /// # Errors
 /// If a file or folder cannot be read. What is wrong inside a file is in [`Loaded::diagnostics`].
 pub fn load(paths: &[PathBuf]) -> anyhow::Result<Loaded> {
-    let mut loader = Loader::new();
-    let mut files = Vec::new();
-    let mut note = |name: &str, text: &str| {
-        files.push(RuleFile { name: name.to_owned(), digest: hex(&Sha256::digest(text.as_bytes())) });
-    };
-    let source = if paths.is_empty() {
-        for (name, text) in PACK {
-            note(name, text);
-            loader = loader.add_file(*name, *text);
-        }
-        "the default pack".to_owned()
-    } else {
-        for file in expand(paths)? {
-            let (name, text) = (file.display().to_string(), read(&file)?);
-            note(&name, &text);
-            loader = loader.add_file(name, text);
-        }
-        paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
-    };
-    let (rules, diagnostics) = loader.finish();
-    Ok(Loaded { rules, diagnostics, source, files })
-}
-
-fn expand(paths: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
-    let mut files = Vec::new();
-    for path in paths {
-        if !path.is_dir() {
-            files.push(path.clone());
-            continue;
-        }
-        let mut inside: Vec<PathBuf> = std::fs::read_dir(path)
-            .with_context(|| format!("cannot read the folder {}", path.display()))?
-            .filter_map(|entry| entry.ok().map(|entry| entry.path()))
-            .filter(|file| file.extension().is_some_and(|end| end == "yaml" || end == "yml"))
-            .collect();
-        anyhow::ensure!(!inside.is_empty(), "the folder {} has no *.yaml or *.yml file", path.display());
-        inside.sort();
-        files.extend(inside);
-    }
-    Ok(files)
-}
-
-fn read(file: &Path) -> anyhow::Result<String> {
-    let shown = file.display();
-    let size = std::fs::metadata(file).with_context(|| format!("cannot read the rule file {shown}"))?.len();
-    anyhow::ensure!(size <= MAX_FILE, "the rule file {shown} has {size} bytes; {MAX_FILE} are allowed");
-    let bytes = std::fs::read(file).with_context(|| format!("cannot read the rule file {shown}"))?;
-    String::from_utf8(bytes).map_err(|error| {
-        let line =
-            1 + error.as_bytes()[..error.utf8_error().valid_up_to()].iter().filter(|byte| **byte == b'\n').count();
-        anyhow::anyhow!("{shown}:{line}: not UTF-8 text: save the file as UTF-8")
-    })
+    Ok(RuleTexts::read(&Places { files: paths.to_vec(), dropins: None })?.load())
 }
 
 /// Shows diagnostics on standard error, errors first.
