@@ -11,9 +11,10 @@ use serde::Serialize;
 use tw_model::finding::Shown;
 use tw_model::{Event, FieldRef};
 
-use crate::ast::{Argument, Check, Expr, Op, Operand, Right, Word};
+use crate::ast::{Check, Expr, Op, Operand, Right};
 use crate::compile::{Compiler, Library, List, Macro, Operands};
 use crate::diagnostic::code;
+use crate::mention;
 use crate::output::show;
 use crate::ruleset::{Rule, RuleSet};
 use crate::text::Text;
@@ -226,11 +227,6 @@ impl<'w> Walk<'w, '_> {
 }
 
 impl Explainer<'_> {
-    /// Whether a word stands for a list.
-    fn list(&self, word: &Word) -> Option<&crate::ruleset::NamedList> {
-        if word.quoted { None } else { self.rules.list_named(std::str::from_utf8(&word.bytes).ok()?) }
-    }
-
     /// A comparison as written, but with what lists hold counted.
     fn abbreviated(&self, check: &Check) -> String {
         let (words, parentheses) = match &check.right {
@@ -248,7 +244,7 @@ impl Explainer<'_> {
             if i > 0 {
                 text.push_str(", ");
             }
-            match self.list(word) {
+            match mention::list(word, self.rules) {
                 Some(list) => {
                     let _ = write!(text, "{word}: {}", counted(list.items.len()));
                 }
@@ -273,7 +269,7 @@ impl Explainer<'_> {
         else {
             return None;
         };
-        let list = words.iter().filter_map(|word| self.list(word));
+        let list = words.iter().filter_map(|word| mention::list(word, self.rules));
         let mut holding = list.filter(|list| list.items.iter().any(|item| **item == *value.as_bytes()));
         holding.next().filter(|_| words.len() > 1).map(|list| format!("it is in {}", list.name))
     }
@@ -292,30 +288,12 @@ fn value(operand: &Operand, text: &Text, event: &Event<'_>) -> SideValue {
 
 /// A field of the comparison that is always null.
 fn unsupplied(check: &Check) -> Option<&str> {
-    let right = match &check.right {
-        Right::Value(operand) | Right::Call(operand) => Some(operand),
-        _ => None,
-    };
-    let mut names = Vec::new();
-    std::iter::once(&check.left).chain(right).for_each(|operand| fields(operand, &mut names));
-    let lacking =
-        |(name, arg): &(&str, Option<&str>)| FieldRef::resolve(name, *arg).is_ok_and(|field| field.field.get.is_none());
-    names.into_iter().find(lacking).map(|(name, _)| name)
-}
-
-/// Adds the fields of a side, each with what it has in brackets.
-fn fields<'c>(operand: &'c Operand, names: &mut Vec<(&'c str, Option<&'c str>)>) {
-    fn argument<'c>(item: &'c Argument, names: &mut Vec<(&'c str, Option<&'c str>)>) {
-        match item {
-            Argument::Operand(operand) => fields(operand, names),
-            Argument::List(items, _) => items.iter().for_each(|item| argument(item, names)),
-            Argument::Number(..) | Argument::Text(_) => {}
-        }
-    }
-    match operand {
-        Operand::Field { name, arg, .. } => names.push((name, arg.as_deref())),
-        Operand::Call { args, .. } => args.iter().for_each(|item| argument(item, names)),
-    }
+    let mut fields = mention::sides(check).flat_map(mention::fields).filter_map(|operand| match operand {
+        Operand::Field { name, arg, .. } => Some((name.as_str(), arg.as_deref())),
+        Operand::Call { .. } => None,
+    });
+    let lacking = fields.find(|(name, arg)| FieldRef::resolve(name, *arg).is_ok_and(|field| field.field.get.is_none()));
+    lacking.map(|(name, _)| name)
 }
 
 #[cfg(test)]

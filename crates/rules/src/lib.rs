@@ -16,6 +16,7 @@ mod glob;
 pub mod layout;
 mod lexer;
 mod loader;
+pub mod mention;
 mod node;
 mod output;
 pub mod parser;
@@ -32,5 +33,5 @@ mod testing;
 
 pub use diagnostic::{Diagnostic, Severity};
 pub use loader::{ENGINE_VERSION, Loader};
-pub use ruleset::{Matching, Rule, RuleSet};
+pub use ruleset::{Matching, NamedList, NamedMacro, Rule, RuleSet};
 pub use text::Text;

@@ -6,7 +6,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-pub use rules::{CheckFormat, RulesArgs, RulesCheckArgs, RulesCommand, RulesListArgs, RulesTestArgs};
+pub use rules::{
+    CheckFormat, RulesArgs, RulesCheckArgs, RulesCommand, RulesExplainArgs, RulesListArgs, RulesShowArgs, RulesTestArgs,
+};
 
 /// Sees what containers really do, and says what does not belong.
 #[derive(Debug, Parser)]

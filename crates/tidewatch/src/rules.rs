@@ -2,9 +2,12 @@
 
 mod check;
 mod choice;
+mod explain;
 mod fields;
+mod find;
 mod list;
 mod load;
+mod show;
 mod suite;
 mod texts;
 
@@ -23,7 +26,8 @@ pub fn run(args: &RulesArgs, configure: Configure<'_>) -> anyhow::Result<ExitCod
     match &args.command {
         RulesCommand::Check(args) => check::run(args, configure),
         RulesCommand::List(args) => list::run(args, configure),
-        RulesCommand::Show(_) | RulesCommand::Explain(_) => anyhow::bail!("not there yet"),
+        RulesCommand::Show(args) => show::run(args, configure),
+        RulesCommand::Explain(args) => explain::run(args, configure),
         RulesCommand::Fields { search, json } => fields::fields(search.as_deref(), *json),
         RulesCommand::Test(args) => suite::run(args, configure),
     }
