@@ -13,7 +13,7 @@ use tw_model::{Event, FieldRef};
 
 use crate::ast::{Check, Expr, Op, Operand, Right};
 use crate::compile::{Compiler, Library, List, Macro, Operands};
-use crate::diagnostic::code;
+use crate::diagnostic::{Severity, code};
 use crate::mention;
 use crate::output::show;
 use crate::ruleset::{Rule, RuleSet};
@@ -201,16 +201,15 @@ impl<'w> Walk<'w, '_> {
 
     fn check(&mut self, check: &'w Check, expr: &'w Expr, text: &'w Text, asked: bool) -> Explained {
         let explained = node(Part::Check, self.explainer.abbreviated(check));
+        if self.event.is_some() && !asked {
+            return explained;
+        }
         let mut compiler = Compiler::new(&self.explainer.library, text);
         let compiled = compiler.expr(expr);
-        let broken = compiler.problems.into_iter().find(|problem| problem.severity == crate::Severity::Error);
-        let unsupplied = unsupplied(check);
-        let note = match (broken, unsupplied) {
-            (Some(problem), _) => Some(problem.message),
-            (None, Some(field)) => Some(format!("nothing supplies {field} yet: it is always null")),
-            (None, None) => None,
-        };
-        let (Some(event), true) = (self.event, asked) else { return Explained { note, ..explained } };
+        let broken = compiler.problems.into_iter().find(|problem| problem.severity == Severity::Error);
+        let lacking = || unsupplied(check).map(|field| format!("nothing supplies {field} yet: it is always null"));
+        let note = broken.map(|problem| problem.message).or_else(lacking);
+        let Some(event) = self.event else { return Explained { note, ..explained } };
         let verdict = if compiled.holds(event) { Verdict::True } else { Verdict::False };
         let mut values = vec![value(&check.left, text, event)];
         if let Right::Value(operand) | Right::Call(operand) = &check.right {
