@@ -62,7 +62,8 @@ pub struct Field {
     pub multi: Multi,
     /// Where the value comes from; `None`: the name is known, but nothing supplies it yet.
     pub get: Option<Getter>,
-    /// True if the field depends only on the process and its container, not on the single event.
+    /// True if the field depends only on the process, its ancestors, the thread's name and the container, as they are
+    /// until one of them changes: not on the single event, another process or the clock.
     pub per_process: bool,
     /// Meaning, in one sentence, with the unit and the source of the value.
     pub doc: &'static str,

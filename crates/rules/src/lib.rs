@@ -10,6 +10,7 @@
 pub mod ast;
 mod compile;
 pub mod diagnostic;
+mod engine;
 pub mod explain;
 mod extract;
 mod glob;
@@ -32,6 +33,7 @@ mod yaml;
 mod testing;
 
 pub use diagnostic::{Diagnostic, Severity};
+pub use engine::Engine;
 pub use loader::{ENGINE_VERSION, Loader};
 pub use ruleset::{Matching, NamedList, NamedMacro, Rule, RuleSet};
 pub use text::Text;

@@ -2,7 +2,7 @@
 
 use tw_model::event::EVENTS;
 use tw_model::finding::{Priority, Shown};
-use tw_model::{Event, KindSet};
+use tw_model::{Event, EventKind, KindSet};
 
 use crate::ast::Expr;
 use crate::node::Node;
@@ -181,7 +181,18 @@ impl RuleSet {
         enabled.fold(KindSet::NONE, |kinds, rule| kinds.or(rule.kinds))
     }
 
-    /// Calls `hit` for each enabled rule that the event matches, in the order of definition.
+    /// How many rules may speak of one event.
+    pub fn matching(&self) -> Matching {
+        self.matching
+    }
+
+    /// The enabled rules that an event of this kind may match, in the order of definition, by their places.
+    pub(crate) fn candidates(&self, kind: EventKind) -> &[u32] {
+        self.by_kind.get(kind as usize).map_or(&[], |candidates| candidates)
+    }
+
+    /// Calls `hit` for each enabled rule that the event matches, in the order of definition. Tries one after the other
+    /// and remembers nothing; [`crate::Engine`] finds the same, faster.
     pub fn inspect(&self, event: &Event<'_>, hit: &mut dyn FnMut(&Rule)) {
         let Some(candidates) = self.by_kind.get(event.kind() as usize) else { return };
         for index in candidates {

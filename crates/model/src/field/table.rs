@@ -125,22 +125,11 @@ fields! {
     "proc.pvpid" Int process::pvpid "Parent's number inside its pid namespace.";
     "proc.loginshellid" Int - "Number of the oldest shell among the ancestors.";
     "proc.sid" Int process::sid "Session id.";
-    "proc.sname" Text process::sname "Name of the session leader.";
-    "proc.sid.exe" Text process::sid_exe "argv[0] of the session leader.";
-    "proc.sid.exepath" Path process::sid_exepath "Executable of the session leader.";
     "proc.pgid" Int process::pgid "Process group.";
-    "proc.pgid.name" Text process::pgid_name "Name of the process group's leader.";
-    "proc.pgid.exe" Text process::pgid_exe "argv[0] of the process group's leader.";
-    "proc.pgid.exepath" Path process::pgid_exepath "Executable of the process group's leader.";
     "proc.vpgid" Int process::vpgid "Process group inside its pid namespace.";
-    "proc.vpgid.name" Text process::pgid_name "Name of the process group's leader.";
-    "proc.vpgid.exe" Text process::pgid_exe "argv[0] of the process group's leader.";
-    "proc.vpgid.exepath" Path process::pgid_exepath "Executable of the process group's leader.";
     "proc.is_sid_leader" Bool process::is_sid_leader "Leads its session.";
     "proc.is_pgid_leader" Bool process::is_pgid_leader "Leads its process group.";
     "proc.is_vpgid_leader" Bool process::is_vpgid_leader "Leads its process group, inside its pid namespace.";
-    "proc.pid.ts" Time process::start_time "Time of the process's start.";
-    "proc.ppid.ts" Time process::pstart_time "Time of the parent's start.";
     "proc.is_exe_writable" Bool process::is_exe_writable "The user may write the executable.";
     "proc.is_exe_upper_layer" Bool process::is_exe_upper_layer "The executable was written in this container: it is not part of the image.";
     "proc.is_exe_lower_layer" Bool process::is_exe_lower_layer "The executable is part of the image.";
@@ -148,7 +137,6 @@ fields! {
     "proc.exe_ino" Int process::exe_ino "Inode of the executable.";
     "proc.exe_ino.ctime" Time process::exe_ctime "Change time of the executable.";
     "proc.exe_ino.mtime" Time process::exe_mtime "Modification time of the executable.";
-    "proc.exe_ino.ctime_duration_proc_start" Duration process::exe_ctime_before_start "From the executable's last change to the process's start.";
     "proc.exe_ino.ctime_duration_pidns_start" Duration - "From the executable's last change to the start of the pid namespace.";
     "proc.pidns_init_start_ts" Time - "Start of the pid namespace.";
     "thread.cap_permitted" Text process::cap_permitted "Permitted capabilities, joined by blanks.";
@@ -189,6 +177,18 @@ fields! {
     "group.name" Text process::group_name "Name of the effective group, or `<NA>`.";
 
     [event]
+    "proc.sname" Text process::sname "Name of the session leader.";
+    "proc.sid.exe" Text process::sid_exe "argv[0] of the session leader.";
+    "proc.sid.exepath" Path process::sid_exepath "Executable of the session leader.";
+    "proc.pgid.name" Text process::pgid_name "Name of the process group's leader.";
+    "proc.pgid.exe" Text process::pgid_exe "argv[0] of the process group's leader.";
+    "proc.pgid.exepath" Path process::pgid_exepath "Executable of the process group's leader.";
+    "proc.vpgid.name" Text process::pgid_name "Name of the process group's leader.";
+    "proc.vpgid.exe" Text process::pgid_exe "argv[0] of the process group's leader.";
+    "proc.vpgid.exepath" Path process::pgid_exepath "Executable of the process group's leader.";
+    "proc.pid.ts" Time process::start_time "Time of the process's start.";
+    "proc.ppid.ts" Time process::pstart_time "Time of the parent's start.";
+    "proc.exe_ino.ctime_duration_proc_start" Duration process::exe_ctime_before_start "From the executable's last change to the process's start.";
     "proc.duration" Duration process::duration "Age of the process.";
     "proc.ppid.duration" Duration process::pduration "Age of the parent.";
     "thread.tid" Int process::tid "Number of the thread that acted.";

@@ -1,5 +1,7 @@
 //! Comparisons: which operators a type allows, and what each becomes.
 
+use std::sync::Arc;
+
 use tw_model::event::is_known_type;
 use tw_model::field::{Multi, nearest};
 use tw_model::{EventKind, FieldType, KindSet};
@@ -178,7 +180,7 @@ impl Compiler<'_> {
 }
 
 fn test(left: &Side, pred: Pred, negation: Negation) -> Node {
-    Node::Test(Box::new(Test { left: left.extract.clone(), pred, negation }))
+    Node::Test(Box::new(Test { left: left.extract.clone(), pred: Arc::new(pred), negation }))
 }
 
 /// Whether a comparison of the event's number, which is at least 1, has always the same result.
