@@ -103,7 +103,7 @@ impl<'r> Explainer<'r> {
             let definition = Macro { text, expr, index: 0, visibility: usize::MAX, used: Default::default() };
             (known.name.clone(), definition)
         });
-        Self { rules, library: Library { lists: lists.collect(), macros: macros.collect() } }
+        Self { rules, library: Library { lists: lists.collect(), macros: macros.collect(), compat: rules.compat } }
     }
 
     /// The condition of a rule; with an event also why it holds or does not.

@@ -24,7 +24,7 @@ pub mod parser;
 mod path_set;
 mod predicate;
 mod ruleset;
-mod services;
+mod sense;
 pub mod suite;
 mod text;
 mod yaml;
@@ -34,6 +34,6 @@ mod testing;
 
 pub use diagnostic::{Diagnostic, Severity};
 pub use engine::Engine;
-pub use loader::{ENGINE_VERSION, Loader};
+pub use loader::{Compat, ENGINE_VERSION, ExtraField, Loader, OutputAddition, Selection};
 pub use ruleset::{Matching, NamedList, NamedMacro, Rule, RuleSet};
 pub use text::Text;

@@ -5,6 +5,7 @@ use tw_model::finding::{Priority, Shown};
 use tw_model::{Event, EventKind, KindSet};
 
 use crate::ast::Expr;
+use crate::loader::Compat;
 use crate::node::Node;
 use crate::output::Template;
 use crate::text::Text;
@@ -109,6 +110,8 @@ pub struct RuleSet {
     macros: Vec<NamedMacro>,
     lists: Vec<NamedList>,
     matching: Matching,
+    /// How the conditions were read.
+    pub(crate) compat: Compat,
     /// For each kind of event the enabled rules that it may match, in the order of definition.
     by_kind: Vec<Box<[u32]>>,
 }

@@ -98,8 +98,14 @@ impl Text {
     #[must_use]
     pub(crate) fn trimmed(&self) -> Self {
         let start = self.value.len() - self.value.trim_start().len();
-        let value = self.value.trim().to_owned();
-        let end = start + value.len();
+        self.slice(start..start + self.value.trim().len())
+    }
+
+    /// A stretch of the text; empty if it does not lie between characters.
+    #[must_use]
+    pub(crate) fn slice(&self, range: Range<usize>) -> Self {
+        let Range { start, end } = range;
+        let value = self.value.get(start..end).unwrap_or_default().to_owned();
         let mut pieces = Vec::with_capacity(self.pieces.len());
         for (i, piece) in self.pieces.iter().enumerate() {
             let next = self.pieces.get(i + 1).map_or(self.value.len(), |next| next.at);
@@ -202,15 +208,16 @@ pub(crate) struct Files(Vec<File>);
 struct File {
     name: String,
     text: String,
-    /// Where lines end.
-    ends: Vec<usize>,
+    /// The byte at which each line begins.
+    lines: Vec<usize>,
 }
 
 impl Files {
     /// Adds a file.
     pub fn add(&mut self, name: String, text: String) -> FileId {
-        let ends = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n').map(|(at, _)| at).collect();
-        self.0.push(File { name, text, ends });
+        let starts = memchr::memchr_iter(b'\n', text.as_bytes()).map(|at| at + 1);
+        let lines = std::iter::once(0).chain(starts).collect();
+        self.0.push(File { name, text, lines });
         FileId(u32::try_from(self.0.len() - 1).unwrap_or(u32::MAX))
     }
 
@@ -226,12 +233,12 @@ impl Files {
 
     /// Line and column (in characters) of a byte, both from 1.
     pub fn line_column(&self, file: FileId, byte: usize) -> (usize, usize) {
-        let Some(File { text, ends, .. }) = self.0.get(file.0 as usize) else { return (1, 1) };
+        let Some(File { text, lines, .. }) = self.0.get(file.0 as usize) else { return (1, 1) };
         let byte = floor(text, byte);
-        let line = ends.partition_point(|end| *end < byte);
-        let start = line.checked_sub(1).and_then(|last| ends.get(last)).map_or(0, |end| end + 1);
+        let line = lines.partition_point(|start| *start <= byte).max(1);
+        let start = lines.get(line - 1).copied().unwrap_or_default();
         let column = text.get(start..byte).unwrap_or_default().chars().count() + 1;
-        (line + 1, column)
+        (line, column)
     }
 }
 

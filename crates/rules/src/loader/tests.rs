@@ -6,7 +6,6 @@ use crate::diagnostic::Severity;
 use crate::testing::{codes, file_sample, load};
 use crate::{Diagnostic, Loader, RuleSet};
 
-/// The rules of the Falco project, where they are at hand.
 /// Falco's stable rules, where somebody keeps them beside the project.
 const STABLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/data/falco-rules/falco_rules.yaml");
 
@@ -76,10 +75,10 @@ fn a_broken_item_does_not_take_the_others_down() {
         "- 17\n".into(),
         "- macro: [m]\n  condition: a\n".into(),
         "- foo: bar\n".into(),
-        rule("E", "proc.name = cat", "  typo: 1\n"),
+        rule("E", "proc.name = dog", "  typo: 1\n"),
         rule("F", "proc.name = cat", "  tags: x\n"),
         rule("G", "proc.name = cat", "  desc: again\n"),
-        rule("H", "proc.name = cat", ""),
+        rule("H", "proc.name = cow", ""),
     ]
     .concat();
     let (rules, diagnostics) = load(&text);
