@@ -33,7 +33,7 @@ pub fn run(args: &ReplayArgs, config: &Config) -> anyhow::Result<ExitCode> {
     if args.list {
         return list(&files, args.json);
     }
-    let loaded = rules::load(&config.rules.files)?;
+    let loaded = rules::RuleTexts::read(&rules::Places::of(config))?.load();
     rules::show(&loaded.diagnostics, false);
     anyhow::ensure!(
         loaded.errors() == 0 || config.rules.skip_broken,

@@ -7,13 +7,16 @@ mod fields;
 mod find;
 mod list;
 mod load;
+mod refusal;
 mod show;
 mod suite;
 mod texts;
 
 use std::process::ExitCode;
 
-pub use load::{Loaded, load, show};
+pub use load::{Loaded, show};
+pub use refusal::{Refusal, take};
+pub use texts::{Places, RuleTexts, inside};
 
 use crate::cli::{RulesArgs, RulesCommand};
 use choice::Configure;

@@ -20,8 +20,8 @@ pub fn chosen(files: &[PathBuf], configure: Configure<'_>) -> anyhow::Result<Rul
     }
     let config =
         configure().context("no rule file is named, and the configuration that says which there are is not usable")?;
-    let mut texts = RuleTexts::read(&Places::of(&config))
-        .context("the rules that the configuration names (rules.files) cannot be read")?;
+    let mut texts =
+        RuleTexts::read(&Places::of(&config)).context("the rules that the configuration names cannot be read")?;
     if !config.rules.files.is_empty() {
         texts.source += " (rules.files of the configuration)";
     }

@@ -235,7 +235,7 @@ mod tests {
             "- test: t\n  of: R\n  events:\n    - type: chdir\n      path: /a\n    - type: chroot\n  hits: []\n";
         let broken = "- {test: t, events: [{type: chrot}]}\n- {test: t, events: [{type: mount}]}\n";
         let file = |name: &str, text: &str| RuleText { name: name.into(), text: text.into() };
-        RuleTexts { source: String::new(), files: vec![file("r.yaml", rules), file("b.yaml", broken)] }
+        RuleTexts { files: vec![file("r.yaml", rules), file("b.yaml", broken)], ..RuleTexts::default() }
     }
 
     fn kind(path: &str, num: Option<usize>) -> Result<String, String> {

@@ -136,7 +136,7 @@ mod tests {
 
     #[test]
     fn the_table_of_the_pack_fits_the_screen_and_is_aligned() {
-        let loaded = super::super::load(&[]).unwrap();
+        let loaded = crate::rules::RuleTexts::pack().load();
         let rules: Vec<&Rule> = loaded.rules.rules().iter().collect();
         let (head, lines) = table(&rules);
         let long: Vec<&String> = lines.iter().filter(|line| line.chars().count() > WIDTH).collect();

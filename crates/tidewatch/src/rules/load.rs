@@ -1,12 +1,8 @@
-//! Loads rule files: what was named, or the default pack.
-
-use std::path::PathBuf;
+//! Rules as loaded, with what there is to say about them.
 
 use sha2::{Digest as _, Sha256};
-use tw_model::status::{RuleFile, RulesStatus};
+use tw_model::status::{RuleFile, RulesOrigin, RulesStatus};
 use tw_rules::{Diagnostic, RuleSet};
-
-use super::texts::{Places, RuleTexts};
 
 /// Rules with what was found wrong while loading them.
 pub struct Loaded {
@@ -18,6 +14,8 @@ pub struct Loaded {
     pub source: String,
     /// The files, with the digest of each.
     pub files: Vec<RuleFile>,
+    /// What is doubtful about the files themselves, in sentences.
+    pub doubts: Vec<String>,
 }
 
 impl Loaded {
@@ -26,19 +24,36 @@ impl Loaded {
         self.diagnostics.iter().filter(|diagnostic| diagnostic.is_error()).count()
     }
 
+    /// Number of warnings.
+    pub fn warnings(&self) -> usize {
+        self.diagnostics.len() - self.errors() + self.doubts.len()
+    }
+
+    /// Tells the log what is doubtful about the files.
+    pub fn tell_doubts(&self) {
+        self.doubts.iter().for_each(|doubt| tracing::warn!("{doubt}"));
+    }
+
+    /// Number of rules that would be tried.
+    pub fn enabled(&self) -> usize {
+        self.rules.rules().iter().filter(|rule| rule.enabled).count()
+    }
+
     /// What is in force with these rules, as of now.
     pub fn status(&self) -> RulesStatus {
         let mut all = Sha256::new();
         self.files.iter().for_each(|file| all.update(file.digest.as_bytes()));
         RulesStatus {
+            origin: RulesOrigin::Configured,
             source: self.source.clone(),
             digest: hex(&all.finalize()),
             files: self.files.clone(),
-            enabled: self.rules.rules().iter().filter(|rule| rule.enabled).count() as u64,
+            enabled: self.enabled() as u64,
             broken: self.errors() as u64,
-            warnings: (self.diagnostics.len() - self.errors()) as u64,
+            warnings: self.warnings() as u64,
             loaded_ns: tw_sensor::clock::wall_ns(),
             last_error: None,
+            copy_error: None,
         }
     }
 }
@@ -50,14 +65,6 @@ fn hex(bytes: &[u8]) -> String {
 /// SHA-256, hexadecimal.
 pub(super) fn digest(bytes: &[u8]) -> String {
     hex(&Sha256::digest(bytes))
-}
-
-/// Loads `paths` (files, or folders of `*.yaml` and `*.yml` in the order of their names), or the default pack.
-///
-/// # Errors
-/// If a file or folder cannot be read. What is wrong inside a file is in [`Loaded::diagnostics`].
-pub fn load(paths: &[PathBuf]) -> anyhow::Result<Loaded> {
-    Ok(RuleTexts::read(&Places { files: paths.to_vec(), dropins: None })?.load())
 }
 
 /// Shows diagnostics on standard error, errors first.
