@@ -37,7 +37,7 @@ use tape::Tape;
 pub use clean::Clean;
 pub use tape::Settings;
 
-pub use boot::{AgentOptions, cannot_watch, end_with_supervisor, hostname, matching, restarts, run};
+pub use boot::{AgentOptions, cannot_watch, end_with_supervisor, hostname, matching, restarts, run, without_secrets};
 
 /// How long the agent sleeps when there was nothing to do. The rings hold far more than comes in that time.
 const NAP: Duration = Duration::from_millis(10);
