@@ -12,7 +12,7 @@ use flate2::read::MultiGzDecoder;
 use super::error::CaptureError;
 
 /// Bytes that are asked for at once.
-const CHUNK: usize = 256 << 10;
+const CHUNK: usize = 64 << 10;
 /// What a gzip file begins with.
 const GZIP: [u8; 2] = [0x1f, 0x8b];
 
