@@ -7,7 +7,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use rules::{
-    CheckFormat, RulesArgs, RulesCheckArgs, RulesCommand, RulesExplainArgs, RulesListArgs, RulesShowArgs, RulesTestArgs,
+    CheckFormat, RulesArgs, RulesBenchArgs, RulesCheckArgs, RulesCommand, RulesExplainArgs, RulesListArgs,
+    RulesShowArgs, RulesTestArgs,
 };
 
 /// Sees what containers really do, and says what does not belong.

@@ -2,7 +2,6 @@
 //! have lived the events.
 
 use std::collections::{HashMap, HashSet};
-use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -35,7 +34,7 @@ impl Replay<'_> {
         self.hostname.clear();
         let reading = reader.read(&mut |item| {
             self.item(&mut host, item);
-            if self.failed.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            self.flow()
         });
         if let Some(error) = self.failed.take() {
             return Err(error.into());
