@@ -1,8 +1,8 @@
 //! `rules bench`: what each rule costs, and how often it hits.
 //!
-//! Every rule is tried alone, and all together as the service does it. Each is tried several times in a row, so that the
-//! reading of the clock weighs little; what is in the processor's caches by then makes it cheaper than it is in life.
-//! Figures are there to compare rules with each other.
+//! First all rules are tried together, as the service does it, once on each event. Then each is tried alone, several times
+//! in a row, so that the reading of the clock weighs little; what is in the processor's caches by then makes it cheaper
+//! than it would be in life. These figures are there to compare rules with each other.
 
 use std::io::{self, Write};
 use std::ops::ControlFlow;
@@ -13,6 +13,7 @@ use anstyle::Style;
 use anyhow::Context as _;
 use serde_json::json;
 use tw_model::Event;
+use tw_model::process::ProcessTable;
 use tw_report::escape;
 use tw_rules::suite::{PlacedEvent, read_events};
 use tw_rules::{Engine, Rule, RuleSet};
@@ -44,7 +45,9 @@ pub fn run(args: &RulesBenchArgs, configure: Configure<'_>) -> anyhow::Result<Ex
     super::show(&loaded.diagnostics, false);
     let mut bench = Bench::new(&loaded.rules, args.limit.unwrap_or(u64::MAX));
     let about = if !args.captures.is_empty() {
-        replay::events(&args.captures, &for_reading(configure), &mut |event| bench.look(event))?;
+        let config = for_reading(configure);
+        replay::events(&args.captures, &config, &mut |event| bench.together(event))?;
+        replay::events(&args.captures, &config, &mut |event| bench.one_by_one(event))?;
         args.captures.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
     } else {
         let (name, text) = match &args.events {
@@ -54,7 +57,12 @@ pub fn run(args: &RulesBenchArgs, configure: Configure<'_>) -> anyhow::Result<Ex
         let (events, diagnostics) = read_events(&name, &text);
         super::show(&diagnostics, false);
         anyhow::ensure!(diagnostics.is_empty(), "{name} has {}", screen::count(diagnostics.len(), "error"));
-        go_through(&events, &mut bench)?;
+        go_through(&events, &mut |event| {
+            // Its process has done something before, as most have.
+            bench.engine.inspect(&loaded.rules, event, &mut |_| {});
+            bench.together(event)
+        })?;
+        go_through(&events, &mut |event| bench.one_by_one(event))?;
         name
     };
     anyhow::ensure!(bench.events > 0, "there is no event in {about}");
@@ -66,13 +74,19 @@ pub fn run(args: &RulesBenchArgs, configure: Configure<'_>) -> anyhow::Result<Ex
     Ok(if loaded.errors() == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn go_through(events: &[PlacedEvent], bench: &mut Bench<'_>) -> anyhow::Result<()> {
+/// Shows made-up events to `look`, each by a process that the table knows.
+fn go_through(events: &[PlacedEvent], look: replay::Look<'_>) -> anyhow::Result<()> {
     let mut number = 0;
     for _ in 0..ROUNDS {
         for event in events {
             number += 1;
-            let flow = event.sample.inspect(number, |raised| bench.look(raised)).context("the event cannot be made")?;
-            if flow.is_break() {
+            let flow = event.sample.inspect(number, |raised| {
+                let mut processes = ProcessTable::new(1024);
+                raised.processes.iter().chain([raised.process]).for_each(|process| processes.insert(process.clone()));
+                let process = processes.get(raised.process.key).unwrap_or(raised.process);
+                look(&Event { raw: raised.raw, process, processes: &processes, ..*raised })
+            });
+            if flow.context("the event cannot be made")?.is_break() {
                 return Ok(());
             }
         }
@@ -102,7 +116,9 @@ struct Bench<'r> {
     /// What reading the clock takes, nanoseconds.
     clock: f64,
     limit: u64,
+    /// Events that all rules were tried on together, and one by one.
     events: u64,
+    seen: u64,
     hits: u64,
     /// All rules together, nanoseconds.
     together: f64,
@@ -113,29 +129,45 @@ struct Bench<'r> {
 impl<'r> Bench<'r> {
     fn new(rules: &'r RuleSet, limit: u64) -> Self {
         let costs = vec![Cost::default(); rules.len()];
-        Self { engine: Engine::new(rules), rules, clock: clock(), limit, events: 0, hits: 0, together: 0.0, costs }
+        Self {
+            engine: Engine::new(rules),
+            rules,
+            clock: clock(),
+            limit,
+            events: 0,
+            seen: 0,
+            hits: 0,
+            together: 0.0,
+            costs,
+        }
     }
 
-    fn look(&mut self, event: &Event<'_>) -> ControlFlow<()> {
+    /// All rules on one event, as the service tries them.
+    fn together(&mut self, event: &Event<'_>) -> ControlFlow<()> {
         if self.events >= self.limit {
             return ControlFlow::Break(());
         }
         self.events += 1;
-        let (rules, engine) = (self.rules, &mut self.engine);
-        let mut hits = 0_u64;
-        self.together += measured(self.clock, || engine.inspect(rules, event, &mut |_| hits += 1));
-        self.hits += hits / u64::from(TRIES);
-        for (index, rule) in rules.rules().iter().enumerate() {
+        let (rules, engine, hits) = (self.rules, &mut self.engine, &mut self.hits);
+        self.together += measured(self.clock, 1, || engine.inspect(rules, event, &mut |_| *hits += 1));
+        ControlFlow::Continue(())
+    }
+
+    /// Each rule on one event.
+    fn one_by_one(&mut self, event: &Event<'_>) -> ControlFlow<()> {
+        if self.seen >= self.limit {
+            return ControlFlow::Break(());
+        }
+        self.seen += 1;
+        for (rule, cost) in self.rules.rules().iter().zip(&mut self.costs) {
             if !rule.enabled || !rule.kinds.contains(event.kind()) {
                 continue;
             }
             let mut matches = false;
-            let ns = measured(self.clock, || matches = std::hint::black_box(rule).matches(std::hint::black_box(event)));
-            if let Some(cost) = self.costs.get_mut(index) {
-                cost.evaluations += 1;
-                cost.ns += ns;
-                cost.hits += u64::from(matches);
-            }
+            let once = || matches = std::hint::black_box(rule).matches(std::hint::black_box(event));
+            cost.ns += measured(self.clock, TRIES, once);
+            cost.evaluations += 1;
+            cost.hits += u64::from(matches);
         }
         ControlFlow::Continue(())
     }
@@ -202,12 +234,12 @@ impl<'r> Bench<'r> {
     }
 }
 
-/// Nanoseconds of one try; `clock` is what reading the clock takes.
-fn measured(clock: f64, mut once: impl FnMut()) -> f64 {
+/// Nanoseconds of one of `tries`; `clock` is what reading the clock takes.
+fn measured(clock: f64, tries: u32, mut once: impl FnMut()) -> f64 {
     let started = Instant::now();
-    (0..TRIES).for_each(|_| once());
+    (0..tries).for_each(|_| once());
     let took = started.elapsed().as_nanos() as f64;
-    (took - clock).max(0.0) / f64::from(TRIES)
+    (took - clock).max(0.0) / f64::from(tries)
 }
 
 /// What two readings of the clock in a row are apart, nanoseconds: the median of many.
@@ -242,7 +274,8 @@ mod tests {
         let (rules, _) = tw_rules::Loader::new().add_file("r", rules).finish();
         let (events, _) = read_events("e", "- type: chdir\n- type: chroot\n- {type: chdir, ret: 0}\n");
         let mut bench = Bench::new(&rules, 7);
-        go_through(&events, &mut bench).unwrap();
+        go_through(&events, &mut |event| bench.together(event)).unwrap();
+        go_through(&events, &mut |event| bench.one_by_one(event)).unwrap();
         let cost = bench.costs[0];
         assert_eq!((bench.events, cost.evaluations, cost.hits), (7, 5, bench.hits));
         assert!(cost.ns > 0.0 && bench.together > 0.0);
