@@ -239,7 +239,7 @@ fn write_coverage(out: &mut dyn Write, results: &Results) -> io::Result<()> {
         let place = format!("{}:{}", rule.file, rule.line);
         writeln!(out, "  {:<46}  {lacks:<22}  {DIM}{}{DIM:#}", escape::short(&rule.rule, 46), escape::line(&place))?;
     }
-    writeln!(out, "\n{} of {} are tested both ways", all.len() - uncovered.len(), screen::count(all.len(), "rule"))
+    writeln!(out, "\ntested both ways: {} of {}", all.len() - uncovered.len(), screen::count(all.len(), "rule"))
 }
 
 /// A word as a shell takes it.
