@@ -26,7 +26,7 @@ use tw_model::field::Multi;
 use tw_model::{Event, EventKind};
 
 use self::condition::{Atom, Condition, is_set};
-use self::group::{Group, Member, Texts};
+use self::group::{Group, Member, Texts, Way};
 use self::memory::{Memory, Plan};
 use crate::ast::Op;
 use crate::extract::Extract;
@@ -273,8 +273,13 @@ impl Draft {
 
     fn atom(&mut self, left: &Extract, pred: Arc<Pred>, negation: Negation) -> Drawn {
         let lasting = left.is_lasting() && pred.is_lasting();
-        // The scope is part of the key: `proc.name = val(fd.name)` is of the event though its left side is not.
-        let extract_key = format!("{lasting} {}", key::of_extract(left));
+        // The scope is part of the key: `proc.name = val(fd.name)` is of the event though its left side is not. So is how
+        // it is looked up: what is found at once must not wait for what must be tried.
+        let way = Way::of(&pred, negation);
+        let mut extract_key = format!("{lasting} {way:?} {}", key::of_extract(left));
+        if way == Way::Tried && !lasting {
+            extract_key = format!("{extract_key} {}", key::of_pred(&pred, negation));
+        }
         let mut number = self.by_extract.get(&extract_key).copied();
         if number.is_some_and(|number| self.groups[number].members.len() > usize::from(u16::MAX) - 1) {
             // Full: another group of the same.

@@ -38,6 +38,9 @@ pub(super) fn joined<'e>(event: &Event<'e>, base: Str, raw: Str) -> &'e [u8] {
         return raw;
     }
     let base = if raw.starts_with(b"/") { b"".as_slice() } else { event.raw.text(base) };
+    if raw.len() > 1 && base.is_empty() && raw.starts_with(b"/") && is_plain(raw) {
+        return raw;
+    }
     let mut path = BumpVec::with_capacity_in(base.len() + raw.len() + 2, event.scratch);
     for component in base.split(|byte| *byte == b'/').chain(raw.split(|byte| *byte == b'/')) {
         match component {
@@ -56,6 +59,19 @@ pub(super) fn joined<'e>(event: &Event<'e>, base: Str, raw: Str) -> &'e [u8] {
         path.push(b'/');
     }
     path.into_bump_slice()
+}
+
+/// Whether a path has no doubled slash, none at its end, and no component that begins with a dot.
+fn is_plain(path: &[u8]) -> bool {
+    if path.ends_with(b"/") {
+        return false;
+    }
+    let next = path.get(1..).unwrap_or_default();
+    // Without an early end, so that the compiler looks at many bytes at once.
+    !path
+        .iter()
+        .zip(next)
+        .fold(false, |odd, (byte, next)| odd | ((*byte == b'/') & ((*next == b'/') | (*next == b'.'))))
 }
 
 fn sock<'e>(event: &Event<'e>) -> Option<&'e SockBody> {

@@ -4,7 +4,7 @@ use std::hash::{BuildHasher as _, Hash};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use aho_corasick::AhoCorasick;
+use aho_corasick::{AhoCorasick, AhoCorasickKind};
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 use tw_model::{Event, FieldType, Value};
@@ -18,8 +18,34 @@ use crate::predicate::Pred;
 /// From so many substrings on, all are sought at once.
 const MANY_SUBSTRINGS: usize = 4;
 
+/// Substrings of so many bytes in all are worth the faster automaton, which takes up to a kibibyte for each byte.
+const DFA_BYTES: usize = 4096;
+
 /// A comparison of a group: its place among the group's bits, and what it asks.
 pub(super) type Member = (u16, Arc<Pred>, Negation);
+
+/// How it is found whether a comparison holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Way {
+    /// Looked up in a table or tree, with all others of the group.
+    LookedUp,
+    /// Sought in the text, with all others of the group.
+    Sought,
+    /// Tried by itself.
+    Tried,
+}
+
+impl Way {
+    pub fn of(pred: &Pred, negation: Negation) -> Self {
+        match pred {
+            _ if negation != Negation::None => Self::Tried,
+            Pred::Exists | Pred::Equals(_) | Pred::OneOf(_) | Pred::StartsWith(_) | Pred::EndsWith(_) => Self::LookedUp,
+            Pred::Number(Op::Eq, _) | Pred::Numbers(_) | Pred::Addresses(_) | Pred::Bool(_) => Self::LookedUp,
+            Pred::Contains(_) => Self::Sought,
+            _ => Self::Tried,
+        }
+    }
+}
 
 /// Comparisons of one value.
 pub(super) struct Group {
@@ -40,7 +66,8 @@ impl Group {
     pub fn new(extract: Extract, lasting: bool, first: usize, members: &[Member]) -> Self {
         let index = Index::new(members);
         let pure = !members.iter().any(|(_, pred, _)| asks_others(pred));
-        let heavy = pure && !lasting && extract.is_wide() && members.len() > 2;
+        let sought = members.iter().any(|(_, pred, _)| matches!(**pred, Pred::Contains(_) | Pred::Regex(_)));
+        let heavy = pure && !lasting && extract.is_wide() && (sought || members.len() > 4);
         Self { extract, lasting, first, words: members.len().div_ceil(64), index, heavy }
     }
 
@@ -144,7 +171,12 @@ impl Index {
             }
         }
         if !needles.is_empty() {
-            match AhoCorasick::new(needles.iter().map(|(needle, _)| needle)) {
+            // Paths and command lines are short: what looks ahead for a beginning costs more than it saves.
+            let bytes: usize = needles.iter().map(|(needle, _)| needle.len()).sum();
+            let kind = if bytes < DFA_BYTES { AhoCorasickKind::DFA } else { AhoCorasickKind::ContiguousNFA };
+            let mut builder = AhoCorasick::builder();
+            builder.prefilter(false).kind(Some(kind));
+            match builder.build(needles.iter().map(|(needle, _)| needle)) {
                 Ok(all) => index.substrings = Some((all, needles.iter().map(|(_, bit)| *bit).collect())),
                 // Too many for one automaton: one by one, then.
                 Err(_) => rest.extend(
