@@ -70,6 +70,9 @@ pub struct Event<'e> {
     pub processes: &'e ProcessTable,
     /// The container of the process; `None` on the host.
     pub container: Option<&'e Container>,
+    /// Changes whenever something known of containers and their cgroups changes. What was worked out about a process
+    /// holds as long as this, its stamp and its lineage are the same.
+    pub context: u64,
     /// Where values that must be put together are built; emptied after each event.
     pub scratch: &'e Bump,
 }

@@ -1,6 +1,7 @@
 //! Processes: identity, image, credentials, and the table that holds the tree.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use hashbrown::{HashMap, HashSet};
 use serde::{Deserialize, Serialize};
@@ -169,10 +170,42 @@ pub struct Namespaces {
     pub cgroup: u32,
 }
 
+/// Tells one state of a process from every other, of any process in any table: what was worked out about a process
+/// holds as long as its stamp is the same. Given by the table; the default is that of a process in no table.
+#[derive(Clone, Copy, Default)]
+pub struct Stamp {
+    number: u64,
+    /// Another process in the table may have been forked by this one.
+    has_children: bool,
+}
+
+impl Stamp {
+    /// Takes a number that was never given before.
+    fn renew(&mut self) {
+        static GIVEN: AtomicU64 = AtomicU64::new(0);
+        self.number = GIVEN.fetch_add(1, Ordering::Relaxed) + 1;
+    }
+
+    /// The number; 0 in no table.
+    pub fn number(self) -> u64 {
+        self.number
+    }
+}
+
+impl std::fmt::Debug for Stamp {
+    /// Without the number, which says nothing of the process.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Stamp")
+    }
+}
+
 /// A process, alive or remembered because living ones descend from it.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Process {
+    /// Changes with every change of what follows; given by the table.
+    #[serde(skip)]
+    pub stamp: Stamp,
     /// Identity.
     pub key: ProcKey,
     /// Identity of the process that forked it.
@@ -227,16 +260,17 @@ impl Process {
     }
 
     /// Cuts long arguments of a process that ended: it matters as an ancestor only, and thousands of them must not
-    /// fill the memory.
-    fn shorten(&mut self) {
+    /// fill the memory. Returns whether there was something to cut.
+    fn shorten(&mut self) -> bool {
         if self.image.argv.len() <= REMEMBERED_ARGS {
-            return;
+            return false;
         }
         let file = self.image.file;
         let exepath = self.image.exepath.clone();
         let argv = &self.image.argv[..REMEMBERED_ARGS];
         self.image = Arc::new(Image { exepath, file, argv_truncated: true, ..Image::from_argv(argv) });
         self.rebuild_cmdline();
+        true
     }
 }
 
@@ -251,6 +285,7 @@ pub struct ProcessTable {
     dead: std::collections::VecDeque<ProcKey>,
     capacity: usize,
     evicted: u64,
+    epoch: u64,
 }
 
 /// How far a walk over ancestors goes.
@@ -265,7 +300,23 @@ impl ProcessTable {
             dead: std::collections::VecDeque::new(),
             capacity: capacity.max(1),
             evicted: 0,
+            epoch: 0,
         }
+    }
+
+    /// Grows when a process that may have descendants changes, comes or goes. As long as it is the same, the ancestors
+    /// of every process are.
+    pub fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// What the ancestors of `process` are like, as one number: with equal numbers they are the same, in the same
+    /// state (but for a collision of 64-bit hashes).
+    pub fn lineage(&self, process: &Process) -> u64 {
+        let mix = |hash: u64, ancestor: &Process| {
+            (hash.rotate_left(5) ^ ancestor.stamp.number()).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+        };
+        self.ancestors(process).fold(1, mix)
     }
 
     /// Number of processes held, living and dead.
@@ -293,11 +344,22 @@ impl ProcessTable {
 
     /// The process with this identity, to change.
     pub fn get_mut(&mut self, key: ProcKey) -> Option<&mut Process> {
-        if self.by_key.contains_key(&key) {
-            return self.by_key.get_mut(&key);
+        let process = Self::find_mut(&mut self.by_key, &self.by_pid, key)?;
+        process.stamp.renew();
+        self.epoch += u64::from(process.stamp.has_children);
+        Some(process)
+    }
+
+    fn find_mut<'t>(
+        by_key: &'t mut HashMap<ProcKey, Process, foldhash::fast::RandomState>,
+        by_pid: &HashMap<u32, ProcKey, foldhash::fast::RandomState>,
+        key: ProcKey,
+    ) -> Option<&'t mut Process> {
+        if by_key.contains_key(&key) {
+            return by_key.get_mut(&key);
         }
-        let known = *self.by_pid.get(&key.pid)?;
-        if known.is_same(key) { self.by_key.get_mut(&known) } else { None }
+        let known = *by_pid.get(&key.pid)?;
+        if known.is_same(key) { by_key.get_mut(&known) } else { None }
     }
 
     /// The latest process that had this number.
@@ -310,6 +372,8 @@ impl ProcessTable {
         let Some(known) = self.by_pid.get(&exact.pid).copied().filter(|known| known.is_same(exact)) else { return };
         if let Some(mut process) = self.by_key.remove(&known) {
             process.key = exact;
+            process.stamp.renew();
+            self.epoch += u64::from(process.stamp.has_children);
             if process.exit_ns.is_some()
                 && let Some(place) = self.dead.iter_mut().find(|key| **key == known)
             {
@@ -328,19 +392,47 @@ impl ProcessTable {
     }
 
     /// Adds or replaces a process; makes room first if the table is full.
-    pub fn insert(&mut self, process: Process) {
+    pub fn insert(&mut self, mut process: Process) {
+        // It may be the ancestor that others had lacked.
+        self.epoch += 1;
+        process.stamp.has_children = true;
+        self.put(process);
+    }
+
+    /// Adds a process that was forked just now, so that nobody descends from it yet.
+    pub fn insert_forked(&mut self, mut process: Process) {
+        process.stamp.has_children = false;
+        self.put(process);
+    }
+
+    fn put(&mut self, mut process: Process) {
         while self.by_key.len() >= self.capacity && !self.by_key.contains_key(&process.key) {
             self.evict_one();
         }
+        process.stamp.renew();
+        if let Some(parent) = process.parent
+            && let Some(parent) = Self::find_mut(&mut self.by_key, &self.by_pid, parent)
+        {
+            parent.stamp.has_children = true;
+        }
         self.by_pid.insert(process.key.pid, process.key);
+        if let Some(before) = self.by_key.get(&process.key).filter(|before| before.stamp.has_children) {
+            // Who descends from it still does.
+            process.stamp.has_children = before.stamp.has_children;
+            self.epoch += 1;
+        }
         self.by_key.insert(process.key, process);
     }
 
     /// Marks a process as ended. It stays as an ancestor until the table needs room.
     pub fn end(&mut self, key: ProcKey, at_ns: u64) {
-        let Some(process) = self.get_mut(key) else { return };
+        let Some(process) = Self::find_mut(&mut self.by_key, &self.by_pid, key) else { return };
         if process.exit_ns.replace(at_ns).is_none() {
-            process.shorten();
+            // No field asks whether it ended, so that its stamp may stay.
+            if process.shorten() {
+                process.stamp.renew();
+                self.epoch += u64::from(process.stamp.has_children);
+            }
             let key = process.key;
             self.dead.push_back(key);
         }
@@ -418,7 +510,9 @@ impl ProcessTable {
         if self.by_pid.get(&key.pid) == Some(&key) {
             self.by_pid.remove(&key.pid);
         }
-        self.by_key.remove(&key).is_some()
+        let removed = self.by_key.remove(&key);
+        self.epoch += u64::from(removed.as_ref().is_some_and(|process| process.stamp.has_children));
+        removed.is_some()
     }
 }
 
@@ -487,6 +581,44 @@ mod tests {
         table.dead().for_each(|process| again.restore(process.clone()));
         let keys = |table: &ProcessTable| table.dead().map(|process| process.key).collect::<Vec<_>>();
         assert_eq!((keys(&table), keys(&again)), (vec![exact], vec![exact]));
+    }
+
+    #[test]
+    fn stamps_and_epochs_tell_of_every_change() {
+        let mut table = ProcessTable::new(1000);
+        table.insert(process(1, None));
+        table.insert_forked(process(2, Some(1)));
+        table.insert_forked(process(3, Some(2)));
+        let key = |pid| process(pid, None).key;
+        let state = |table: &ProcessTable, pid| {
+            let process = table.get(key(pid)).unwrap();
+            (process.stamp.number(), table.lineage(process))
+        };
+        let (two, three, epoch) = (state(&table, 2), state(&table, 3), table.epoch());
+        assert_ne!(two.0, three.0);
+        // A change of one without descendants concerns nobody else.
+        table.get_mut(key(3)).unwrap().tty = 1;
+        assert_ne!(state(&table, 3).0, three.0);
+        assert_eq!((state(&table, 2), table.epoch()), (two, epoch));
+        // A change of an ancestor is seen in the lineage of its descendants, and in the epoch.
+        let three = state(&table, 3);
+        table.get_mut(key(1)).unwrap().tty = 1;
+        assert!(table.epoch() > epoch);
+        assert_eq!((state(&table, 2).0, state(&table, 3).0), (two.0, three.0));
+        assert_ne!(state(&table, 2).1, two.1);
+        assert_ne!(state(&table, 3).1, three.1);
+        // An end changes nothing that a field asks for; that an ancestor is forgotten does.
+        let (three, epoch) = (state(&table, 3), table.epoch());
+        table.end(key(2), 9);
+        assert_eq!((state(&table, 3), table.epoch()), (three, epoch));
+        table.remove(key(2));
+        assert!(table.epoch() > epoch);
+        assert_ne!(state(&table, 3).1, three.1);
+        // One that had been missing, and comes late.
+        let (three, epoch) = (state(&table, 3), table.epoch());
+        table.insert(process(2, Some(1)));
+        assert!(table.epoch() > epoch);
+        assert_ne!(state(&table, 3).1, three.1);
     }
 
     #[test]

@@ -220,6 +220,7 @@ impl Sample {
             process: &process,
             processes: &table,
             container: container.as_ref(),
+            context: 0,
             scratch: &scratch,
         }))
     }

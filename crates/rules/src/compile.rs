@@ -7,6 +7,7 @@ use tw_model::field::nearest;
 
 use crate::ast::Expr;
 use crate::diagnostic::{Problem, code};
+use crate::loader::Compat;
 use crate::node::Node;
 use crate::text::{Place, Span, Text};
 
@@ -28,6 +29,8 @@ const TOO_LARGE: &str = "the condition grows too large with its macros put in";
 pub(crate) struct List {
     /// Values, each with its place.
     pub items: Vec<(Box<[u8]>, Place)>,
+    /// The same as written, where they are put into conditions as text.
+    pub written: Vec<Text>,
     /// A value in it is wrong.
     pub broken: bool,
     /// A condition or another list names it.
@@ -56,6 +59,8 @@ pub(crate) struct Library {
     pub lists: HashMap<String, List>,
     /// Macros by name.
     pub macros: HashMap<String, Macro>,
+    /// Whether Falco's quirks are wished for. Lists have been put in as text then.
+    pub compat: Compat,
 }
 
 /// A compiler of one condition.
@@ -163,3 +168,5 @@ impl<'l> Compiler<'l> {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+pub(crate) use tests::random_condition;

@@ -10,49 +10,10 @@ use serde::Serialize;
 
 use crate::text::{Files, Place, ceil, floor};
 
-/// Stable codes of diagnostics. Names that Falco has mean the same as there.
-pub mod code {
-    /// The file is not YAML.
-    pub const YAML_PARSE: &str = "LOAD_ERR_YAML_PARSE";
-    /// The YAML is not shaped like rules.
-    pub const YAML_VALIDATE: &str = "LOAD_ERR_YAML_VALIDATE";
-    /// A condition is wrong.
-    pub const CONDITION: &str = "LOAD_ERR_COMPILE_CONDITION";
-    /// An output is wrong.
-    pub const OUTPUT: &str = "LOAD_ERR_COMPILE_OUTPUT";
-    /// An item makes no sense together with the others.
-    pub const VALIDATE: &str = "LOAD_ERR_VALIDATE";
-    /// The rule is for a source that this engine does not have.
-    pub const UNKNOWN_SOURCE: &str = "LOAD_UNKNOWN_SOURCE";
-    /// The rule looks at every kind of event.
-    pub const NO_EVTTYPE: &str = "LOAD_NO_EVTTYPE";
-    /// The rule was skipped for a field that does not exist, as it asked for.
-    pub const UNKNOWN_FILTER: &str = "LOAD_UNKNOWN_FILTER";
-    /// A macro is not used.
-    pub const UNUSED_MACRO: &str = "LOAD_UNUSED_MACRO";
-    /// A list is not used.
-    pub const UNUSED_LIST: &str = "LOAD_UNUSED_LIST";
-    /// An item is of no known kind.
-    pub const UNKNOWN_ITEM: &str = "LOAD_UNKNOWN_ITEM";
-    /// An old way to say something.
-    pub const DEPRECATED_ITEM: &str = "LOAD_DEPRECATED_ITEM";
-    /// An exception was appended without values.
-    pub const APPEND_NO_VALUES: &str = "LOAD_APPEND_NO_VALUES";
-    /// Two exceptions of a rule have one name.
-    pub const EXCEPTION_NAME_NOT_UNIQUE: &str = "LOAD_EXCEPTION_NAME_NOT_UNIQUE";
-    /// A macro's name is no identifier.
-    pub const INVALID_MACRO_NAME: &str = "LOAD_INVALID_MACRO_NAME";
-    /// A list's name cannot be named in a condition.
-    pub const INVALID_LIST_NAME: &str = "LOAD_INVALID_LIST_NAME";
-    /// A condition probably does not mean what it says.
-    pub const COMPILE_CONDITION: &str = "LOAD_COMPILE_CONDITION";
-    /// A key that items of this kind do not have.
-    pub const UNKNOWN_KEY: &str = "LOAD_UNKNOWN_KEY";
-    /// Ours: nothing supplies this field or event type yet, so that the comparison is never true.
-    pub const NO_SOURCE: &str = "LOAD_NO_SOURCE";
-    /// Ours: an output probably does not mean what it says.
-    pub const COMPILE_OUTPUT: &str = "LOAD_COMPILE_OUTPUT";
-}
+pub mod code;
+mod sarif;
+
+pub use sarif::sarif;
 
 /// How bad a diagnostic is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -62,6 +23,24 @@ pub enum Severity {
     Error,
     /// The item was loaded all the same.
     Warning,
+}
+
+/// A place in a file, both numbers from 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub struct Position {
+    /// Line.
+    pub line: usize,
+    /// Column in characters.
+    pub column: usize,
+}
+
+/// A stretch of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+pub struct Extent {
+    /// First character.
+    pub start: Position,
+    /// Character behind the last.
+    pub end: Position,
 }
 
 /// One thing that the loader has to say.
@@ -79,10 +58,14 @@ pub struct Diagnostic {
     pub line: usize,
     /// Column in characters, from 1.
     pub column: usize,
+    /// The same as lines and columns from start to end.
+    pub range: Extent,
     /// What is wrong.
     pub message: String,
     /// What to do about it.
     pub help: Option<String>,
+    /// Where the project's documents explain the code: path and anchor.
+    pub url: String,
     /// The source lines around the span and the span in them.
     #[serde(skip)]
     excerpt: (String, Range<usize>),
@@ -92,6 +75,14 @@ pub struct Diagnostic {
 const MAX_LINES: usize = 3;
 
 impl Diagnostic {
+    /// Says that a file could not be read, for those who read files.
+    pub fn unreadable(file: impl Into<String>, reason: impl std::fmt::Display) -> Self {
+        let mut files = Files::default();
+        let id = files.add(file.into(), String::new());
+        let place = Place { file: id, start: 0, end: 0 };
+        Problem::error(code::FILE_READ, place, format!("the file cannot be read: {reason}")).locate(&files)
+    }
+
     /// Renders like rustc: title, `file:line:column`, underlined source, help. ANSI colours if `color`.
     pub fn render(&self, color: bool) -> String {
         let level = match self.severity {
@@ -178,6 +169,8 @@ impl Problem {
         let start = floor(text, self.place.start);
         let end = ceil(text, self.place.end.max(start));
         let (line, column) = files.line_column(self.place.file, start);
+        let (end_line, end_column) = files.line_column(self.place.file, end);
+        let range = Extent { start: Position { line, column }, end: Position { line: end_line, column: end_column } };
         Diagnostic {
             severity: self.severity,
             code: self.code,
@@ -185,8 +178,10 @@ impl Problem {
             span: start..end,
             line,
             column,
+            range,
             message: self.message,
             help: self.help,
+            url: code::Info::anchor(self.code),
             excerpt: excerpt(text, start..end),
         }
     }

@@ -4,21 +4,41 @@
 
 use std::collections::HashMap;
 
-use crate::diagnostic::{Diagnostic, Problem, Severity, code};
-use crate::ruleset::RuleSet;
+use tw_model::Priority;
+
+use crate::diagnostic::{Diagnostic, Problem, code};
+use crate::ruleset::{Matching, RuleSet};
 use crate::text::{FileId, Files, Place, Text};
 use crate::yaml::{self, Kind, Node};
 
+mod addition;
 mod exception;
 mod finish;
 mod item;
+mod lint;
 mod rule;
+mod selection;
+mod substitute;
 mod version;
 
+pub use addition::{ExtraField, OutputAddition};
+pub use selection::Selection;
 pub use version::ENGINE_VERSION;
 
+use addition::Addition;
 use item::{Item, Overrides};
 use rule::RuleDef;
+
+/// Whether behaviours of Falco that look like accidents are reproduced.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Compat {
+    /// They are not: the language means what it says.
+    #[default]
+    Normal,
+    /// They are: lists are put into conditions as text and one level deep, quotes are read as Falco reads them,
+    /// hexadecimal numbers are errors, and `fd.net in (…)` looks at the first network only.
+    Strict,
+}
 
 /// Definitions of one kind: in order, and by name.
 struct Named<T> {
@@ -80,6 +100,11 @@ pub struct Loader {
     rules: Named<RuleDef>,
     /// Position of the next definition.
     next: usize,
+    compat: Compat,
+    matching: Matching,
+    least: Option<Priority>,
+    selections: Vec<Selection>,
+    additions: Vec<Addition>,
 }
 
 impl Loader {
@@ -96,6 +121,40 @@ impl Loader {
             Ok(documents) => documents.iter().for_each(|document| self.document(document)),
             Err(error) => self.problems.push(Problem::error(code::YAML_PARSE, error.place, error.message)),
         }
+        self
+    }
+
+    /// Says whether Falco's quirks are wished for.
+    #[must_use]
+    pub fn compat(self, compat: Compat) -> Self {
+        Self { compat, ..self }
+    }
+
+    /// Says how many rules may speak of one event: the set is made so, and where only the first may, rules that never
+    /// would are told of.
+    #[must_use]
+    pub fn matching(self, matching: Matching) -> Self {
+        Self { matching, ..self }
+    }
+
+    /// Leaves out rules that are less severe than this.
+    #[must_use]
+    pub fn least_priority(self, least: Priority) -> Self {
+        Self { least: Some(least), ..self }
+    }
+
+    /// Enables or disables rules, whatever the files say; later selections overrule earlier ones.
+    #[must_use]
+    pub fn select(mut self, selections: impl IntoIterator<Item = Selection>) -> Self {
+        self.selections.extend(selections);
+        self
+    }
+
+    /// Adds to the outputs of rules; several additions are made in their order. What is wrong with one is told as of
+    /// the file `append_output[N]`, and the addition left out.
+    #[must_use]
+    pub fn append_output(mut self, addition: OutputAddition) -> Self {
+        self.additions.push(Addition::new(addition, self.additions.len(), &mut self.files, &mut self.problems));
         self
     }
 
@@ -121,13 +180,13 @@ impl Loader {
             return;
         }
         let result = match Item::new(node) {
-            Ok(item) => self.known_item(&item, node),
+            Ok(item) => self.known_item(&item),
             Err(problem) => Err(problem),
         };
         self.problems.extend(result.err());
     }
 
-    fn known_item(&mut self, item: &Item<'_>, node: &Node) -> Result<(), Problem> {
+    fn known_item(&mut self, item: &Item<'_>) -> Result<(), Problem> {
         item.warn_of_unknown_keys(&mut self.problems);
         match item.kind {
             "required_engine_version" => version::check_engine(item),
@@ -135,12 +194,9 @@ impl Loader {
             "list" => self.list(item),
             "macro" => self.macro_item(item),
             "rule" => self.rule(item),
-            // Whoever runs tests reads them; what is wrong with one keeps no rule from being loaded.
-            "test" => {
-                crate::suite::check_shape(node).map_err(|problem| Problem { severity: Severity::Warning, ..*problem })
-            }
+            "test" => item.check_test(),
             _ => {
-                let message = "this item is neither a rule nor a macro nor a list";
+                let message = "this item is neither a rule nor a macro, list or test";
                 self.problems.push(Problem::warning(code::UNKNOWN_ITEM, item.place.clone(), message));
                 Ok(())
             }
@@ -176,7 +232,7 @@ impl Loader {
         }
         let index = self.position();
         match self.lists.get_mut(&name) {
-            None if item.appends(&overrides)? || overrides.is_some() => Err(item.no_target(&name, self.lists.names())),
+            None if item.appends(&overrides)? => Err(item.no_target(&name, self.lists.names())),
             Some(list) if item.appends(&overrides)? => {
                 list.items.extend(items);
                 list.visibility = index;
@@ -205,7 +261,7 @@ impl Loader {
         }
         let index = self.position();
         match self.macros.get_mut(&name) {
-            None if item.appends(&overrides)? || overrides.is_some() => Err(item.no_target(&name, self.macros.names())),
+            None if item.appends(&overrides)? => Err(item.no_target(&name, self.macros.names())),
             Some(earlier) if item.appends(&overrides)? => {
                 earlier.condition.append(&condition);
                 earlier.visibility = index;
@@ -226,5 +282,9 @@ impl Loader {
     }
 }
 
+#[cfg(test)]
+mod lint_tests;
+#[cfg(test)]
+mod options_tests;
 #[cfg(test)]
 mod tests;

@@ -24,11 +24,11 @@ use tw_model::sample::Sample;
 use crate::diagnostic::{Diagnostic, Problem, code};
 use crate::ruleset::RuleSet;
 use crate::text::Files;
-use crate::yaml::{self, Kind};
+use crate::yaml::{self, Kind, Node};
 
 mod item;
 
-pub(crate) use item::{KEYS, check_shape};
+pub(crate) use item::KEYS;
 
 /// The tests of a file.
 #[derive(Debug, Default)]
@@ -148,29 +148,64 @@ impl std::fmt::Display for Failure {
     }
 }
 
+/// An event out of a file.
+#[derive(Clone, Debug)]
+pub struct PlacedEvent {
+    /// The event.
+    pub sample: Sample,
+    /// Line of its beginning, from 1.
+    pub line: usize,
+}
+
+/// Reads the events of a file: one alone, a list of them, or those of the tests in a rule file, in order. `name` is what
+/// diagnostics call it.
+pub fn read_events(name: &str, text: &str) -> (Vec<PlacedEvent>, Vec<Diagnostic>) {
+    with_documents(name, text, |node, files, problems| {
+        let mut found = Vec::new();
+        for node in item::event_nodes(node) {
+            match item::event(node) {
+                Ok(sample) => found.push(PlacedEvent { sample, line: item::line(files, node) }),
+                Err(problem) => problems.push(*problem),
+            }
+        }
+        found
+    })
+}
+
+fn with_documents<T>(
+    name: &str,
+    text: &str,
+    mut read: impl FnMut(&Node, &Files, &mut Vec<Problem>) -> Vec<T>,
+) -> (Vec<T>, Vec<Diagnostic>) {
+    let mut files = Files::default();
+    let file = files.add(name.to_owned(), text.to_owned());
+    let (mut found, mut problems) = (Vec::new(), Vec::new());
+    match yaml::parse(file, text) {
+        Ok(documents) => {
+            for document in &documents {
+                found.extend(read(document, &files, &mut problems));
+            }
+        }
+        Err(error) => problems.push(Problem::error(code::YAML_PARSE, error.place, error.message)),
+    }
+    (found, problems.into_iter().map(|problem| problem.locate(&files)).collect())
+}
+
 impl Suite {
     /// Reads the tests of a file; rules, macros and lists are passed over. `name` is what diagnostics call it.
     pub fn parse(name: &str, text: &str) -> (Self, Vec<Diagnostic>) {
-        let mut files = Files::default();
-        let file = files.add(name.to_owned(), text.to_owned());
-        let documents = match yaml::parse(file, text) {
-            Ok(documents) => documents,
-            Err(error) => {
-                let problem = Problem::error(code::YAML_PARSE, error.place, error.message);
-                return (Self::default(), vec![problem.locate(&files)]);
-            }
-        };
-        let (mut tests, mut problems) = (Vec::new(), Vec::new());
-        for document in &documents {
-            let Kind::List(items) = &document.kind else { continue };
+        let (tests, diagnostics) = with_documents(name, text, |document, files, problems| {
+            let Kind::List(items) = &document.kind else { return Vec::new() };
+            let mut tests = Vec::new();
             for node in items.iter().filter(|node| item::is_test(node)) {
-                match item::read(node, &files) {
+                match item::read(node, files) {
                     Ok(test) => tests.push(test),
                     Err(problem) => problems.push(*problem),
                 }
             }
-        }
-        (Self { tests }, problems.into_iter().map(|problem| problem.locate(&files)).collect())
+            tests
+        });
+        (Self { tests }, diagnostics)
     }
 }
 

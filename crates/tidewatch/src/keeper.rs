@@ -1,6 +1,5 @@
 //! `manager`: the keeping process as the binary starts it: its sockets first, then its sandbox, then its work.
 
-use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -8,9 +7,8 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
-use tw_manager::Options;
-use tw_manager::retention;
 use tw_manager::store::Place;
+use tw_manager::{Options, Outside, retention};
 
 use crate::config::{Config, Retention, Sources};
 use crate::log::LogLevel;
@@ -35,18 +33,10 @@ pub fn run(config: &Config, sources: Sources, level: LogLevel) -> anyhow::Result
         Some(listener) => listener,
         None => socket::bind(&config.control_socket(), socket::Access::Root)?,
     };
-    let metrics = config.metrics.listen.and_then(|address| match TcpListener::bind(address) {
-        Ok(listener) => Some(listener),
-        Err(error) => {
-            tracing::error!(
-                "metrics cannot listen on {address}: {error}. They are on the control socket meanwhile; set \
-                 metrics.listen to a free address, or to null"
-            );
-            None
-        }
-    });
+    let metrics = config.metrics.listen.map(Outside::bind);
     let url = config.store_url();
-    let reach = reach(config, &sources, url.reveal())?;
+    let mut reach = reach(config, &sources, url.reveal())?;
+    reach.bind.extend(metrics.as_ref().and_then(Outside::wanted_port));
     let doubt = sandbox::enter_manager(&reach)?;
     if let Some(doubt) = doubt {
         tracing::warn!("{doubt}");
@@ -138,7 +128,7 @@ fn reach(config: &Config, sources: &Sources, url: &str) -> anyhow::Result<sandbo
             read.extend(files_of(&url));
         }
     }
-    Ok(sandbox::Reach { read, write, connect })
+    Ok(sandbox::Reach { read, write, connect, bind: Vec::new() })
 }
 
 /// Files that the address of a database names: certificates and keys.

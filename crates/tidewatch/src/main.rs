@@ -55,10 +55,11 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
             service::run(&config, &for_children(cli, args, &config))
         }
         Command::Agent(args) => {
-            let (config, sources) = configure(cli, args.settings())?;
+            let sources = sources(cli, args.settings());
+            let (config, settings_error) = agent::settings(&sources)?;
             let level = start_log(cli, &config, "agent")?;
             let duration = args.duration.map(Duration::from_secs);
-            agent::run(config, agent::AgentOptions { sources, duration, level })
+            agent::run(config, agent::AgentOptions { sources, duration, level, settings_error })
         }
         Command::Manager(args) => {
             let (config, sources) = configure(cli, args.set.set.clone())?;
@@ -79,7 +80,7 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
         }
         Command::Rules(args) => {
             start_verb_log(cli)?;
-            rules::run(args)
+            rules::run(args, &|| Ok(configure(cli, Vec::new())?.0))
         }
         Command::Doctor(args) => {
             let mut settings = args.ask.set.set.clone();
@@ -99,12 +100,18 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
 
 /// The configuration with these settings of the command line on top.
 fn configure(cli: &Cli, settings: Vec<(String, String)>) -> anyhow::Result<(Config, Sources)> {
+    let sources = sources(cli, settings);
+    let loaded = Config::load(&sources).map_err(|errors| anyhow::anyhow!("{errors}"))?;
+    Ok((loaded.config, sources))
+}
+
+/// Where the configuration comes from, with these settings of the command line on top.
+fn sources(cli: &Cli, settings: Vec<(String, String)>) -> Sources {
     let mut sources = Sources::system(cli.config.clone());
     for (key, value) in settings {
         sources.set("--set", &key, value);
     }
-    let loaded = Config::load(&sources).map_err(|errors| anyhow::anyhow!("{errors}"))?;
-    Ok((loaded.config, sources))
+    sources
 }
 
 /// For a verb that asks the service.

@@ -12,7 +12,8 @@ use tw_sensor::EbpfSensor;
 /// Style of the word `error`.
 pub const ERROR: Style = AnsiColor::Red.on_default().bold();
 const GOOD: Style = AnsiColor::Green.on_default();
-const DOUBT: Style = AnsiColor::Yellow.on_default();
+/// Style of what is doubtful.
+pub const DOUBT: Style = AnsiColor::Yellow.on_default();
 const DIM: Style = Style::new().dimmed();
 const BOLD: Style = Style::new().bold();
 

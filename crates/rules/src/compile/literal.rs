@@ -5,17 +5,18 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use memchr::memmem::Finder;
 use regex::bytes::RegexBuilder;
-use tw_model::field::nearest;
-use tw_model::{FieldRef, FieldType};
+use tw_model::FieldType;
+use tw_model::field::{is_field, nearest};
 
 use super::Compiler;
 use crate::ast::{Op, Right, Transformer, Word};
 use crate::diagnostic::{Problem, code};
 use crate::extract::Extract;
+use crate::loader::Compat;
 use crate::path_set::PathSet;
 use crate::predicate::{Pred, Set};
-use crate::services;
 use crate::text::{Place, Span};
+use tw_model::services;
 
 /// How large a compiled regular expression may be, in bytes.
 const REGEX_SIZE: usize = 1 << 20;
@@ -52,7 +53,7 @@ impl Compiler<'_> {
             }
             Right::Name(word) => {
                 let name = word.lossy();
-                if !self.library.lists.contains_key(&*name) {
+                if self.library.compat == Compat::Strict || !self.library.lists.contains_key(&*name) {
                     let near = nearest(&name, self.library.lists.keys().map(String::as_str));
                     let problem =
                         Problem::error(code::CONDITION, self.place(word.span), format!("there is no list `{name}`"));
@@ -76,7 +77,7 @@ impl Compiler<'_> {
     /// Adds what `word` stands for.
     fn expand(&mut self, word: &Word, literals: &mut Vec<Literal>) {
         let list = match std::str::from_utf8(&word.bytes) {
-            Ok(name) if !word.quoted => self.library.lists.get(name),
+            Ok(name) if !word.quoted && self.library.compat == Compat::Normal => self.library.lists.get(name),
             _ => None,
         };
         match list {
@@ -104,7 +105,7 @@ impl Compiler<'_> {
                 let message = format!("`{text}` is compared as text, although it looks like a transformer");
                 let problem = Problem::warning(code::COMPILE_CONDITION, literal.place.clone(), message);
                 self.problems.push(problem.help("leave out the quotes"));
-            } else if text.contains('.') && FieldRef::resolve(&text, None).is_ok() {
+            } else if text.contains('.') && is_field(&text) {
                 let message = format!("`{text}` is compared as text, although it is a field");
                 let problem = Problem::warning(code::COMPILE_CONDITION, literal.place.clone(), message);
                 self.problems.push(problem.help(format!("write `val({text})` for the field's value")));
@@ -180,6 +181,8 @@ impl Compiler<'_> {
         let text = literal.text();
         let digits = text.strip_prefix(['-', '+']).unwrap_or(&text);
         let value = match digits.strip_prefix("0x").or_else(|| digits.strip_prefix("0X")) {
+            // Falco reads hexadecimal numbers and then cannot use them.
+            Some(_) if self.library.compat == Compat::Strict => None,
             Some(hex) if digits.len() == text.len() && !hex.starts_with(['+', '-']) => {
                 i128::from_str_radix(hex, 16).ok()
             }

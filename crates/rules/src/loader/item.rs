@@ -81,7 +81,9 @@ impl<'n> Item<'n> {
             if name != kind && !keys.contains(name) {
                 let message = format!("a {kind} has no key `{name}`");
                 let near = nearest(name, keys.iter().copied());
-                problems.push(Problem::warning(code::UNKNOWN_KEY, key.place.clone(), message).near(&near));
+                // Falco does not know tests; what is said about them is ours.
+                let code = if *kind == "test" { code::WARNING_EXTENSION } else { code::UNKNOWN_KEY };
+                problems.push(Problem::warning(code, key.place.clone(), message).near(&near));
             }
         }
     }
@@ -111,6 +113,27 @@ impl<'n> Item<'n> {
         } else {
             problem.near(&near)
         }
+    }
+
+    /// Checks the shape of a test as far as that is cheap. What is in it matters only to those who run it.
+    pub fn check_test(&self) -> Result<(), Problem> {
+        let ours = |problem: Problem| Problem { code: code::EXTENSION, ..problem };
+        self.name().map_err(ours)?;
+        let of = self.get("of").ok_or_else(|| ours(self.missing("of")))?;
+        match &of.kind {
+            Kind::Scalar { .. } => {}
+            Kind::List(rules) if !rules.is_empty() && rules.iter().all(|rule| rule.scalar().is_some()) => {}
+            _ => return Err(ours(self.wrong(of, "the name of a rule or a list of names"))),
+        }
+        let events = self.list("events").map_err(ours)?.ok_or_else(|| ours(self.missing("events")))?;
+        if let Some(event) = events.iter().find(|event| !matches!(event.kind, Kind::Map(_))) {
+            return Err(ours(self.wrong(event, "an event as a map")));
+        }
+        let hits = self.get("hits").ok_or_else(|| ours(self.missing("hits")))?;
+        if !matches!(hits.kind, Kind::List(_) | Kind::Map(_)) {
+            return Err(ours(self.wrong(hits, "a list of numbers, or a map from rules to such lists")));
+        }
+        self.flag("alone").map(|_| ()).map_err(ours)
     }
 
     /// Name of the item and where it stands.

@@ -79,6 +79,12 @@ impl Loader {
         let (name, place) = item.name()?;
         // Told even where the value is not used.
         item.flag("capture")?;
+        if let Some(duration) = item.string("capture_duration")?
+            && duration.parse::<u64>().is_err()
+        {
+            let place = item.get("capture_duration").map_or(item.place.clone(), |node| node.place.clone());
+            return Err(Problem::error(code::YAML_VALIDATE, place, "this must be a number of milliseconds"));
+        }
         let overrides = Overrides::read(item, APPENDABLE, REPLACEABLE)?;
         let append = item.flag("append")?.unwrap_or(false);
         if append && overrides.is_some() {

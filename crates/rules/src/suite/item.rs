@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
-use tw_model::sample::Sample;
+use tw_model::event::EVENTS;
+use tw_model::field::nearest;
+use tw_model::sample::{Sample, SampleError};
 
 use super::Test;
 use crate::diagnostic::{Problem, code};
@@ -54,8 +56,8 @@ pub(super) fn is_test(node: &Node) -> bool {
     has("test") && !["rule", "macro", "list"].into_iter().any(has)
 }
 
-/// What is wrong with the shape of a test, told by those who do not run it.
-pub(crate) fn check_shape(node: &Node) -> Result<(), Box<Problem>> {
+/// Whether there is all that a test needs.
+fn check_shape(node: &Node) -> Result<(), Box<Problem>> {
     if get(node, "test").and_then(Node::scalar).is_none_or(|name| name.trim().is_empty()) {
         let problem = wrong(&node.place, "this test has no name");
         return Err(Box::new(problem.help("say in a sentence what it shows")));
@@ -67,7 +69,7 @@ pub(crate) fn check_shape(node: &Node) -> Result<(), Box<Problem>> {
 }
 
 fn wrong(place: &Place, message: impl Into<String>) -> Problem {
-    Problem::error(code::YAML_VALIDATE, place.clone(), message)
+    Problem::error(code::EXTENSION, place.clone(), message)
 }
 
 fn told(node: &Node, error: TypedError) -> Box<Problem> {
@@ -82,13 +84,53 @@ fn value<T: serde::de::DeserializeOwned>(node: &Node, expected: &str) -> Result<
     })
 }
 
+/// Line of a node, from 1.
+pub(super) fn line(files: &Files, node: &Node) -> usize {
+    files.line_column(node.place.file, node.place.start).0
+}
+
+/// The events of a document: it is one, or a list of events, or of items of a rule file.
+pub(super) fn event_nodes(document: &Node) -> Vec<&Node> {
+    let Kind::List(items) = &document.kind else { return vec![document] };
+    let is_other = |node: &&Node| {
+        let names = ["rule", "macro", "list", "required_engine_version", "required_plugin_versions"];
+        entries(node).iter().any(|(name, _)| name.scalar().is_some_and(|name| names.contains(&name)))
+    };
+    let mut found = Vec::new();
+    for node in items.iter().filter(|node| !is_other(node) && !matches!(node.kind, Kind::Null)) {
+        match get(node, "events").map(|events| &events.kind) {
+            Some(Kind::List(events)) if is_test(node) => found.extend(events),
+            _ => found.push(node),
+        }
+    }
+    found
+}
+
+/// Reads an event.
+pub(super) fn event(node: &Node) -> Result<Sample, Box<Problem>> {
+    let sample: Sample = typed::read(node).map_err(|error| told(node, error))?;
+    if sample.kind.is_empty() {
+        return Err(Box::new(wrong(&node.place, "this event has no `type`").help("such as `type: execve`")));
+    }
+    // That it can be made is checked here, so that the complaint has its place.
+    match sample.inspect(1, |_| ()) {
+        Ok(()) => Ok(sample),
+        Err(error @ SampleError::UnknownType(_)) => {
+            let place = get(node, "type").map_or(&node.place, |node| &node.place);
+            let near = nearest(&sample.kind, EVENTS.iter().map(|info| info.name));
+            Err(Box::new(wrong(place, error.to_string()).near(&near)))
+        }
+        Err(error) => Err(Box::new(wrong(&node.place, error.to_string()))),
+    }
+}
+
 /// Reads a test.
 pub(super) fn read(node: &Node, files: &Files) -> Result<Test, Box<Problem>> {
     check_shape(node)?;
     for (key, _) in entries(node) {
         let name = key.scalar().unwrap_or_default();
         if name != "test" && !KEYS.contains(&name) {
-            let near = tw_model::field::nearest(name, KEYS.iter().copied());
+            let near = nearest(name, KEYS.iter().copied());
             return Err(Box::new(wrong(&key.place, format!("a test has no key `{name}`")).near(&near)));
         }
     }
@@ -109,26 +151,16 @@ pub(super) fn read(node: &Node, files: &Files) -> Result<Test, Box<Problem>> {
         let message = format!("a test has 1 to {MAX_EVENTS} events, but this has {}", event_nodes.len());
         return Err(Box::new(wrong(&events_node.place, message)));
     }
-    let event = |node: &Node| {
-        let sample: Sample = typed::read(node).map_err(|error| told(node, error))?;
-        if sample.kind.is_empty() {
-            return Err(Box::new(wrong(&node.place, "this event has no `type`").help("such as `type: execve`")));
-        }
-        // That it can be made is checked here, so that the complaint has its place.
-        sample.inspect(1, |_| ()).map_err(|error| Box::new(wrong(&node.place, error.to_string())))?;
-        Ok(sample)
-    };
     let events = event_nodes.iter().map(event).collect::<Result<Vec<_>, _>>()?;
     let hits = hits(needed("hits")?, &of, events.len())?;
-    let line = |place: &Place| files.line_column(place.file, place.start).0;
     let text = |key| get(node, key).map_or(Ok(String::new()), |node| value(node, "a text"));
     Ok(Test {
         name: text("test")?.trim().to_owned(),
         desc: text("desc")?.trim().to_owned(),
         file: files.name(node.place.file).to_owned(),
-        line: line(&node.place),
+        line: line(files, node),
         hits,
-        lines: event_nodes.iter().map(|node| line(&node.place)).collect(),
+        lines: event_nodes.iter().map(|node| line(files, node)).collect(),
         events,
         alone: get(node, "alone").map_or(Ok(false), |node| value(node, "`true` or `false`"))?,
     })

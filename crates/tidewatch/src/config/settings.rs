@@ -52,6 +52,13 @@ pub struct Rules {
     /// Rule files, or folders of them (*.yaml and *.yml in the order of their names); empty for the built-in pack.
     #[schemars(extend("format" = "path", "x-applies" = "live"))]
     pub files: Vec<PathBuf>,
+    /// Folder of rule files (*.yaml and *.yml in the order of their names) that are loaded behind those of rules.files
+    /// or behind the built-in pack; may be missing; null for none.
+    #[schemars(extend("format" = "path", "x-applies" = "live"))]
+    pub dropins: Option<PathBuf>,
+    /// Load rule files anew by itself when they change.
+    #[schemars(extend("x-applies" = "live"))]
+    pub watch: bool,
     /// Which rules speak when several match one event.
     #[schemars(extend("x-applies" = "live"))]
     pub matching: Matching,
@@ -284,7 +291,13 @@ impl Default for Config {
 
 impl Default for Rules {
     fn default() -> Self {
-        Self { files: Vec::new(), matching: Matching::All, skip_broken: false }
+        Self {
+            files: Vec::new(),
+            dropins: Some("/etc/tidewatch/rules.d".into()),
+            watch: true,
+            matching: Matching::All,
+            skip_broken: false,
+        }
     }
 }
 
