@@ -448,7 +448,11 @@ impl SampleContainer {
             privileged: self.privileged,
             host_pid: self.host_pid,
             host_ipc: self.host_ipc,
-            started_ns: if self.age_ms == 0 { 0 } else { WALL_NS.saturating_sub(self.age_ms.saturating_mul(1_000_000)) },
+            started_ns: if self.age_ms == 0 {
+                0
+            } else {
+                WALL_NS.saturating_sub(self.age_ms.saturating_mul(1_000_000))
+            },
             mounts: self
                 .mounts
                 .iter()
