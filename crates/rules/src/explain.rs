@@ -109,6 +109,11 @@ impl<'r> Explainer<'r> {
     /// The condition of a rule; with an event also why it holds or does not.
     pub fn rule(&self, rule: &Rule, event: Option<&Event<'_>>) -> Explained {
         let mut explained = self.condition(&rule.ast, &rule.condition, event);
+        if let (Part::And, Some(own)) = (explained.part, explained.children.len().checked_sub(rule.exceptions.len())) {
+            for (child, name) in explained.children[own..].iter_mut().zip(&rule.exceptions) {
+                child.note = Some(format!("exception {name}"));
+            }
+        }
         if event.is_some_and(|event| !rule.kinds.contains(event.kind())) {
             explained.note = Some("the rule is not tried on events of this type".to_owned());
         }

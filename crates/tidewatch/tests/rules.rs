@@ -224,14 +224,17 @@ it comes down to: proc.name in (shells: 2 values)  ← \"ls\"
       ✓ evt.rawres >= 0  ← 0
     ✗ proc.name in (shells: 2 values)  ← \"ls\"
     · proc.pname = nginx  (not looked at)
-  · not proc.cmdline in (\"sh -c date\")  (not looked at)
+  · not proc.cmdline in (\"sh -c date\")  (exception known_commands)  (not looked at)
 ";
     assert_eq!((code, stdout.as_str()), (0, expected));
     let (_, json) = folder.json(&[&rule[..], &["--event", "tests.yaml", "--num", "1", "--json"]].concat());
     assert_eq!((&json["matches"], &json["condition"]["verdict"]), (&true.into(), &"true".into()));
     let event = "{type: execve, proc: {name: sh, args: [sh, -c, date]}, ancestors: [{name: nginx}]}";
     let (_, stdout, _) = folder.fed(&[&rule[..], &["--event", "-"]].concat(), event);
-    assert!(stdout.contains("✗ not proc.cmdline in (\"sh -c date\")  ← \"sh -c date\"\n"), "{stdout}");
+    assert!(
+        stdout.contains("✗ not proc.cmdline in (\"sh -c date\")  ← \"sh -c date\"  (exception known_commands)\n"),
+        "{stdout}"
+    );
     let (_, stdout, _) = folder.run(&rule);
     assert!(stdout.contains("\n    spawned = all of 2\n      evt.type in (execve, execveat)\n"), "{stdout}");
     let (code, _, stderr) = folder.fed(&[&rule[..], &["--event", "-"]].concat(), "{type: exeve}");
@@ -267,6 +270,25 @@ failed tests.yaml:1: nginx starts a shell
     let (code, json) = folder.json(&["test", "--json", "--rules", "rules.yaml", "tests.yaml"]);
     assert_eq!((code, &json["ok"], &json["failed"]), (1, &false.into(), &1.into()));
     assert_eq!(json["files"][0]["tests"][0]["failures"][1]["kind"], "missing");
+}
+
+#[test]
+fn the_default_pack_brings_its_tests_along() {
+    let folder = Folder::new("pack");
+    let (code, json) = folder.json(&["test", "--coverage", "--json"]);
+    assert_eq!((code, &json["ok"]), (0, &true.into()));
+    let first = &json["files"][0];
+    let (name, test) = (first["file"].as_str().unwrap(), &first["tests"][0]);
+    let (rule, place) = (test["of"][0].as_str().unwrap(), format!("{name}:{}", test["line"].as_u64().unwrap() + 20));
+    let (code, stdout, stderr) = folder.run(&["explain", rule, "--event", &place]);
+    assert!(code == 0 && stdout.contains("match"), "{place}: {stdout}{stderr}");
+    // Rules of one's own may find what the pack's tests are about; what one switches off is still tested.
+    std::fs::create_dir(folder.0.join("rules.d")).unwrap();
+    folder
+        .write("rules.d/own.yaml", "- rule: All\n  desc: d\n  condition: evt.num > 0\n  output: o\n  priority: INFO\n");
+    folder.write("t.yaml", &format!("rules:\n  dropins: {}\n", folder.0.join("rules.d").display()));
+    let (code, json) = folder.json(&["test", "--json"]);
+    assert_eq!((code, &json["failed"]), (0, &0.into()), "{json}");
 }
 
 #[test]

@@ -229,7 +229,8 @@ pub struct RulesBenchArgs {
 /// Arguments of `rules test`.
 #[derive(Clone, Debug, Args)]
 pub struct RulesTestArgs {
-    /// Files with tests, or folders of them; rule files are both. Without any: the rules that the configuration names.
+    /// Files with tests, or folders of them; rule files are both. Without any: the rules that the configuration names, and
+    /// the tests of the default pack if that is among them.
     #[arg(value_name = "FILE_OR_DIR")]
     pub files: Vec<PathBuf>,
     /// Rule file or folder that the tests are about, loaded before FILEs. Repeatable.

@@ -97,8 +97,8 @@ fn summary(event: &Event<'_>) -> String {
 fn event_in(path: &Path, num: Option<u64>, texts: &RuleTexts) -> anyhow::Result<PlacedEvent> {
     let (name, line) = split_line(path, texts);
     let shown = escape::line(&name).into_owned();
-    let text = match texts.files.iter().find(|file| file.name == name) {
-        Some(file) => file.text.clone(),
+    let text = match inside(texts, &name) {
+        Some(text) => text,
         None => read(&name)?,
     };
     let (mut events, diagnostics) = read_events(&name, &text);
@@ -128,10 +128,16 @@ fn event_in(path: &Path, num: Option<u64>, texts: &RuleTexts) -> anyhow::Result<
     Ok(events.swap_remove(index))
 }
 
+/// The text of a rule file that is loaded, or of a test that is built in.
+fn inside(texts: &RuleTexts, name: &str) -> Option<String> {
+    let loaded = texts.files.iter().find(|file| file.name == name).map(|file| file.text.clone());
+    loaded.or_else(|| texts.pack_tests().find(|file| file.name == name).map(|file| file.text))
+}
+
 /// `FILE:LINE` as both, unless there is a file of the whole name.
 fn split_line(path: &Path, texts: &RuleTexts) -> (String, Option<usize>) {
     let whole = path.to_string_lossy().into_owned();
-    if path.exists() || texts.files.iter().any(|file| file.name == whole) {
+    if path.exists() || inside(texts, &whole).is_some() {
         return (whole, None);
     }
     let split = whole.rsplit_once(':').and_then(|(name, line)| Some((name.to_owned(), line.parse().ok()?)));
@@ -205,24 +211,29 @@ fn tree(out: &mut dyn Write, node: &Explained, depth: usize) -> io::Result<()> {
     write!(out, "{:1$}{style}{mark}{style:#}", "", 2 * depth)?;
     // The names of macros and `not` stand in the line of what they are about.
     let mut node = node;
-    while let (Part::Macro | Part::Not, [child], None) = (node.part, node.children.as_slice(), &node.note) {
+    let mut notes: Vec<&str> = Vec::new();
+    while let (Part::Macro | Part::Not, [child]) = (node.part, node.children.as_slice()) {
         match node.part {
             Part::Not => write!(out, "not ")?,
             _ => write!(out, "{BOLD}{}{BOLD:#} = ", escape::line(&node.text))?,
         }
+        notes.extend(node.note.as_deref());
         node = child;
     }
+    notes.extend(node.note.as_deref());
     let number = node.children.len();
     match node.part {
         Part::And => write!(out, "all of {number}")?,
         Part::Or => write!(out, "one of {number}")?,
         _ => write!(out, "{}", escape::line(&node.text))?,
     }
-    if node.verdict == Some(Verdict::NotLookedAt) {
-        return writeln!(out, "  {DIM}(not looked at){DIM:#}");
+    let skipped = node.verdict == Some(Verdict::NotLookedAt);
+    notes.extend(skipped.then_some("not looked at"));
+    let notes: String = notes.iter().map(|note| format!("  {DIM}({}){DIM:#}", escape::line(note))).collect();
+    writeln!(out, "{}{notes}", values(node))?;
+    if skipped {
+        return Ok(());
     }
-    let note = node.note.as_ref().map(|note| format!("  {DIM}({}){DIM:#}", escape::line(note)));
-    writeln!(out, "{}{}", values(node), note.unwrap_or_default())?;
     node.children.iter().try_for_each(|child| tree(out, child, depth + 1))
 }
 

@@ -16,7 +16,7 @@ use tw_rules::{Diagnostic, RuleSet};
 
 use super::choice::{Configure, chosen};
 use super::show;
-use super::texts::RuleTexts;
+use super::texts::RuleText;
 use crate::cli::RulesTestArgs;
 use crate::screen::{self, print_stdout};
 
@@ -92,12 +92,18 @@ pub fn run(args: &RulesTestArgs, configure: Configure<'_>) -> anyhow::Result<Exi
     let named: Vec<PathBuf> = args.rules.iter().chain(&args.files).cloned().collect();
     let texts = chosen(&named, configure)?;
     let loaded = texts.load();
-    let with_tests = if args.files.is_empty() { texts } else { chosen(&args.files, configure)? };
+    // Findings of one's own rules are no fault of the pack's.
+    let mixed = named.is_empty() && texts.has_more_than_pack();
+    let with_tests = match (args.files.is_empty(), named.is_empty()) {
+        (false, _) => chosen(&args.files, configure)?.files,
+        (true, true) => texts.pack_tests().chain(texts.files.iter().cloned()).collect(),
+        (true, false) => texts.files,
+    };
     let results = Results {
         source: loaded.source.clone(),
         rules: loaded.rules.len(),
         errors: loaded.errors(),
-        files: run_all(&with_tests, &loaded.rules, args.of.as_deref()),
+        files: run_all(&with_tests, &loaded.rules, args.of.as_deref(), mixed),
         coverage: None,
     };
     let covered = || {
@@ -121,13 +127,15 @@ pub fn run(args: &RulesTestArgs, configure: Configure<'_>) -> anyhow::Result<Exi
     Ok(if results.passed() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn run_all(texts: &RuleTexts, rules: &RuleSet, of: Option<&str>) -> Vec<FileResult> {
+/// `mixed`: rules that the tests do not know are loaded as well, and may match.
+fn run_all(texts: &[RuleText], rules: &RuleSet, of: Option<&str>, mixed: bool) -> Vec<FileResult> {
     let mut files = Vec::new();
-    for file in &texts.files {
+    for file in texts {
         let (suite, mut broken) = Suite::parse(&file.name, &file.text);
         let tests = suite.tests.into_iter().filter(|test| of.is_none_or(|of| test.hits.contains_key(of)));
         let ran: Vec<Ran> = tests
-            .map(|test| {
+            .map(|mut test| {
+                test.alone &= !mixed;
                 let started = Instant::now();
                 let failures = test.run(rules);
                 Ran { test, failures, took: started.elapsed() }
