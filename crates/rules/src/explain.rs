@@ -103,7 +103,8 @@ impl<'r> Explainer<'r> {
             let definition = Macro { text, expr, index: 0, visibility: usize::MAX, used: Default::default() };
             (known.name.clone(), definition)
         });
-        Self { rules, library: Library { lists: lists.collect(), macros: macros.collect(), compat: rules.compat } }
+        let library = Library { lists: lists.collect(), macros: macros.collect(), ..Library::new(rules.compat) };
+        Self { rules, library }
     }
 
     /// The condition of a rule; with an event also why it holds or does not.
