@@ -309,6 +309,37 @@ fn a_run_without_tests_or_with_broken_ones_is_a_failure() {
     assert!(code == 0 && stdout.contains("tested both ways: 1 of 1 rule\n"), "{stdout}");
 }
 
+/// The commands of docs/rules-tooling.md with what they answer; answers that are cut are left out.
+#[test]
+fn the_documented_examples_are_what_the_verbs_answer() {
+    let page = include_str!("../../../docs/rules-tooling.md");
+    let blocks = |mark: &str| {
+        let mark = format!("```{mark}\n");
+        let parts = page.split(mark.as_str()).skip(1);
+        parts.map(|part| part.split("```").next().unwrap()).collect::<Vec<_>>()
+    };
+    let rules = blocks("yaml")[0];
+    let folder = Folder::new("documents");
+    folder.write("my_rules.yaml", rules);
+    folder.write("wrong.yaml", &rules.replace("hits: [1]", "hits: [1, 2]"));
+    let mut compared = 0;
+    for block in blocks("console") {
+        let (command, answer) = block.strip_prefix("$ tidewatch rules ").unwrap().split_once('\n').unwrap();
+        if command == "bench" || answer.contains('…') {
+            continue;
+        }
+        // Names of rules stand in quotes.
+        let mut words = Vec::new();
+        for (i, part) in command.split('\'').enumerate() {
+            if i % 2 == 1 { words.push(part) } else { words.extend(part.split_whitespace()) }
+        }
+        let (_, stdout, stderr) = folder.run(&words);
+        assert_eq!(stdout, answer, "{command}: {stderr}");
+        compared += 1;
+    }
+    assert!(compared > 6, "{compared} examples");
+}
+
 #[test]
 fn bench_tells_what_each_rule_costs_and_how_often_it_hits() {
     let folder = Folder::new("bench");
