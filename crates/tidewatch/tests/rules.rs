@@ -7,6 +7,9 @@ use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
+use tw_model::EventKind;
+use tw_model::raw::{Encoder, FileBody, Header};
+use tw_sensor::recorder::{FrameKind, Recorder, RecorderOptions, SegmentMeta};
 
 const RULES: &str = "\
 - list: shells
@@ -241,6 +244,35 @@ it comes down to: proc.name in (shells: 2 values)  ← \"ls\"
     assert!(code == 1 && stderr.contains("did you mean `execve`?"), "{stderr}");
     let (code, _, stderr) = folder.run(&[&rule[..], &["--event", "tests.yaml"]].concat());
     assert!(code == 1 && stderr.contains("tests.yaml has 2 events"), "{stderr}");
+}
+
+#[test]
+fn events_are_taken_out_of_a_recording() {
+    let folder = Folder::new("recording");
+    let dir = folder.0.join("recorder");
+    let (mut recorder, _) = Recorder::open(RecorderOptions { dir, ..RecorderOptions::default() }).unwrap();
+    recorder.begin_segment(SegmentMeta { first_event: 41, ..SegmentMeta::default() });
+    for (time, kind) in [(5, EventKind::Chdir), (6, EventKind::Mkdir), (7, EventKind::Chdir)] {
+        let header = Header { kind: kind as u16, pid: 9, tid: 9, start: 3, time, ..Header::default() };
+        let mut out = Encoder::new(&header, size_of::<FileBody>());
+        let path = out.text(b"/tmp");
+        recorder.append(FrameKind::Record, &out.finish(&FileBody { path, ..FileBody::default() }));
+    }
+    recorder.close();
+    let explain = |number| {
+        let args = ["explain", "Folder Changed", "-r", "rules.yaml", "--replay", "recorder", "--num", number];
+        folder.run(&args)
+    };
+    let (code, stdout, _) = explain("43");
+    assert!(code == 0 && stdout.contains("✓ evt.type = chdir  ← \"chdir\""), "{stdout}");
+    let (_, stdout, _) = explain("42");
+    assert!(stdout.contains("✗ evt.type = chdir  ← \"mkdir\""), "{stdout}");
+    let (code, _, stderr) = explain("44");
+    assert!(code == 1 && stderr.contains("none of 3 events in recorder has the number 44"), "{stderr}");
+    folder.write("rules.yaml", &RULES.replace("enabled: false", "enabled: true"));
+    let (_, json) = folder.json(&["bench", "recorder", "-r", "rules.yaml", "--json"]);
+    let rule = &json["rules"].as_array().unwrap().iter().find(|rule| rule["name"] == "Folder Changed").unwrap();
+    assert_eq!((&json["events"], &rule["evaluations"], &rule["hits"]), (&3.into(), &2.into(), &2.into()));
 }
 
 #[test]
