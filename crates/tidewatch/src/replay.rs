@@ -10,6 +10,7 @@ use std::time::Instant;
 
 use bumpalo::Bump;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use sha2::{Digest as _, Sha256};
 use tw_detect::Detector;
 use tw_enrich::World;
 use tw_model::{Event, Finding, Raw};
@@ -186,17 +187,18 @@ enum Origin {
 }
 
 /// Take secrets out.
+#[derive(Default)]
 struct Redactors {
     /// With the salt of this host equal secrets get equal digests. Without it, free text keeps what was recorded.
     segment: Option<Redactor>,
-    /// Without the salt of this host one that is made up for this run.
+    /// Of captures, if secrets are taken out; see [`Replay::capture`].
     capture: Option<Redactor>,
 }
 
 impl Redactors {
     fn new(config: &Config) -> Self {
         if !config.redaction.enabled {
-            return Self { segment: None, capture: None };
+            return Self::default();
         }
         let path = config.agent_dir().join("redaction-salt");
         let salt = if path.exists() { Some(load_or_make_salt(&path)) } else { None };
@@ -210,7 +212,7 @@ impl Redactors {
             }
             None => None,
         };
-        Self { segment: salt.map(Redactor::new), capture: Some(Redactor::new(salt.unwrap_or_else(made_up_salt))) }
+        Self { segment: salt.map(Redactor::new), capture: salt.map(Redactor::new) }
     }
 
     fn of(&self, origin: Origin) -> Option<&Redactor> {
@@ -221,11 +223,12 @@ impl Redactors {
     }
 }
 
-fn made_up_salt() -> [u8; 32] {
-    let mut salt = [0; 32];
-    // Where there is no randomness, digests can be guessed; the secrets themselves are taken out all the same.
-    let _ = File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut salt));
-    salt
+/// A salt for a capture where this host has none: the same again for the same file, and known to nobody who has not got
+/// the file, in which the secrets are.
+fn salt_of(path: &Path) -> io::Result<[u8; 32]> {
+    let mut head = Vec::new();
+    File::open(path)?.take(1 << 20).read_to_end(&mut head)?;
+    Ok(Sha256::digest(&head).into())
 }
 
 /// The pipeline, with files in the kernel's place.
