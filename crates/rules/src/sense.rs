@@ -228,7 +228,7 @@ impl<'l> Sense<'l> {
                 OperandInfo {
                     single: field.field.multi == Multi::Single && field.ty() != FieldType::TextList,
                     total: is_total(field.field.name, &field.arg),
-                    has_source: field.field.get.is_some(),
+                    has_source: field.has_source(),
                     ty: field.ty(),
                     field: (field.arg == Arg::None).then_some(field.field.name),
                 }
