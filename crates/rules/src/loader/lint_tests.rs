@@ -180,7 +180,7 @@ fn what_is_said_of_a_covered_rule() {
     let (_, diagnostics) = Loader::new().matching(Matching::First).add_file("t", text).finish();
     assert_eq!(
         told(&diagnostics),
-        ["LOAD_SHADOWED_RULE 7:9 the earlier rule `A` matches whenever this one does, which never speaks: `B`"]
+        ["LOAD_SHADOWED_RULE 7:9 the rule `B` never speaks: wherever it matches, so does the earlier rule `A` (t:1)"]
     );
 }
 
