@@ -213,4 +213,25 @@ proptest::proptest! {
             proptest::prop_assert!(!(is_told("LOAD_ALWAYS_MATCHES") && matched == Some(false)), "{}", condition);
         }
     }
+
+    /// A rule that is said to be covered matches only what the earlier one matches.
+    #[test]
+    fn covered_rules_are_covered(
+        earlier in crate::compile::random_condition(),
+        more in crate::compile::random_condition(),
+        kind in 0..3_usize,
+    ) {
+        let later = match kind {
+            0 => more,
+            1 => format!("({earlier}) and ({more})"),
+            _ => format!("({earlier}) or ({more})"),
+        };
+        let text = rule("A", &earlier) + &rule("B", &later);
+        let (rules, diagnostics) = Loader::new().matching(Matching::First).add_file("t", text).finish();
+        let is_covered = diagnostics.iter().any(|diagnostic| diagnostic.code == "LOAD_SHADOWED_RULE");
+        for sample in [file_sample(), socket_sample()] {
+            let matched = sample.inspect(1, |event| [0, 1].map(|i| rules.rules()[i].matches(event))).unwrap();
+            proptest::prop_assert!(!is_covered || matched != [false, true], "{} / {}", earlier, later);
+        }
+    }
 }
