@@ -75,10 +75,10 @@ pub(crate) struct Library {
     /// Whether Falco's quirks are wished for. Lists have been put in as text then.
     pub compat: Compat,
     /// What was spent of [`MAX_WORK`].
-    work: Cell<usize>,
-    searches: Cell<usize>,
+    pub work: Cell<usize>,
+    pub searches: Cell<usize>,
     /// Regular expressions that were compiled, by their text.
-    regexes: RefCell<HashMap<String, Regex>>,
+    pub regexes: RefCell<HashMap<String, Regex>>,
 }
 
 impl Library {

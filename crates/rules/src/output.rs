@@ -132,13 +132,13 @@ impl Template {
                 && field.is_field
                 && !shown.iter().any(|(name, _)| *name == field.name)
             {
-                shown.push((field.name.clone(), field.shown(event)));
+                shown.push((field.name.clone(), show(&field.extract, field.ty, event)));
             }
         }
         for (key, extra) in &self.extra {
             if !shown.iter().any(|(name, _)| name == key) {
                 let value = match extra {
-                    Extra::Value(field) => field.shown(event),
+                    Extra::Value(field) => show(&field.extract, field.ty, event),
                     Extra::Text(parts) => Shown::Text(Self::text(parts, event)),
                 };
                 shown.push((key.clone(), value));
@@ -249,18 +249,19 @@ impl Field {
             _ => None,
         }
     }
+}
 
-    fn shown(&self, event: &Event<'_>) -> Shown {
-        match self.extract.get(event) {
-            None => Shown::Null,
-            Some(Value::Bool(value)) => Shown::Bool(value),
-            Some(Value::Int(value)) => Shown::Int(value),
-            Some(Value::Uint(value)) => Shown::Uint(value),
-            Some(value) => {
-                let mut text = String::new();
-                write_value(&value, None, self.ty, &mut text);
-                Shown::Text(text)
-            }
+/// A value of an event as it is told to people and in JSON.
+pub(crate) fn show(extract: &Extract, ty: FieldType, event: &Event<'_>) -> Shown {
+    match extract.get(event) {
+        None => Shown::Null,
+        Some(Value::Bool(value)) => Shown::Bool(value),
+        Some(Value::Int(value)) => Shown::Int(value),
+        Some(Value::Uint(value)) => Shown::Uint(value),
+        Some(value) => {
+            let mut text = String::new();
+            write_value(&value, None, ty, &mut text);
+            Shown::Text(text)
         }
     }
 }

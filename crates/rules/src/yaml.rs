@@ -4,6 +4,8 @@ pub mod tree;
 
 use crate::text::{FileId, Place, Text, place};
 
+pub(crate) mod typed;
+
 /// How deep lists and maps of a rule file may be nested.
 const MAX_DEPTH: usize = 32;
 /// How many nodes a rule file may have; Falco's largest has some ten thousand.

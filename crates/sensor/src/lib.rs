@@ -3,9 +3,12 @@
 //! The only crate with unsafe code, and only in `ring`. What it delivers is bytes as `bpf/tidewatch.h` lays them out;
 //! `tw_model::Raw` checks them.
 //!
+//! `recorder` keeps records on disk, `capture` makes them of the captures of others.
+//!
 //! **Never:** interpretation of events, names of containers, rules.
 
 mod calls;
+pub mod capture;
 pub mod clock;
 pub mod ebpf;
 pub mod health;

@@ -26,7 +26,7 @@ mod writer;
 
 pub use error::RecorderError;
 pub use frame::{FrameKind, Gap, MAX_PAYLOAD};
-pub use reader::{Reading, SegmentFile, SegmentReader, Selection, segments};
+pub use reader::{Reading, SegmentFile, SegmentReader, Selection, segment_paths, segments};
 pub use segment::{CgroupRecords, FORMAT, MAX_CGROUPS, SegmentIndex, SegmentMeta};
 
 use folder::Folder;

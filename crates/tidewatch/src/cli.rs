@@ -6,7 +6,10 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-pub use rules::{RulesArgs, RulesCommand};
+pub use rules::{
+    CheckFormat, RulesArgs, RulesBenchArgs, RulesCheckArgs, RulesCommand, RulesExplainArgs, RulesListArgs,
+    RulesShowArgs, RulesTestArgs,
+};
 
 /// Sees what containers really do, and says what does not belong.
 #[derive(Debug, Parser)]
@@ -67,7 +70,7 @@ pub enum Command {
   sudo tidewatch replay --json                everything again, as JSON lines
   sudo tidewatch replay --rules new.yaml --stats   what would my new rules have found?")]
     Replay(ReplayArgs),
-    /// Check and list rules; look up the fields that rules may use.
+    /// Check, list, show, explain and test rules; look up the fields that they may use.
     Rules(RulesArgs),
     /// Say what works on this host, how the running service is, and what would mend the rest.
     Doctor(DoctorArgs),

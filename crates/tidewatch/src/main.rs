@@ -88,7 +88,7 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
         }
         Command::Rules(args) => {
             start_verb_log(cli)?;
-            rules::run(args)
+            rules::run(args, &|| Ok(configure(cli, Vec::new())?.0))
         }
         Command::Doctor(args) => {
             let mut settings = args.ask.set.set.clone();

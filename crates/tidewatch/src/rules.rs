@@ -1,25 +1,39 @@
 //! Rules as files: loading them, and the `rules` verbs.
 
+mod bench;
 mod check;
+mod choice;
+mod explain;
 mod fields;
+mod find;
 mod list;
 mod load;
 mod refusal;
+mod show;
+mod suite;
 mod texts;
 
 use std::process::ExitCode;
 
-pub use load::{Loaded, load, show};
+pub use load::{Loaded, show};
 pub use refusal::{Refusal, take};
 pub use texts::{Places, RuleTexts, inside};
 
 use crate::cli::{RulesArgs, RulesCommand};
+use choice::Configure;
 
-/// The `rules` verbs.
-pub fn run(args: &RulesArgs) -> anyhow::Result<ExitCode> {
+/// The `rules` verbs. `configure` reads the configuration.
+///
+/// # Errors
+/// If a file cannot be read, or nobody reads standard output any more.
+pub fn run(args: &RulesArgs, configure: Configure<'_>) -> anyhow::Result<ExitCode> {
     match &args.command {
-        RulesCommand::Check { files, json } => check::check(files, *json),
-        RulesCommand::List { files, json } => list::list(files, *json),
+        RulesCommand::Check(args) => check::run(args, configure),
+        RulesCommand::List(args) => list::run(args, configure),
+        RulesCommand::Show(args) => show::run(args, configure),
+        RulesCommand::Explain(args) => explain::run(args, configure),
         RulesCommand::Fields { search, json } => fields::fields(search.as_deref(), *json),
+        RulesCommand::Bench(args) => bench::run(args, configure),
+        RulesCommand::Test(args) => suite::run(args, configure),
     }
 }

@@ -192,6 +192,11 @@ pub(super) fn apply(condition: &Text, exceptions: &[Exception]) -> Result<Text, 
     Ok(text)
 }
 
+/// Names of the exceptions that [`apply`] adds something for.
+pub(super) fn applied(exceptions: &[Exception]) -> impl Iterator<Item = &str> {
+    exceptions.iter().filter(|exception| !exception.values.is_empty()).map(|exception| exception.name.as_str())
+}
+
 impl Exception {
     fn write(&self, text: &mut Text) -> Result<(), Problem> {
         text.push_made(" and not (", &self.place);

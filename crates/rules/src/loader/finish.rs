@@ -14,7 +14,7 @@ use crate::lexer::Lexer;
 use crate::node::Node;
 use crate::parser::{self, ParseError};
 use crate::ruleset::{NamedList, NamedMacro, Rule, RuleSet};
-use crate::text::Text;
+use crate::text::{Place, Text};
 
 /// How many values all lists together may have with the lists in them.
 const MAX_STEPS: usize = 1_000_000;
@@ -51,17 +51,42 @@ pub(super) fn finish(mut loader: Loader) -> (RuleSet, Vec<Diagnostic>) {
     problems.truncate(MAX_DIAGNOSTICS);
     problems.sort_by(|a, b| a.place.cmp(&b.place));
     let diagnostics = problems.into_iter().map(|problem| problem.locate(&loader.files)).collect();
-    let macros = library
-        .macros
-        .into_iter()
-        .filter_map(|(name, definition)| Some(NamedMacro { name, condition: definition.text, ast: definition.expr? }));
-    let lists = library
-        .lists
-        .into_iter()
-        .map(|(name, list)| NamedList { name, items: list.items.into_iter().map(|(bytes, _)| bytes).collect() });
-    let mut rules = RuleSet::new(rules, macros.collect(), lists.collect());
+    let (macros, lists) = named(&loader, library);
+    let mut rules = RuleSet::new(rules, macros, lists);
     rules.set_matching(loader.matching);
+    rules.compat = loader.compat;
     (rules, diagnostics)
+}
+
+/// Macros and lists as they are shown to people.
+fn named(loader: &Loader, mut library: Library) -> (Vec<NamedMacro>, Vec<NamedList>) {
+    let macros = loader.macros.items.iter().filter_map(|definition| {
+        let known = library.macros.remove(&definition.name)?;
+        let (file, line) = loader.file_and_line(&definition.place);
+        Some(NamedMacro { name: definition.name.clone(), file, line, condition: known.text, ast: known.expr? })
+    });
+    let lists = loader.lists.items.iter().filter_map(|definition| {
+        let known = library.lists.remove(&definition.name)?;
+        let (file, line) = loader.file_and_line(&definition.place);
+        let inner = definition.items.iter().filter_map(|item| loader.list_in(definition, item.text()?.as_str()));
+        let lists = inner.map(|inner| inner.name.clone()).collect();
+        let items = known.items.into_iter().map(|(bytes, _)| bytes).collect();
+        Some(NamedList { name: definition.name.clone(), file, line, lists, items })
+    });
+    (macros.collect(), lists.collect())
+}
+
+impl Loader {
+    /// File and line of a place.
+    fn file_and_line(&self, place: &Place) -> (String, usize) {
+        (self.file_name(place.file).to_owned(), self.files.line_column(place.file, place.start).0)
+    }
+
+    /// The list of this name, if it can stand in `outer`.
+    fn list_in(&self, outer: &ListDef, name: &str) -> Option<&ListDef> {
+        let inner = self.lists.by_name.get(name).and_then(|index| self.lists.items.get(*index));
+        inner.filter(|inner| inner.index < outer.visibility && inner.name != outer.name)
+    }
 }
 
 fn parse_problem(text: &Text, error: ParseError) -> Problem {
@@ -105,9 +130,8 @@ impl<'l> ListResolver<'l, '_> {
                 return;
             }
             let Some(text) = item.text() else { continue };
-            let lists = &self.loader.lists;
-            let inner = lists.by_name.get(text.as_str()).and_then(|index| lists.items.get(*index));
-            let inner = inner.filter(|inner| inner.index < source.visibility && !stack.contains(&inner.name.as_str()));
+            let inner = self.loader.list_in(source, text.as_str());
+            let inner = inner.filter(|inner| !stack.contains(&inner.name.as_str()));
             match inner {
                 // So deep only a hostile file goes. Falco goes one level.
                 Some(inner) if stack.len() < if self.loader.compat == Compat::Strict { 2 } else { 100 } => {
@@ -267,6 +291,7 @@ fn compile(loader: &Loader, rule: &RuleDef, library: &Library, problems: &mut Ve
         let problem = Problem::warning(code::NO_EVTTYPE, rule.place.clone(), message);
         problems.push(problem.help("begin its condition with `evt.type in (…)`"));
     }
+    let (file, line) = loader.file_and_line(&rule.place);
     let tags: Vec<String> = rule.tags.iter().cloned().collect();
     Some(Rule {
         enabled: Selection::decide(&loader.selections, rule.enabled, &rule.name, &tags),
@@ -277,11 +302,12 @@ fn compile(loader: &Loader, rule: &RuleDef, library: &Library, problems: &mut Ve
         tags,
         source: rule.source.clone(),
         kinds,
-        file: loader.file_name(rule.place.file).to_owned(),
-        line: loader.files.line_column(rule.place.file, rule.place.start).0,
+        file,
+        line,
         output: rule.output.clone(),
         condition,
         ast,
+        exceptions: exception::applied(&rule.exceptions).map(str::to_owned).collect(),
         node,
         template,
     })

@@ -34,7 +34,7 @@ static KINDS: &[(&str, &[&str])] = &[
             "advice",
         ],
     ),
-    ("test", &["of", "desc", "events", "hits", "alone"]),
+    ("test", crate::suite::KEYS),
 ];
 
 /// How many names are looked at for what may have been meant.

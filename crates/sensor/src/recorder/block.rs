@@ -87,6 +87,11 @@ pub(super) fn record_header(payload: &[u8]) -> Option<&Header> {
 }
 
 impl BlockHead {
+    /// What is missing if its data cannot be read.
+    pub fn as_gap(&self) -> Gap {
+        Gap { records: u64::from(self.records).saturating_add(self.lost), others: self.context().into() }
+    }
+
     /// Sets it to what these frames hold. `kinds` and `cgroups` keep their memory.
     pub fn take_stock(&mut self, frames: &[u8]) {
         let (mut kinds, mut cgroups) = (std::mem::take(&mut self.kinds), std::mem::take(&mut self.cgroups));

@@ -86,6 +86,25 @@ impl Gap {
         self.records += other.records;
         self.others += other.others;
     }
+
+    /// What is left when `other` is not missing.
+    pub(super) fn without(self, other: Self) -> Self {
+        Self { records: self.records.saturating_sub(other.records), others: self.others.saturating_sub(other.others) }
+    }
+
+    /// Counts a frame: a record as one, another as one of these, with the records that it says were lost.
+    pub(super) fn count(&mut self, kind: u8, payload: &[u8]) {
+        if kind == FrameKind::Record as u8 {
+            self.records = self.records.saturating_add(1);
+            return;
+        }
+        self.others = self.others.saturating_add(1);
+        if kind == FrameKind::Gap as u8
+            && let Some(gap) = Self::parse(payload)
+        {
+            self.records = self.records.saturating_add(gap.records);
+        }
+    }
 }
 
 /// Splits the payload of a Note frame into cgroup and id of the container; `None` if it is none.

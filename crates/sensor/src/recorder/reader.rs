@@ -17,7 +17,7 @@ use zstd::bulk::Decompressor;
 use super::block::{BlockHead, FIXED, MAGIC, MAX_HEAD, NoHead, record_header};
 use super::error::RecorderError;
 use super::folder::scan;
-use super::frame::{FrameKind, parse_note, walk};
+use super::frame::{FrameKind, Gap, parse_note, walk};
 use super::segment::{
     BadHead, FORMAT, HEAD, INDEX_MAGIC, SegmentIndex, SegmentMeta, TRAILER, Tally, read_head, read_index, read_trailer,
 };
@@ -79,6 +79,15 @@ impl Reading {
         }
         self.error.get_or_insert_with(|| RecorderError::Damaged { path: path.into(), offset, what });
     }
+
+    /// Delivers a Gap in the place of what cannot be read.
+    fn missing(&mut self, gap: Gap, take: &mut impl FnMut(FrameKind, &[u8]) -> ControlFlow<()>) -> ControlFlow<()> {
+        if gap.is_empty() {
+            return ControlFlow::Continue(());
+        }
+        self.frames += 1;
+        take(FrameKind::Gap, &gap.payload())
+    }
 }
 
 /// A segment in the folder.
@@ -112,6 +121,14 @@ pub fn segments(dir: &Path) -> Result<Vec<SegmentFile>, RecorderError> {
         }
     });
     Ok(list.collect())
+}
+
+/// Where the segments in `dir` are, oldest first; none of them is opened.
+///
+/// # Errors
+/// [`RecorderError`] if the folder cannot be read.
+pub fn segment_paths(dir: &Path) -> Result<Vec<PathBuf>, RecorderError> {
+    Ok(scan(dir)?.into_iter().map(|entry| entry.path).collect())
 }
 
 #[derive(Debug)]
@@ -248,6 +265,7 @@ impl SegmentReader {
     }
 
     /// Delivers every frame in order, until `take` breaks. The payload of records is aligned for [`tw_model::Raw::parse`].
+    /// In the place of what cannot be read there is a Gap frame, as far as heads and index say how much that is.
     pub fn frames(&mut self, take: impl FnMut(FrameKind, &[u8]) -> ControlFlow<()>) -> Reading {
         self.frames_where(&Selection::default(), take)
     }
@@ -262,6 +280,7 @@ impl SegmentReader {
         let mut reading = Reading::default();
         let kinds = self.kinds_of_file(selection.kinds);
         let mut at = self.start;
+        let mut headless = false;
         loop {
             match self.place(at) {
                 Err(error) | Ok(Place::End(Some(error))) => {
@@ -270,7 +289,14 @@ impl SegmentReader {
                 }
                 Ok(Place::End(None)) => return reading,
                 Ok(Place::Damaged(offset, what, next)) => {
+                    // Blocks without a head: the index alone knows what was in all of them together. It counts for the
+                    // first.
+                    let first = !std::mem::replace(&mut headless, true);
+                    let gap = if first { self.unheaded() } else { Gap::default() };
                     reading.damage(&self.path, offset, what);
+                    if reading.missing(gap, &mut take).is_break() {
+                        return reading;
+                    }
                     at = next;
                 }
                 Ok(Place::Block(head, data)) => {
@@ -279,13 +305,24 @@ impl SegmentReader {
                         match self.open_block(&head, data) {
                             Ok(raw) => {
                                 reading.blocks += 1;
-                                match deliver(raw, selection, kinds, &mut reading, &mut take) {
+                                let mut seen = Gap::default();
+                                match deliver(raw, selection, kinds, &mut reading, &mut seen, &mut take) {
                                     Ok(ControlFlow::Continue(())) => {}
                                     Ok(ControlFlow::Break(())) => return reading,
-                                    Err(()) => reading.damage(&self.path, at, "a frame in a block breaks off"),
+                                    Err(()) => {
+                                        reading.damage(&self.path, at, "a frame in a block breaks off");
+                                        if reading.missing(head.as_gap().without(seen), &mut take).is_break() {
+                                            return reading;
+                                        }
+                                    }
                                 }
                             }
-                            Err(what) => reading.damage(&self.path, at, what),
+                            Err(what) => {
+                                reading.damage(&self.path, at, what);
+                                if reading.missing(head.as_gap(), &mut take).is_break() {
+                                    return reading;
+                                }
+                            }
                         }
                     } else {
                         reading.passed += 1;
@@ -294,6 +331,19 @@ impl SegmentReader {
                 }
             }
         }
+    }
+
+    /// What the index says more than the heads of all blocks: it was in blocks whose heads are damaged.
+    fn unheaded(&mut self) -> Gap {
+        if !self.complete {
+            return Gap::default();
+        }
+        let of = |index: &SegmentIndex| Gap {
+            records: index.records.saturating_add(index.lost),
+            others: index.frames.saturating_sub(index.records),
+        };
+        let all = of(&self.index);
+        self.rebuilt_index().map_or(Gap::default(), |heads| all.without(of(&heads)))
     }
 
     /// The set with the numbers that the file gives to kinds.
@@ -447,10 +497,12 @@ fn deliver(
     selection: &Selection,
     kinds: KindSet,
     reading: &mut Reading,
+    seen: &mut Gap,
     take: &mut impl FnMut(FrameKind, &[u8]) -> ControlFlow<()>,
 ) -> Result<ControlFlow<()>, ()> {
     for frame in walk(raw) {
         let (number, payload) = frame.map_err(|_| ())?;
+        seen.count(number, payload);
         let Some(kind) = FrameKind::from_number(number) else {
             reading.unknown += 1;
             continue;

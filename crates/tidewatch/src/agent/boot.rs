@@ -216,7 +216,7 @@ pub fn matching(config: &Config) -> Matching {
 }
 
 /// Takes secrets out of the arguments and the environment of a process that ran before us.
-fn without_secrets(redactor: Option<&Redactor>, process: &mut Process) {
+pub fn without_secrets(redactor: Option<&Redactor>, process: &mut Process) {
     let Some(redactor) = redactor else { return };
     let old = &process.image;
     let (clean, env) = (redactor.argv(&old.argv), redactor.environ(&old.env));

@@ -1,12 +1,8 @@
-//! Loads rule files: what was named, or the default pack.
-
-use std::path::PathBuf;
+//! Rules as loaded, with what there is to say about them.
 
 use sha2::{Digest as _, Sha256};
 use tw_model::status::{RuleFile, RulesOrigin, RulesStatus};
 use tw_rules::{Diagnostic, RuleSet};
-
-use super::texts::{Places, RuleTexts};
 
 /// Rules with what was found wrong while loading them.
 pub struct Loaded {
@@ -69,14 +65,6 @@ fn hex(bytes: &[u8]) -> String {
 /// SHA-256, hexadecimal.
 pub(super) fn digest(bytes: &[u8]) -> String {
     hex(&Sha256::digest(bytes))
-}
-
-/// Loads `paths` (files, or folders of `*.yaml` and `*.yml` in the order of their names), or the default pack.
-///
-/// # Errors
-/// If a file or folder cannot be read. What is wrong inside a file is in [`Loaded::diagnostics`].
-pub fn load(paths: &[PathBuf]) -> anyhow::Result<Loaded> {
-    Ok(RuleTexts::read(&Places { files: paths.to_vec(), dropins: None })?.load())
 }
 
 /// Shows diagnostics on standard error, errors first.

@@ -110,6 +110,19 @@ impl RuleTexts {
         Self { source: "the default pack".to_owned(), files: files.collect(), doubts: Vec::new() }
     }
 
+    /// The tests of the default pack; none, if that is not what this is.
+    pub fn pack_tests(&self) -> impl Iterator<Item = RuleText> {
+        let is_pack =
+            |(name, text): &(&str, &str)| self.files.iter().any(|file| file.name == *name && file.text == *text);
+        let tests = if PACK.iter().all(is_pack) { PACK_TESTS } else { &[] };
+        tests.iter().map(|(name, text)| RuleText { name: (*name).to_owned(), text: (*text).to_owned() })
+    }
+
+    /// Whether there is more than the default pack.
+    pub fn has_more_than_pack(&self) -> bool {
+        self.files.len() > PACK.len()
+    }
+
     /// Reads what lies at `places`; the default pack if no file is named, and drop-ins behind either.
     ///
     /// # Errors

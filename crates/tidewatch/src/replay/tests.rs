@@ -1,0 +1,76 @@
+//! What a replay promises of its files.
+
+use super::*;
+use tw_enrich::World;
+use tw_model::EventKind;
+use tw_model::raw::{Encoder, ExitBody, Header, from_words, to_words};
+use tw_sensor::recorder::{FrameKind, SegmentMeta};
+use tw_sensor::recorder::{Recorder, RecorderOptions};
+
+fn replay(config: &Config) -> Replay<'_> {
+    Replay {
+        detector: Detector::new(tw_rules::RuleSet::default()),
+        redactors: Redactors { segment: None, capture: None },
+        period: 0..=u64::MAX,
+        config,
+        json: true,
+        scratch: Bump::new(),
+        found: Vec::new(),
+        stats: Stats::default(),
+        hostname: String::new(),
+        look: None,
+        over: false,
+        failed: None,
+    }
+}
+
+fn record(pid: u32) -> Vec<u8> {
+    let header =
+        Header { kind: EventKind::Procexit as u16, pid, tid: pid, start: 7, time: u64::MAX, ..Header::default() };
+    Encoder::new(&header, size_of::<ExitBody>()).finish(&ExitBody::default())
+}
+
+#[test]
+fn one_unreadable_segment_does_not_keep_the_others_from_being_replayed() {
+    let folder = std::env::temp_dir().join(format!("tidewatch-replay-{}", std::process::id()));
+    let (mut recorder, _) =
+        Recorder::open(RecorderOptions { dir: folder.clone(), ..RecorderOptions::default() }).unwrap();
+    // Numbers as somebody might have made them up.
+    let meta = SegmentMeta { boot_to_wall_ns: u64::MAX, first_event: u64::MAX, ..SegmentMeta::default() };
+    recorder.begin_segment(meta);
+    recorder.append(FrameKind::Record, &record(10));
+    recorder.append(FrameKind::Record, &record(11));
+    recorder.close();
+    let broken = folder.join("0000000000-20260101T000000Z.twrec");
+    std::fs::write(&broken, "no segment at all, but long enough for a head").unwrap();
+
+    let config = Config::default();
+    let mut replay = replay(&config);
+    let files = files(std::slice::from_ref(&folder), &config).unwrap();
+    assert_eq!((files.len(), &files[0]), (2, &broken));
+    let whole: Vec<bool> = files.iter().map(|file| replay.file(file, "").unwrap()).collect();
+    assert_eq!((whole, replay.stats.events), (vec![false, true], 2));
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
+#[test]
+fn events_behind_a_gap_keep_their_numbers() {
+    let config = Config::default();
+    let (mut replay, mut world) = (replay(&config), World::reliving(16));
+    let kinds = segment::Kinds { now: None };
+    let mut frame = |kind, payload: &[u8]| {
+        replay.frame(&mut world, &kinds, kind, payload);
+        world.events()
+    };
+    assert_eq!(frame(FrameKind::State, br#"{"context":"events","count":40}"#), 40);
+    let aligned = to_words(&record(10));
+    assert_eq!(frame(FrameKind::Record, from_words(&aligned)), 41);
+    let mut gap = [0; 16];
+    gap[0] = 5;
+    assert_eq!(frame(FrameKind::Gap, &gap), 46);
+    assert_eq!(frame(FrameKind::Record, b"makes no sense, but was an event"), 47);
+    assert_eq!(frame(FrameKind::Record, from_words(&aligned)), 48);
+    gap = [0xff; 16];
+    assert_eq!(frame(FrameKind::Gap, &gap), u64::MAX);
+    assert_eq!(frame(FrameKind::Record, from_words(&aligned)), u64::MAX);
+}
