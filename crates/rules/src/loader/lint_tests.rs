@@ -63,6 +63,22 @@ fn rules_that_can_never_match() {
             "`evt.is_open_read = true` and `evt.is_open_read = false` contradict each other",
         ),
         ("proc.nchilds = 3 and fd.num = 1", "`proc.nchilds = 3` is never true: nothing supplies `proc.nchilds` yet"),
+        (
+            "evt.type = execve and fd.name = /x",
+            "`evt.type = execve` and `an event that has fd.name` contradict each other",
+        ),
+        (
+            "evt.type = connect and evt.is_open_write = true",
+            "`evt.type = connect` and `an event that has evt.is_open_write` contradict each other",
+        ),
+        (
+            "evt.arg.uid exists and evt.type in (open, openat)",
+            "`an event that has evt.arg.uid` and `evt.type in (open, openat)` contradict each other",
+        ),
+        (
+            "syscall.type = open and evt.type = execve",
+            "`syscall.type = open` and `evt.type = execve` contradict each other",
+        ),
         ("evt.type = read", "`evt.type = read` is never true: nothing supplies such events yet"),
         (
             "proc.name = a and (proc.name = b or proc.name in (c, d))",
@@ -132,6 +148,9 @@ fn rules_that_make_sense() {
         "evt.type in (open, read)",
         "fd.name contains a and not fd.name contains ab",
         "fd.num > 1 and not fd.num > 5",
+        "evt.type = execve and not fd.name = /x",
+        "evt.type in (open, execve) and (fd.name = /x or proc.name = y)",
+        "evt.type = chown and evt.arg.uid = root",
     ] {
         let (_, diagnostics) = load(&format!("{LISTS}{}", rule_with(condition)));
         assert_eq!(told(&diagnostics), Vec::<String>::new(), "{condition}");
