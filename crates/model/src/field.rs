@@ -137,7 +137,8 @@ static TEXT_PARAMS: &[&str] = &[
 ];
 
 /// Fields whose value for an open is decided by its path, flags, mode and attributes.
-const OF_OPEN: [&str; 11] = [
+const OF_OPEN: [&str; 12] = [
+    "fs.path.name",
     "fd.name",
     "fd.directory",
     "fd.filename",

@@ -239,6 +239,9 @@ impl Kind {
     }
 }
 
+/// Truth values that hold for few events.
+const RARE: [&str; 3] = ["evt.is_open_write", "evt.is_open_create", "evt.is_open_exec"];
+
 /// Groups while rules are added.
 #[derive(Default)]
 struct Draft {
@@ -371,7 +374,7 @@ impl Drawn {
                     return Condition::Process(bit);
                 }
                 let pred = &drafts[number].members[usize::from(member)].1;
-                let weight = pred.weight(group.extract.is_wide());
+                let weight = pred.weight(&group.extract);
                 Condition::Event(Atom { group: number as u16, weight, bit })
             }
         }
@@ -436,21 +439,26 @@ impl Pred {
         }
     }
 
-    /// How much it tells of an event that it holds, roughly: the longer the text, the rarer.
-    fn weight(&self, wide: bool) -> u16 {
+    /// How good a sieve it is, roughly: the rarer it holds and the cheaper it is found, the more.
+    fn weight(&self, left: &Extract) -> u16 {
         let length = |text: &[u8]| text.len().min(99) as u16;
-        let text = match self {
+        let weight = match self {
             Self::Equals(text) => 300 + length(text),
             Self::OneOf(set) => 300 + set.iter().map(|text| length(text)).min().unwrap_or(99),
-            Self::StartsWith(text) | Self::EndsWith(text) | Self::ContainsNoCase(text) => 200 + length(text),
-            Self::Contains(finder) => 200 + length(finder.needle()),
-            Self::Below(_) | Self::Glob(..) | Self::Regex(_) => 200,
-            Self::Number(Op::Eq, _) | Self::Numbers(_) | Self::Addresses(_) => return 150,
+            Self::StartsWith(text) | Self::EndsWith(text) => 250 + length(text),
+            Self::Below(_) | Self::Glob(..) => 250,
+            Self::Contains(finder) => 100 + length(finder.needle()),
+            Self::ContainsNoCase(_) | Self::Regex(_) => 90,
+            Self::Number(Op::Eq, _) | Self::Numbers(_) | Self::Addresses(_) => return 230,
             Self::Networks(_) => return 120,
+            // Far more files are read than written or made.
+            Self::Bool(true) if matches!(left, Extract::Field(field) if RARE.contains(&field.field.name)) => {
+                return 240;
+            }
             Self::Bool(_) => return 50,
             _ => return 10,
         };
         // The name of a type is shared by many events, a path is not. An empty text says nothing.
-        if wide && text % 100 != 0 { text } else { text % 100 }
+        if left.is_wide() && weight % 50 != 0 { weight } else { weight % 50 }
     }
 }

@@ -41,7 +41,7 @@ impl<'e> Opened<'e> {
         let path = event.raw.text(body.path);
         let numbers = [event.kind() as u32, body.flags, body.mode, body.attrs];
         let how = numbers.into_iter().fold(0, |how, number| how << 32 | u128::from(number));
-        (!path.is_empty()).then_some(Self { how, path })
+        (!path.is_empty() && event.raw.text(body.raw2).is_empty()).then_some(Self { how, path })
     }
 }
 

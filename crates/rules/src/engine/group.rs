@@ -47,10 +47,31 @@ impl Way {
             Pred::Exists | Pred::Equals(_) | Pred::OneOf(_) | Pred::StartsWith(_) | Pred::EndsWith(_) => Self::LookedUp,
             Pred::Number(Op::Eq, _) | Pred::Numbers(_) | Pred::Addresses(_) | Pred::Bool(_) => Self::LookedUp,
             Pred::Below(paths) if paths.is_literal() => Self::LookedUp,
+            Pred::Glob(pattern, false) if ends_of(pattern).is_some() => Self::LookedUp,
             Pred::Contains(_) => Self::Sought,
             _ => Self::Tried,
         }
     }
+}
+
+/// What every text that matches a shell pattern begins or ends with; `None` if there is no such thing.
+fn ends_of(pattern: &[u8]) -> Option<End<'_>> {
+    let special = |byte: &u8| matches!(byte, b'*' | b'?' | b'[' | b']' | b'\\');
+    let prefix = pattern.iter().position(special).unwrap_or(pattern.len());
+    // What is behind a bracket may belong to its class.
+    let suffix = pattern.len() - pattern.iter().rposition(special).map_or(0, |last| last + 1);
+    let last = pattern.iter().rev().find(|byte| special(byte));
+    match prefix {
+        0 if suffix == 0 || matches!(last, Some(b'[' | b'\\')) => None,
+        0 => Some(End::Suffix(&pattern[pattern.len() - suffix..])),
+        _ => Some(End::Prefix(&pattern[..prefix])),
+    }
+}
+
+/// A literal end of a pattern.
+enum End<'p> {
+    Prefix(&'p [u8]),
+    Suffix(&'p [u8]),
 }
 
 /// Comparisons of one value.
@@ -166,9 +187,42 @@ struct Index {
     suffixes: Option<Trie>,
     /// Paths without patterns, for `pmatch`.
     paths: Option<Paths>,
+    /// Patterns, tried where their literal end fits.
+    patterns: Option<Patterns>,
     substrings: Option<Substrings>,
     /// Any other, one by one.
     rest: Box<[Member]>,
+}
+
+/// Shell patterns by the literal text at their beginning or end.
+struct Patterns {
+    prefixes: Trie,
+    suffixes: Trie,
+    patterns: Vec<Member>,
+}
+
+impl Patterns {
+    fn add(&mut self, pattern: &[u8], member: &Member) {
+        let number = self.patterns.len() as u16;
+        match ends_of(pattern) {
+            Some(End::Prefix(prefix)) => self.prefixes.insert(prefix.iter().copied(), number),
+            Some(End::Suffix(suffix)) => self.suffixes.insert(suffix.iter().rev().copied(), number),
+            None => return,
+        }
+        self.patterns.push(member.clone());
+    }
+
+    fn find(&self, text: &[u8], event: &Event<'_>, truth: &mut [u64]) {
+        let mut attempt = |number: u16, _| {
+            if let Some((bit, pred, _)) = self.patterns.get(usize::from(number))
+                && pred.holds(Value::Text(text), event)
+            {
+                set(truth, *bit);
+            }
+        };
+        self.prefixes.prefixes(text.iter().copied(), &mut attempt);
+        self.suffixes.prefixes(text.iter().rev().copied(), &mut attempt);
+    }
 }
 
 /// Directories that a path may be in.
@@ -239,6 +293,7 @@ impl Index {
         let mut index = Self::default();
         let (mut prefixes, mut suffixes, mut directories) = (Trie::new(), Trie::new(), Trie::new());
         let mut sets = Vec::new();
+        let mut patterns = Patterns { prefixes: Trie::new(), suffixes: Trie::new(), patterns: Vec::new() };
         let mut needles: Vec<(Finder<'static>, u16)> = Vec::new();
         let mut rest = Vec::new();
         let substrings = members.iter().filter(|(_, pred, _)| matches!(**pred, Pred::Contains(_))).count();
@@ -256,6 +311,7 @@ impl Index {
                     paths.each_literal(&mut |path| directories.insert(path.iter().copied(), *bit));
                     sets.push(member.clone());
                 }
+                Pred::Glob(pattern, false) if ends_of(pattern).is_some() => patterns.add(pattern, member),
                 Pred::StartsWith(prefix) => prefixes.insert(prefix.iter().copied(), *bit),
                 Pred::EndsWith(suffix) => suffixes.insert(suffix.iter().rev().copied(), *bit),
                 Pred::Contains(finder) if substrings >= MANY_SUBSTRINGS => needles.push(((**finder).clone(), *bit)),
@@ -284,6 +340,7 @@ impl Index {
         index.prefixes = Some(prefixes).filter(|trie| !trie.is_empty());
         index.suffixes = Some(suffixes).filter(|trie| !trie.is_empty());
         index.paths = (!sets.is_empty()).then(|| Paths { trie: directories, sets: sets.into() });
+        index.patterns = Some(patterns).filter(|patterns| !patterns.patterns.is_empty());
         index.rest = rest.into();
         index
     }
@@ -329,6 +386,9 @@ impl Index {
         }
         if let Some(paths) = &self.paths {
             paths.find(text, event, truth);
+        }
+        if let Some(patterns) = &self.patterns {
+            patterns.find(text, event, truth);
         }
         if let Some(suffixes) = &self.suffixes {
             suffixes.prefixes(text.iter().rev().copied(), &mut |bit, _| set(truth, bit));
