@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Instant;
 
 use tw_enrich::procfs::keep_env;
 use tw_enrich::{Context, World, WorldOptions};
@@ -37,6 +38,7 @@ impl Replay<'_> {
         }
         let mut host = Host::new();
         self.hostname.clear();
+        let started = Instant::now();
         let reading = reader.read(&mut |item| {
             self.item(&mut host, item);
             if self.failed.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
@@ -44,6 +46,7 @@ impl Replay<'_> {
         if let Some(error) = self.failed.take() {
             return Err(error.into());
         }
+        self.stats.took += started.elapsed();
         self.stats.captures += 1;
         self.stats.add(&reading.conversion);
         if let Some(error) = &reading.error {
@@ -198,8 +201,11 @@ impl Host {
             writable: listed.writable,
             ..ExeFile::default()
         };
+        // The oldest lists have no path; that which it was called by is one as a rule.
+        let exepath =
+            if listed.exepath.is_empty() && listed.exe.starts_with(b"/") { listed.exe } else { listed.exepath };
         let image = Image {
-            exepath: listed.exepath.into(),
+            exepath: exepath.into(),
             env: keep_env(listed.env).into(),
             file,
             ..Image::from_argv(if argv == [0] { b"" } else { &argv })
