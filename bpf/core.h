@@ -87,11 +87,13 @@ static __always_inline u64 read_cap(const kernel_cap_t *cap)
 static __always_inline u32 pid_number(struct pid *pid, bool own)
 {
 	u32 level = own ? BPF_CORE_READ(pid, level) : 0;
+	void *first = __builtin_preserve_access_index(&pid->numbers[0].nr);
 	int nr = 0;
 
 	if (level > 32)
 		return 0;
-	bpf_core_read(&nr, sizeof(nr), &pid->numbers[level].nr);
+	/* An index would go by the size that vmlinux.h gives to an element, and that leaves out what is not read. */
+	bpf_probe_read_kernel(&nr, sizeof(nr), first + level * bpf_core_type_size(struct upid));
 	return nr;
 }
 

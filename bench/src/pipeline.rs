@@ -1,8 +1,9 @@
 //! How many events user space takes on one core: records of real work are collected from the kernel, then run through
-//! enrichment and detection as often as is needed for a steady figure.
+//! enrichment and detection as often as is needed for a steady figure. Time is that of the thread's CPU.
 
+use std::fmt::Write as _;
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bumpalo::Bump;
 use tw_detect::Detector;
@@ -12,14 +13,24 @@ use tw_model::raw::{from_words, to_words};
 use tw_rules::{Loader, RuleSet};
 use tw_sensor::EbpfSensor;
 
-/// Real work of many kinds: shell jobs, text tools, an archive, a compiler if there is one, sockets.
+/// Real work of many kinds: shell jobs, text tools, an archive, files that come and go, and a compiler, a web server
+/// and redis if they are there.
 const WORK: &str = r"
 d=$(mktemp -d); cd $d
 for i in $(seq 60); do ls -l /usr/bin >l; sort -r l | head -5 >h; grep -c a l >c; cp l m; mv m n; rm n; done
 tar cf t.tar /usr/share/doc 2>/dev/null; tar tf t.tar >/dev/null; gzip -1 t.tar
 for i in $(seq 20); do printf 'int main(){return %d;}' $i >a.c; gcc -O1 a.c -o a 2>/dev/null && ./a; done
 find /usr/share -type f 2>/dev/null | head -3000 | xargs cat >/dev/null 2>&1
-rm -rf $d
+for i in $(seq 400); do echo $i >f$i; mv f$i g$i; ln -s g$i h$i; chmod 600 g$i; rm g$i h$i; done
+if command -v python3 >/dev/null && command -v curl >/dev/null; then
+  python3 -m http.server 18081 --bind 127.0.0.1 >/dev/null 2>&1 & web=$!
+  sleep 1; for i in $(seq 100); do curl -s http://127.0.0.1:18081/ >/dev/null; done; kill $web
+fi
+if command -v redis-server >/dev/null; then
+  redis-server --port 18082 --save 1 1 --dir $d >/dev/null & redis=$!
+  sleep 1; redis-benchmark -p 18082 -n 2000 -q >/dev/null; redis-cli -p 18082 save >/dev/null; kill $redis
+fi
+wait; rm -rf $d
 ";
 
 /// Most bytes of records kept.
@@ -33,23 +44,92 @@ struct Records {
     pieces: Vec<(usize, usize)>,
 }
 
-/// Collects, runs, prints.
-pub fn measure() -> anyhow::Result<()> {
-    let records = collect()?;
-    println!("User space, one core, on {} records of real work (shell jobs, tar, gcc, find):\n", records.pieces.len());
-    println!("| rules | events a second | ns an event | findings |");
-    println!("|---|---|---|---|");
-    let pack: Vec<(String, String)> = read_folder("rules")?;
-    let mut sets = vec![("no rule, state only".to_owned(), RuleSet::default())];
-    sets.push((format!("default pack ({})", load(&pack).len()), load(&pack)));
-    let falco = std::env::var("TIDEWATCH_FALCO_RULES").unwrap_or("../shared/data/falco-rules/falco_rules.yaml".into());
-    if let Ok(text) = std::fs::read_to_string(&falco) {
-        let set = load(&[(falco, text)]);
-        sets.push((format!("Falco's stable rules ({})", set.len()), set));
+impl Records {
+    fn keep(&mut self, record: &[u8]) {
+        let start = self.words.len();
+        self.words.extend(to_words(record));
+        self.pieces.push((start, self.words.len() - start));
     }
-    for (name, rules) in sets {
-        let (rate, findings) = run(&records, rules)?;
-        println!("| {name} | {rate:.0} | {:.0} | {findings} |", 1e9 / rate);
+
+    fn each(&self) -> impl Iterator<Item = Raw<'_>> {
+        let pieces = self.pieces.iter();
+        pieces.filter_map(|&(start, len)| Raw::parse(from_words(&self.words[start..start + len])).ok())
+    }
+
+    /// The most frequent kinds with their share in percent.
+    fn kinds(&self) -> Vec<String> {
+        let mut counts = std::collections::HashMap::new();
+        self.each().for_each(|raw| *counts.entry(raw.kind().name()).or_insert(0_usize) += 1);
+        let mut counts: Vec<_> = counts.into_iter().collect();
+        counts.sort_by_key(|(name, count)| (std::cmp::Reverse(*count), *name));
+        let share = |count| 100.0 * count as f64 / self.pieces.len() as f64;
+        counts.into_iter().take(8).map(|(name, count)| format!("{name} {:.0} %", share(count))).collect()
+    }
+}
+
+/// The records in the file that `TIDEWATCH_BENCH_RECORDS` names; if it is not there, new ones are collected and kept
+/// in it. So two versions can be measured on the same.
+fn kept_or_collected() -> anyhow::Result<Records> {
+    let Some(file) = std::env::var_os("TIDEWATCH_BENCH_RECORDS") else { return collect() };
+    let mut records = Records { words: Vec::new(), pieces: Vec::new() };
+    if let Ok(bytes) = std::fs::read(&file) {
+        let mut rest = bytes.as_slice();
+        // The first two bytes of a record are its size.
+        while let Some(size) = rest.first_chunk().map(|size| usize::from(u16::from_ne_bytes(*size))) {
+            anyhow::ensure!(size >= 8 && size <= rest.len(), "{} is damaged: remove it", file.display());
+            records.keep(&rest[..size]);
+            rest = &rest[size..];
+        }
+    } else {
+        records = collect()?;
+        let bytes: Vec<u8> = records.each().flat_map(|raw| raw.bytes().to_vec()).collect();
+        std::fs::write(&file, bytes)?;
+    }
+    Ok(records)
+}
+
+/// Which engine is measured.
+#[derive(Clone, Copy, PartialEq)]
+enum Way {
+    /// All rules at once, as the agent does it.
+    Engine,
+    /// One rule after the other, as a check and to compare with.
+    Plain,
+}
+
+/// Collects, runs, prints; only the rule sets with `wanted` in their name.
+pub fn measure(wanted: &str) -> anyhow::Result<()> {
+    let records = kept_or_collected()?;
+    println!(
+        "User space, one core, on {} records of real work (shell jobs, tar, gcc, files, web server, redis):\n{}.\n",
+        records.pieces.len(),
+        records.kinds().join(", ")
+    );
+    println!("| rules | events a CPU second | ns an event | one by one | findings |");
+    println!("|---|---|---|---|---|");
+    let pack: Vec<(String, String)> = read_folder("rules")?;
+    let mut sets = vec![("none, state only".to_owned(), Vec::new()), ("default pack".to_owned(), pack)];
+    let falco = std::env::var("TIDEWATCH_FALCO_RULES").unwrap_or("../shared/data/falco-rules/falco_rules.yaml".into());
+    let mut stock = Vec::new();
+    for (number, path) in falco.split(':').enumerate() {
+        let Ok(text) = std::fs::read_to_string(path) else { break };
+        stock.push((path.to_owned(), text));
+        let name = ["Falco's stable rules", "with its incubating", "with its sandbox"].get(number);
+        sets.push(((*name.unwrap_or(&"and more")).to_owned(), stock.clone()));
+    }
+    for count in [10, 100, 1000] {
+        sets.push(("made up".to_owned(), vec![("made-up.yaml".to_owned(), made_up(count))]));
+    }
+    for (name, files) in sets.into_iter().filter(|(name, _)| name.contains(wanted)) {
+        let (fast, findings) = run(&records, load(&files), Way::Engine)?;
+        if std::env::var_os("TWB_ONLY").is_some() {
+            println!("| {name} | {fast:.0} | {:.0} | {findings} |", 1e9 / fast);
+            continue;
+        }
+        let (plain, expected) = run(&records, load(&files), Way::Plain)?;
+        anyhow::ensure!(findings == expected, "{name}: the engine found {findings}, one by one {expected}");
+        let count = load(&files).rules().iter().filter(|rule| rule.enabled).count();
+        println!("| {name} ({count}) | {fast:.0} | {:.0} | {:.0} ns | {findings} |", 1e9 / fast, 1e9 / plain);
     }
     println!();
     Ok(())
@@ -71,6 +151,42 @@ fn load(files: &[(String, String)]) -> RuleSet {
     files.iter().fold(Loader::new(), |loader, (name, text)| loader.add_file(name, text)).finish().0
 }
 
+/// So many rules of the shapes that operators write, each about things of its own.
+fn made_up(count: usize) -> String {
+    let mut yaml = String::new();
+    for i in 0..count {
+        let condition = match i % 8 {
+            0 => format!(
+                "evt.type in (open, openat, openat2) and evt.is_open_write = true and fd.name startswith /srv/app{i}/ \
+                 and not proc.name in (app{i}, deploy{i})"
+            ),
+            1 => format!(
+                "evt.type in (open, openat, openat2) and evt.is_open_read = true and \
+                 fd.name in (/etc/app{i}/secret, /var/lib/app{i}/key) and not proc.pname in (app{i})"
+            ),
+            2 => format!(
+                "evt.type in (execve, execveat) and proc.name in (tool{i}, kit{i}) and not proc.aname in (ci{i})"
+            ),
+            3 => format!("evt.type in (execve, execveat) and proc.cmdline contains \"--plugin{i} \""),
+            4 => format!("evt.type = connect and fd.sip = 10.{}.{}.7 and fd.sport = {}", i % 200, i / 200, 1000 + i),
+            5 => format!(
+                "evt.type in (unlink, unlinkat, rename, renameat, renameat2) and fs.path.name endswith .kept{i} \
+                 and user.uid != 0"
+            ),
+            6 => format!(
+                "evt.type in (execve, execveat) and container.image.repository endswith /app{i} and \
+                 not proc.exepath startswith /usr/bin/"
+            ),
+            _ => format!("evt.type in (open, openat) and fd.directory = /opt/app{i} and fd.filename endswith .so{i}"),
+        };
+        let _ = writeln!(
+            yaml,
+            "- rule: Made Up {i}\n  desc: d\n  output: o %proc.name\n  priority: INFO\n  condition: >\n    {condition}"
+        );
+    }
+    yaml
+}
+
 fn collect() -> anyhow::Result<Records> {
     let mut sensor = EbpfSensor::start(&tw_sensor::Options::default())?;
     let mut records = Records { words: Vec::new(), pieces: Vec::new() };
@@ -79,9 +195,7 @@ fn collect() -> anyhow::Result<Records> {
         let done = work.try_wait()?.is_some();
         sensor.drain(|bytes| {
             if records.words.len() * 8 < KEEP {
-                let start = records.words.len();
-                records.words.extend(to_words(bytes));
-                records.pieces.push((start, records.words.len() - start));
+                records.keep(bytes);
             }
         });
         if done {
@@ -91,24 +205,38 @@ fn collect() -> anyhow::Result<Records> {
     }
 }
 
-/// Events a second, and findings in one pass.
-fn run(records: &Records, rules: RuleSet) -> anyhow::Result<(f64, u64)> {
+/// CPU time of this thread, from the first number of proc_pid_schedstat(5): nanoseconds on the CPU.
+fn cpu_time() -> anyhow::Result<Duration> {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat")?;
+    let ns = text.split(' ').next().unwrap_or_default().parse()?;
+    Ok(Duration::from_nanos(ns))
+}
+
+/// Events a CPU second, and findings in the last pass.
+fn run(records: &Records, rules: RuleSet, way: Way) -> anyhow::Result<(f64, u64)> {
     let mut world = World::new(WorldOptions { docker_socket: None, ..WorldOptions::default() })?;
-    let detector = Detector::new(rules);
+    let mut detector = Detector::new(rules);
     let mut scratch = Bump::new();
-    let (mut findings, mut passes, started) = (0, 0_u64, Instant::now());
-    while started.elapsed() < MEASURE {
-        for &(start, len) in &records.pieces {
-            let bytes = from_words(&records.words[start..start + len]);
-            let Ok(raw) = Raw::parse(bytes) else { continue };
+    let (mut findings, mut passes) = (0, 0_u64);
+    let mut started = cpu_time()?;
+    while passes == 0 || cpu_time()?.saturating_sub(started) < MEASURE {
+        findings = 0;
+        for raw in records.each() {
             if world.admit(&raw) {
                 let event = world.observe(raw, &scratch);
-                detector.inspect(&event, &mut |_| findings += 1);
+                match way {
+                    Way::Engine => detector.inspect(&event, &mut |_| findings += 1),
+                    Way::Plain => detector.rules().inspect(&event, &mut |_| findings += 1),
+                }
                 scratch.reset();
             }
         }
         passes += 1;
+        if passes == 1 {
+            // The first teaches the world its processes.
+            started = cpu_time()?;
+        }
     }
-    let events = passes * records.pieces.len() as u64;
-    Ok((events as f64 / started.elapsed().as_secs_f64(), findings / passes))
+    let events = (passes - 1) * records.pieces.len() as u64;
+    Ok((events as f64 / cpu_time()?.saturating_sub(started).as_secs_f64(), findings))
 }

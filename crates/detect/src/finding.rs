@@ -102,7 +102,7 @@ mod tests {
     fn findings(rules: &str, sample: &str) -> Vec<Finding> {
         let (rules, problems) = tw_rules::Loader::new().add_file("test.yaml", rules).finish();
         assert!(problems.is_empty(), "{problems:?}");
-        let detector = Detector::new(rules);
+        let mut detector = Detector::new(rules);
         let sample: Sample = serde_saphyr::from_str(sample).unwrap();
         let mut found = Vec::new();
         sample.inspect(7, |event| detector.inspect(event, &mut |finding| found.push(finding))).unwrap();

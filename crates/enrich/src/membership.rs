@@ -87,7 +87,7 @@ pub struct Membership {
     watcher: Option<DockerWatcher>,
     runtime_answers: bool,
     counts: MembershipCounts,
-    /// Grows with each change of what is known of running containers.
+    /// Grows with each change of what is known of containers and of which cgroups are theirs.
     version: u64,
     pub(crate) journal: Journal,
 }
@@ -115,7 +115,7 @@ impl Membership {
         self.runtime_answers
     }
 
-    /// Grows with each change of what is known of containers.
+    /// Grows with each change of what is known of containers and of which cgroups are theirs.
     pub fn version(&self) -> u64 {
         self.version
     }
@@ -155,6 +155,7 @@ impl Membership {
         };
         if self.by_cgroup.len() >= MAX_CGROUPS {
             self.by_cgroup.clear();
+            self.version += 1;
         }
         let Some(id) = id else {
             // A cgroup that was not found may yet be: remember only what is sure.
@@ -170,6 +171,7 @@ impl Membership {
     pub(crate) fn put(&mut self, cgroup: u64, id: String) {
         self.journal.note(|| Context::Place { cgroup, container: id.clone() });
         let id: Arc<str> = id.into();
+        self.version += 1;
         self.by_cgroup.insert(cgroup, Member::Container(Arc::clone(&id)));
         if !self.containers.contains_key(&id) {
             let container = Container { id: id.to_string(), ..Container::default() };
@@ -179,6 +181,7 @@ impl Membership {
 
     /// Puts back a container as it was told.
     pub(crate) fn restore(&mut self, container: Container) {
+        self.version += 1;
         self.remember(container.id.as_str().into(), container, 0);
     }
 

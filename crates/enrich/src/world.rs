@@ -273,6 +273,7 @@ impl World {
             process,
             processes: &self.processes,
             container: self.membership.container(raw.header.cgroup),
+            context: self.membership.version(),
             scratch,
         }
     }
@@ -313,7 +314,7 @@ impl World {
         child.exec_ns = 0;
         child.exit_ns = None;
         self.processes.remove_pid(key.pid);
-        self.processes.insert(child);
+        self.processes.insert_forked(child);
     }
 
     fn exec(&mut self, raw: &Raw<'_>, body: &ExecBody) {

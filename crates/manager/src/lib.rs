@@ -10,16 +10,18 @@ pub mod api;
 mod keeper;
 mod link;
 pub mod metrics;
+mod outside;
 pub mod retention;
 mod state;
 pub mod store;
-mod usage;
+pub mod usage;
 
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use outside::Outside;
 use retention::Retention;
 use state::State;
 use store::Place;
@@ -37,8 +39,8 @@ pub struct Options {
     pub agent_socket: PathBuf,
     /// Where the API is served: bound already.
     pub control: UnixListener,
-    /// Where health and metrics are served as well: bound already.
-    pub metrics: Option<std::net::TcpListener>,
+    /// Where health and metrics are served as well.
+    pub metrics: Option<Outside>,
     /// The file in which the supervisor says how it is.
     pub supervisor_file: Option<PathBuf>,
     /// Version of the program.
@@ -75,11 +77,9 @@ pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> Result
     let control = tokio::net::UnixListener::from_std(options.control).map_err(unix)?;
     let mut tasks = tokio::task::JoinSet::new();
     tasks.spawn(api::serve_unix(control, api::control(Arc::clone(&state))));
-    if let Some(listener) = options.metrics {
-        let tcp = |error| ManagerError::Socket("metrics", error);
-        listener.set_nonblocking(true).map_err(tcp)?;
-        let listener = tokio::net::TcpListener::from_std(listener).map_err(tcp)?;
-        tasks.spawn(api::serve_tcp(listener, api::outside(Arc::clone(&state))));
+    if let Some(outside) = options.metrics {
+        let place = outside::take(outside, &state)?;
+        tasks.spawn(outside::serve(Arc::clone(&state), place, outside::RETRY));
     }
     tasks.spawn(keeper::keep(Arc::clone(&state)));
     tasks.spawn(keeper::retain(Arc::clone(&state)));

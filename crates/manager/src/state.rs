@@ -3,6 +3,7 @@
 //! One lock, held for moments and never while something is waited for.
 
 use std::collections::{BTreeMap, HashMap};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -62,6 +63,8 @@ pub(crate) struct Inner {
     pub(crate) store: Option<Store>,
     pub(crate) fault: Option<StoreError>,
     pub(crate) retention_fault: Option<StoreError>,
+    /// Why health and metrics are not served over TCP, if they should be.
+    pub(crate) metrics_fault: Option<String>,
     pub(crate) bytes: u64,
     pub(crate) rows: BTreeMap<Kind, u64>,
     pub(crate) link: Link,
@@ -146,8 +149,16 @@ impl State {
             commit: Histogram::new(COMMIT_BOUNDS),
             event_to_store: Histogram::new(STORE_BOUNDS),
         };
-        let inner =
-            Inner { store: None, fault: None, retention_fault: None, bytes: 0, rows: BTreeMap::new(), link, counters };
+        let inner = Inner {
+            store: None,
+            fault: None,
+            retention_fault: None,
+            metrics_fault: None,
+            bytes: 0,
+            rows: BTreeMap::new(),
+            link,
+            counters,
+        };
         Self {
             place,
             retention,
@@ -176,6 +187,14 @@ impl State {
     pub(crate) fn store_up(&self) -> bool {
         let inner = self.lock();
         inner.store.is_some() && inner.fault.is_none()
+    }
+
+    /// Notes that the address of metrics cannot be had; says so when the reason is new.
+    pub(crate) fn metrics_failed(&self, address: SocketAddr, reason: &str) {
+        let fault = format!("metrics cannot listen on {address}: {reason}");
+        if self.lock().metrics_fault.replace(fault.clone()).as_ref() != Some(&fault) {
+            tracing::error!("{fault}. They are on the control socket meanwhile; it is tried again every 30 s");
+        }
     }
 
     /// Notes that the store failed; says so once per kind of failure.
@@ -291,6 +310,11 @@ impl State {
         if let Some(fault) = &inner.retention_fault {
             let what = format!("retention cannot delete: {fault}");
             problems.push(problem("retention-failed", false, what, fault.remedy()));
+        }
+        if let Some(fault) = &inner.metrics_fault {
+            let remedy = "end what has the address (ss -ltnp names it): it is tried every 30 s; or set metrics.listen to a \
+                          free one, or to null, and restart. Metrics are on the control socket meanwhile";
+            problems.push(problem("metrics-unbound", true, fault.clone(), remedy.into()));
         }
         if !inner.link.up && inner.link.since.elapsed() > MISSED {
             let what = format!("the agent is not connected: {}", inner.link.reason);

@@ -9,7 +9,7 @@ use crate::raw::Raw;
 mod names;
 mod table;
 pub use names::PARAMS;
-pub use table::{EVENTS, EventInfo, EventKind, Lane, Shape, is_known_type};
+pub use table::{EVENTS, EventInfo, EventKind, Lane, Shape, is_known_type, known_types};
 
 /// A set of event kinds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -70,6 +70,9 @@ pub struct Event<'e> {
     pub processes: &'e ProcessTable,
     /// The container of the process; `None` on the host.
     pub container: Option<&'e Container>,
+    /// Changes whenever something known of containers and their cgroups changes. What was worked out about a process
+    /// holds as long as this, its stamp and its lineage are the same.
+    pub context: u64,
     /// Where values that must be put together are built; emptied after each event.
     pub scratch: &'e Bump,
 }

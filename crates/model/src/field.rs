@@ -1,7 +1,7 @@
 //! The table of fields: the one place that says which names a rule may use, what they mean and where
 //! their values come from. Type check, evaluation, output and documentation all read [`FIELDS`].
 
-use crate::event::Event;
+use crate::event::{EVENTS, Event};
 use crate::value::{FieldType, Value};
 
 mod container;
@@ -46,6 +46,25 @@ pub enum Multi {
     EitherEnd,
 }
 
+/// Where a field may stand, and what else is special about it; as in Falco.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FieldFlag {
+    /// Not on the right side of a comparison (`val()`).
+    NoRhs,
+    /// Not in a transformer.
+    NoTransformer,
+    /// Not in an output.
+    FilterOnly,
+    /// Not in a condition.
+    PrintOnly,
+    /// Meant for tables of Falco's relatives; not listed for people.
+    TableOnly,
+    /// Kept for old rules.
+    Deprecated,
+    /// Added to outputs where that is wished for.
+    Suggested,
+}
+
 /// Reads a field from an event. `None` is null: the field does not apply to this event.
 pub type Getter = for<'e> fn(&Event<'e>, &Arg) -> Option<Value<'e>>;
 
@@ -60,13 +79,61 @@ pub struct Field {
     pub arg: ArgRule,
     /// Treatment of several values.
     pub multi: Multi,
+    /// Where it may stand.
+    pub flags: &'static [FieldFlag],
     /// Where the value comes from; `None`: the name is known, but nothing supplies it yet.
     pub get: Option<Getter>,
-    /// True if the field depends only on the process and its container, not on the single event.
+    /// True if the field depends only on the process, its ancestors, the thread's name and the container, as they are
+    /// until one of them changes: not on the single event, another process or the clock.
     pub per_process: bool,
     /// Meaning, in one sentence, with the unit and the source of the value.
     pub doc: &'static str,
 }
+
+impl Field {
+    /// Whether the flag is set.
+    pub fn is(&self, flag: FieldFlag) -> bool {
+        self.flags.contains(&flag)
+    }
+}
+
+/// Fields whose argument may be written behind a dot, as in `container.label.app`.
+static DOTTED: &[&str] = &[
+    "container.label",
+    "evt.abspath",
+    "evt.type.is",
+    "k8s.deployment.label",
+    "k8s.ns.label",
+    "k8s.pod.label",
+    "k8s.rc.label",
+    "k8s.rs.label",
+    "k8s.svc.label",
+    "thread.cgroup",
+];
+
+/// Parameters that are texts in every event that has them.
+static TEXT_PARAMS: &[&str] = &[
+    "args",
+    "cgroups",
+    "comm",
+    "cwd",
+    "data",
+    "dir",
+    "env",
+    "exe",
+    "filename",
+    "img",
+    "linkpath",
+    "name",
+    "newpath",
+    "oldpath",
+    "path",
+    "pathname",
+    "target",
+    "trusted_exepath",
+    "tuple",
+    "uargs",
+];
 
 /// A field with its argument, ready for evaluation.
 #[derive(Clone, Debug)]
@@ -123,9 +190,28 @@ impl FieldRef {
                 return Ok(Self { field: row(prefix), arg: Arg::Key((*known).into()) });
             }
         }
+        if arg.is_none()
+            && let Some((prefix, rest)) = DOTTED.iter().find_map(|prefix| {
+                Some((*prefix, name.strip_prefix(prefix)?.strip_prefix('.').filter(|rest| !rest.is_empty())?))
+            })
+            && FIELDS.iter().all(|field| field.name != name)
+        {
+            return Self::resolve(prefix, Some(rest));
+        }
         let Some(field) = FIELDS.iter().find(|field| field.name == name) else {
             return Err(FieldError::Unknown { near: nearest(name, FIELDS.iter().map(|field| field.name)) });
         };
+        if let Some(arg) = arg {
+            let known = match name {
+                "evt.type.is" => crate::event::is_known_type(arg),
+                "evt.abspath" => matches!(arg, "src" | "dst"),
+                _ => true,
+            };
+            if !known {
+                let types = EVENTS.iter().map(|info| info.name).chain(["src", "dst"]);
+                return Err(FieldError::UnknownParam { near: nearest(arg, types) });
+            }
+        }
         let arg = match (field.arg, arg) {
             (ArgRule::Required, None) => return Err(FieldError::ArgMissing),
             (_, None) => Arg::None,
@@ -144,9 +230,32 @@ impl FieldRef {
         (self.field.get?)(event, &self.arg)
     }
 
+    /// A number that decides the value, where the event has such a one and the value itself is dear to make: with equal
+    /// numbers the values are equal.
+    pub fn stand_in(&self, event: &Event<'_>) -> Option<u64> {
+        match (self.field.name, &self.arg) {
+            ("evt.arg", Arg::Key(name)) if &**name == "flags" => event::open_flags_number(event),
+            ("thread.cap_effective", _) => Some(event.process.cred.cap_effective),
+            ("thread.cap_permitted", _) => Some(event.process.cred.cap_permitted),
+            ("thread.cap_inheritable", _) => Some(event.process.cred.cap_inheritable),
+            _ => None,
+        }
+    }
+
+    /// Whether some events have a [`FieldRef::stand_in`].
+    pub fn has_stand_in(&self) -> bool {
+        match (self.field.name, &self.arg) {
+            ("evt.arg", Arg::Key(name)) => &**name == "flags",
+            (name, _) => name.starts_with("thread.cap_"),
+        }
+    }
+
     /// Type of the value.
     pub fn ty(&self) -> FieldType {
-        self.field.ty
+        match &self.arg {
+            Arg::Key(param) if self.field.name == "evt.rawarg" && TEXT_PARAMS.contains(&&**param) => FieldType::Text,
+            _ => self.field.ty,
+        }
     }
 }
 
@@ -164,6 +273,24 @@ impl std::fmt::Display for FieldRef {
     }
 }
 
+/// Whether a rule may write `name` without brackets, as far as that can be told cheaply.
+pub fn is_field(name: &str) -> bool {
+    FIELDS.iter().any(|field| field.name == name && field.arg != ArgRule::Required) || is_dotted(name)
+}
+
+/// Whether `name` is a field that has its argument behind a dot.
+fn is_dotted(name: &str) -> bool {
+    let is_param = |prefix| name.strip_prefix(prefix).is_some_and(|param| crate::event::PARAMS.contains(&param));
+    let has_key =
+        |prefix: &&str| name.strip_prefix(*prefix).is_some_and(|rest| rest.len() > 1 && rest.starts_with('.'));
+    is_param("evt.arg.") || is_param("evt.rawarg.") || DOTTED.iter().any(has_key)
+}
+
+/// Whether `name` is in the table, with or without what belongs in brackets.
+pub fn is_known(name: &str) -> bool {
+    FIELDS.iter().any(|field| field.name == name) || is_dotted(name)
+}
+
 fn row(name: &str) -> &'static Field {
     FIELDS.iter().find(|field| field.name == name).unwrap_or(&FIELDS[0])
 }
@@ -172,27 +299,45 @@ fn row(name: &str) -> &'static Field {
 pub fn nearest<'a>(word: &str, candidates: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
     let limit = (word.len() / 3).clamp(2, 6);
     let mut near: Vec<(usize, &str)> = candidates
+        .filter(|candidate| may_be_near(word.as_bytes(), candidate.as_bytes(), limit))
         .map(|candidate| (edit_distance(word.as_bytes(), candidate.as_bytes()), candidate))
         .filter(|(distance, _)| *distance <= limit)
         .collect();
     near.sort();
-    near.into_iter().take(3).map(|(_, name)| name).collect()
+    // What is much farther than the best is not meant.
+    let best = near.first().map_or(0, |(distance, _)| *distance);
+    near.into_iter().take_while(|(distance, _)| *distance <= best + 1).take(3).map(|(_, name)| name).collect()
 }
 
-/// Levenshtein distance, in bytes; inputs over 64 bytes count as far apart.
+/// Cheaply finds that words are far apart: by their lengths, and by the bytes that only one of them has.
+fn may_be_near(a: &[u8], b: &[u8], limit: usize) -> bool {
+    let set = |word: &[u8]| word.iter().fold(0_u64, |set, byte| set | 1 << (byte & 63));
+    a.len().abs_diff(b.len()) <= limit && a.len() <= 64 && {
+        let (a, b) = (set(a), set(b));
+        // One edit can take away one byte and bring another.
+        (a & !b).count_ones() as usize <= limit && (b & !a).count_ones() as usize <= limit
+    }
+}
+
+/// Edit distance in bytes, in which two neighbours that changed places count once; inputs over 64 bytes count as far
+/// apart.
 fn edit_distance(a: &[u8], b: &[u8]) -> usize {
     if a.len() > 64 || b.len() > 64 {
         return usize::MAX;
     }
     let mut row: Vec<usize> = (0..=b.len()).collect();
+    let mut before = row.clone();
     for (i, x) in a.iter().enumerate() {
-        let mut diagonal = row[0];
+        let last = row.clone();
         row[0] = i + 1;
         for (j, y) in b.iter().enumerate() {
-            let change = diagonal + usize::from(x != y);
-            diagonal = row[j + 1];
-            row[j + 1] = change.min(diagonal + 1).min(row[j] + 1);
+            let change = last[j] + usize::from(x != y);
+            row[j + 1] = change.min(last[j + 1] + 1).min(row[j] + 1);
+            if i > 0 && j > 0 && *x == b[j - 1] && a[i - 1] == *y {
+                row[j + 1] = row[j + 1].min(before[j - 1] + 1);
+            }
         }
+        before = last;
     }
     row[b.len()]
 }

@@ -13,6 +13,7 @@ pub mod link;
 pub mod process;
 pub mod raw;
 pub mod sample;
+pub mod services;
 pub mod status;
 pub mod value;
 pub mod workload;

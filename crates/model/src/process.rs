@@ -1,11 +1,14 @@
 //! Processes: identity, image, credentials, and the table that holds the tree.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use hashbrown::{HashMap, HashSet};
 use serde::{Deserialize, Serialize};
 
 use crate::value::bytes_as_text;
+
+mod table;
+pub use table::{MAX_ANCESTORS, ProcessTable};
 
 /// Identity of a process that survives reuse of its number.
 ///
@@ -169,10 +172,42 @@ pub struct Namespaces {
     pub cgroup: u32,
 }
 
+/// Tells one state of a process from every other, of any process in any table: what was worked out about a process
+/// holds as long as its stamp is the same. Given by the table; the default is that of a process in no table.
+#[derive(Clone, Copy, Default)]
+pub struct Stamp {
+    number: u64,
+    /// Another process in the table may have been forked by this one.
+    has_children: bool,
+}
+
+impl Stamp {
+    /// Takes a number that was never given before.
+    pub(super) fn renew(&mut self) {
+        static GIVEN: AtomicU64 = AtomicU64::new(0);
+        self.number = GIVEN.fetch_add(1, Ordering::Relaxed) + 1;
+    }
+
+    /// The number; 0 in no table.
+    pub fn number(self) -> u64 {
+        self.number
+    }
+}
+
+impl std::fmt::Debug for Stamp {
+    /// Without the number, which says nothing of the process.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Stamp")
+    }
+}
+
 /// A process, alive or remembered because living ones descend from it.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Process {
+    /// Changes with every change of what follows; given by the table.
+    #[serde(skip)]
+    pub stamp: Stamp,
     /// Identity.
     pub key: ProcKey,
     /// Identity of the process that forked it.
@@ -227,286 +262,19 @@ impl Process {
     }
 
     /// Cuts long arguments of a process that ended: it matters as an ancestor only, and thousands of them must not
-    /// fill the memory.
-    fn shorten(&mut self) {
+    /// fill the memory. Returns whether there was something to cut.
+    pub(crate) fn shorten(&mut self) -> bool {
         if self.image.argv.len() <= REMEMBERED_ARGS {
-            return;
+            return false;
         }
         let file = self.image.file;
         let exepath = self.image.exepath.clone();
         let argv = &self.image.argv[..REMEMBERED_ARGS];
         self.image = Arc::new(Image { exepath, file, argv_truncated: true, ..Image::from_argv(argv) });
         self.rebuild_cmdline();
+        true
     }
 }
 
 /// Bytes of arguments kept of a process that ended.
 const REMEMBERED_ARGS: usize = 512;
-
-/// All processes by number, bounded: the dead stay while a living process may name them as ancestor, and
-/// the longest dead go first when the table is full.
-pub struct ProcessTable {
-    by_key: HashMap<ProcKey, Process, foldhash::fast::RandomState>,
-    by_pid: HashMap<u32, ProcKey, foldhash::fast::RandomState>,
-    dead: std::collections::VecDeque<ProcKey>,
-    capacity: usize,
-    evicted: u64,
-}
-
-/// How far a walk over ancestors goes.
-pub const MAX_ANCESTORS: usize = 64;
-
-impl ProcessTable {
-    /// An empty table that holds at most `capacity` processes.
-    pub fn new(capacity: usize) -> Self {
-        Self {
-            by_key: HashMap::default(),
-            by_pid: HashMap::default(),
-            dead: std::collections::VecDeque::new(),
-            capacity: capacity.max(1),
-            evicted: 0,
-        }
-    }
-
-    /// Number of processes held, living and dead.
-    pub fn len(&self) -> usize {
-        self.by_key.len()
-    }
-
-    /// Whether the table is empty.
-    pub fn is_empty(&self) -> bool {
-        self.by_key.is_empty()
-    }
-
-    /// How many living processes were dropped because the table was full.
-    pub fn evicted(&self) -> u64 {
-        self.evicted
-    }
-
-    /// The process with this identity.
-    pub fn get(&self, key: ProcKey) -> Option<&Process> {
-        self.by_key.get(&key).or_else(|| {
-            let known = *self.by_pid.get(&key.pid)?;
-            if known.is_same(key) { self.by_key.get(&known) } else { None }
-        })
-    }
-
-    /// The process with this identity, to change.
-    pub fn get_mut(&mut self, key: ProcKey) -> Option<&mut Process> {
-        if self.by_key.contains_key(&key) {
-            return self.by_key.get_mut(&key);
-        }
-        let known = *self.by_pid.get(&key.pid)?;
-        if known.is_same(key) { self.by_key.get_mut(&known) } else { None }
-    }
-
-    /// The latest process that had this number.
-    pub fn by_pid(&self, pid: u32) -> Option<&Process> {
-        self.by_key.get(self.by_pid.get(&pid)?)
-    }
-
-    /// Replaces an identity known to the clock tick by the exact one of the same process.
-    pub fn rekey(&mut self, exact: ProcKey) {
-        let Some(known) = self.by_pid.get(&exact.pid).copied().filter(|known| known.is_same(exact)) else { return };
-        if let Some(mut process) = self.by_key.remove(&known) {
-            process.key = exact;
-            if process.exit_ns.is_some()
-                && let Some(place) = self.dead.iter_mut().find(|key| **key == known)
-            {
-                *place = exact;
-            }
-            self.by_pid.insert(exact.pid, exact);
-            self.by_key.insert(exact, process);
-        }
-    }
-
-    /// Forgets the process that `/proc` showed under this number, for which an exact one is about to come.
-    pub fn remove_pid(&mut self, pid: u32) {
-        if let Some(known) = self.by_pid.get(&pid).copied().filter(|known| known.start_ns.is_multiple_of(TICK_NS)) {
-            self.remove(known);
-        }
-    }
-
-    /// Adds or replaces a process; makes room first if the table is full.
-    pub fn insert(&mut self, process: Process) {
-        while self.by_key.len() >= self.capacity && !self.by_key.contains_key(&process.key) {
-            self.evict_one();
-        }
-        self.by_pid.insert(process.key.pid, process.key);
-        self.by_key.insert(process.key, process);
-    }
-
-    /// Marks a process as ended. It stays as an ancestor until the table needs room.
-    pub fn end(&mut self, key: ProcKey, at_ns: u64) {
-        let Some(process) = self.get_mut(key) else { return };
-        if process.exit_ns.replace(at_ns).is_none() {
-            process.shorten();
-            let key = process.key;
-            self.dead.push_back(key);
-        }
-        // The dead are worth remembering, but they must not crowd out the living.
-        while self.dead.len() > self.capacity / 2 {
-            self.evict_one();
-        }
-    }
-
-    /// The processes that ended and are still remembered, longest dead first.
-    pub fn dead(&self) -> impl Iterator<Item = &Process> {
-        self.dead.iter().filter_map(|key| self.by_key.get(key))
-    }
-
-    /// Identities of processes that an event may still show: those that live or ended after boot time `since_ns`, and
-    /// all their ancestors.
-    pub fn needed(&self, since_ns: u64) -> HashSet<ProcKey> {
-        let mut found = HashSet::new();
-        for process in self.iter().filter(|process| process.exit_ns.is_none_or(|exit_ns| exit_ns > since_ns)) {
-            let mut next = Some(process);
-            // Without a bound on the way, whoever was found has all ancestors found.
-            while let Some(process) = next.filter(|process| found.insert(process.key)) {
-                next = process.parent.and_then(|parent| self.get(parent));
-            }
-        }
-        found
-    }
-
-    /// Puts back a process as it was told: one that ended goes behind those that ended before it.
-    pub fn restore(&mut self, process: Process) {
-        let known_dead = self.by_key.get(&process.key).is_some_and(|known| known.exit_ns.is_some());
-        if process.exit_ns.is_some() && !known_dead {
-            self.dead.push_back(process.key);
-        }
-        self.insert(process);
-    }
-
-    /// All processes, in no order.
-    pub fn iter(&self) -> impl Iterator<Item = &Process> {
-        self.by_key.values()
-    }
-
-    /// Ancestors of `process`, the parent first, at most [`MAX_ANCESTORS`].
-    pub fn ancestors<'t>(&'t self, process: &Process) -> impl Iterator<Item = &'t Process> + use<'t> {
-        let mut next = process.parent;
-        std::iter::from_fn(move || {
-            let process = self.get(next?)?;
-            next = process.parent;
-            Some(process)
-        })
-        .take(MAX_ANCESTORS)
-    }
-
-    /// Ancestor number `generation`: 0 is the process itself, 1 its parent.
-    pub fn ancestor<'t>(&'t self, process: &'t Process, generation: usize) -> Option<&'t Process> {
-        match generation {
-            0 => Some(process),
-            n => self.ancestors(process).nth(n - 1),
-        }
-    }
-
-    fn evict_one(&mut self) {
-        while let Some(key) = self.dead.pop_front() {
-            if self.remove(key) {
-                return;
-            }
-        }
-        // Nobody is dead: an attacker filled the table with living processes, or it is too small. Any one goes.
-        let Some(key) = self.by_key.keys().next().copied() else { return };
-        self.remove(key);
-        self.evicted += 1;
-    }
-
-    fn remove(&mut self, key: ProcKey) -> bool {
-        if self.by_pid.get(&key.pid) == Some(&key) {
-            self.by_pid.remove(&key.pid);
-        }
-        self.by_key.remove(&key).is_some()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn process(pid: u32, parent: Option<u32>) -> Process {
-        let key = |pid| ProcKey { start_ns: u64::from(pid) + 1, pid };
-        Process {
-            key: key(pid),
-            parent: parent.map(key),
-            comm: format!("p{pid}").into_bytes().into(),
-            ..Process::default()
-        }
-    }
-
-    #[test]
-    fn argv_is_split_and_joined() {
-        let image = Image::from_argv(b"sh\0-c\0echo a  b\0\0");
-        assert_eq!(&*image.exe, b"sh");
-        assert_eq!(&*image.args, b"-c echo a  b ");
-        assert_eq!(image.argv().count(), 4, "an empty argument is one too");
-        assert_eq!(Image::from_argv(b"").argv().count(), 0);
-        assert_eq!(&*Image::from_argv(b"no-nul").exe, b"no-nul");
-    }
-
-    #[test]
-    fn ancestors_end_in_a_loop_and_at_the_limit() {
-        let mut table = ProcessTable::new(1000);
-        table.insert(process(1, Some(2)));
-        table.insert(process(2, Some(1)));
-        let first = table.by_pid(1).unwrap();
-        assert_eq!(table.ancestors(first).count(), MAX_ANCESTORS);
-        assert!(table.ancestor(first, 1).is_some_and(|parent| parent.key.pid == 2));
-    }
-
-    #[test]
-    fn all_that_an_event_may_still_show_is_needed() {
-        let mut table = ProcessTable::new(1000);
-        for pid in 1..=200 {
-            table.insert(process(pid, (pid > 1).then_some(pid - 1)));
-        }
-        table.insert(process(300, None));
-        table.insert(process(301, Some(300)));
-        let pids: Vec<u32> = (1..=200).chain([300, 301]).filter(|pid| ![80, 140, 200].contains(pid)).collect();
-        for pid in pids {
-            let key = table.by_pid(pid).unwrap().key;
-            table.end(key, if pid == 301 { 50 } else { 5 });
-        }
-        // 140 lives and is met at once or from 200, whichever comes first: its ancestors are needed all the same.
-        assert_eq!(table.needed(50).len(), 200, "a long line is needed as a whole, and nobody else");
-        assert_eq!(table.needed(49).len(), 202, "who ended a moment ago is, with its parent");
-    }
-
-    #[test]
-    fn a_process_that_ended_keeps_its_place_among_the_dead_under_its_exact_start() {
-        let mut table = ProcessTable::new(10);
-        let tick = ProcKey { start_ns: 3 * TICK_NS, pid: 9 };
-        let exact = ProcKey { start_ns: 3 * TICK_NS + 5, pid: 9 };
-        table.insert(Process { key: tick, ..Process::default() });
-        table.end(tick, 7);
-        table.rekey(exact);
-        let mut again = ProcessTable::new(10);
-        table.dead().for_each(|process| again.restore(process.clone()));
-        table.dead().for_each(|process| again.restore(process.clone()));
-        let keys = |table: &ProcessTable| table.dead().map(|process| process.key).collect::<Vec<_>>();
-        assert_eq!((keys(&table), keys(&again)), (vec![exact], vec![exact]));
-    }
-
-    #[test]
-    fn the_dead_keep_little_memory() {
-        let mut table = ProcessTable::new(10);
-        let mut long = process(5, None);
-        long.image = Arc::new(Image::from_argv(&[b'x'; 4000]));
-        long.rebuild_cmdline();
-        let key = long.key;
-        table.insert(long);
-        table.end(key, 9);
-        let dead = table.get(key).unwrap();
-        assert!(dead.cmdline.len() <= 600 && dead.image.argv_truncated && dead.exit_ns == Some(9));
-    }
-
-    #[test]
-    fn a_start_known_to_the_tick_matches_the_exact_one() {
-        let tick = ProcKey { start_ns: 50_000_000, pid: 9 };
-        assert!(tick.is_same(ProcKey { start_ns: 50_000_123, pid: 9 }));
-        assert!(!tick.is_same(ProcKey { start_ns: 60_000_000, pid: 9 }));
-        assert!(!ProcKey { start_ns: 50_000_001, pid: 9 }.is_same(ProcKey { start_ns: 50_000_123, pid: 9 }));
-    }
-}

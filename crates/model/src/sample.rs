@@ -95,6 +95,12 @@ pub struct SampleContainer {
     pub image: String,
     /// Runs privileged.
     pub privileged: bool,
+    /// Shares the host's process numbers.
+    pub host_pid: bool,
+    /// Shares the host's IPC.
+    pub host_ipc: bool,
+    /// Age in milliseconds; 0: not known.
+    pub age_ms: u64,
     /// `source:dest` pairs.
     pub mounts: Vec<String>,
     /// Labels.
@@ -154,7 +160,7 @@ pub struct Sample {
     pub data: String,
     /// Descriptor.
     pub fd: i32,
-    /// Arguments of the call.
+    /// Arguments of the call; for `procexit` one, the wait status: the signal, or 256 times the exit code.
     pub args: Vec<SampleArg>,
     /// A text argument, such as the name of a memfd.
     pub text: String,
@@ -214,6 +220,7 @@ impl Sample {
             process: &process,
             processes: &table,
             container: container.as_ref(),
+            context: 0,
             scratch: &scratch,
         }))
     }
@@ -238,7 +245,14 @@ impl Sample {
             Shape::Fork => Encoder::new(&header, size_of::<ForkBody>())
                 .finish(&ForkBody { child_pid: header.ret as u32, ..ForkBody::default() }),
             Shape::Exec => self.encode_exec(&header, process),
-            Shape::Exit => Encoder::new(&header, size_of::<ExitBody>()).finish(&ExitBody::default()),
+            Shape::Exit => {
+                let code = match self.args.first() {
+                    Some(SampleArg::Number(status)) => *status as u32,
+                    Some(SampleArg::Name(name)) => return Err(SampleError::UnknownName(name.clone())),
+                    None => 0,
+                };
+                Encoder::new(&header, size_of::<ExitBody>()).finish(&ExitBody { code, ..ExitBody::default() })
+            }
             Shape::File => self.encode_file(&header)?,
             Shape::Sock => self.encode_sock(&header, kind)?,
             Shape::Call => self.encode_call(&header, kind)?,
@@ -432,6 +446,13 @@ impl SampleContainer {
             tag: tag.into(),
             digest: digest.into(),
             privileged: self.privileged,
+            host_pid: self.host_pid,
+            host_ipc: self.host_ipc,
+            started_ns: if self.age_ms == 0 {
+                0
+            } else {
+                WALL_NS.saturating_sub(self.age_ms.saturating_mul(1_000_000))
+            },
             mounts: self
                 .mounts
                 .iter()

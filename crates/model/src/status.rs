@@ -85,10 +85,25 @@ pub struct RuleFile {
     pub digest: String,
 }
 
+/// Whether the rules in force are those that the configuration names.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RulesOrigin {
+    /// They are.
+    #[default]
+    Configured,
+    /// These did not load at the start: the copy of those that were in force last stands in.
+    LastGood,
+    /// Nor was there such a copy: the built-in pack stands in.
+    Pack,
+}
+
 /// The rules in force.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct RulesStatus {
+    /// Whether they are what the configuration names.
+    pub origin: RulesOrigin,
     /// Where they came from, for people.
     pub source: String,
     /// SHA-256 over the digests of all files, hexadecimal.
@@ -105,6 +120,8 @@ pub struct RulesStatus {
     pub loaded_ns: u64,
     /// Why the last attempt to load others failed; none if it did not.
     pub last_error: Option<String>,
+    /// Why they could not be copied for the next start; none if they were.
+    pub copy_error: Option<String>,
 }
 
 /// What one rule costs and finds.

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use tw_model::event::EVENTS;
 use tw_model::field::{ArgRule, FIELDS, FieldRef};
 use tw_model::raw::{Header, from_words, to_words};
-use tw_model::{Event, KindSet, Process, ProcessTable, Raw};
+use tw_model::{Event, KindSet, ProcKey, Process, ProcessTable, Raw};
 use zerocopy::IntoBytes as _;
 
 /// A record of `kind` with random numbers in its body and strings that lie inside it.
@@ -22,8 +22,16 @@ fn record(kind: u16, ret: i64, body: &[u16], tail: &[u8]) -> Vec<u64> {
 fn read_all_fields(words: &[u64]) -> bool {
     let Ok(raw) = Raw::parse(from_words(words)) else { return false };
     let (process, processes, scratch) = (Process::default(), ProcessTable::new(4), Bump::new());
-    let event =
-        Event { raw, num: 1, wall_ns: 5, process: &process, processes: &processes, container: None, scratch: &scratch };
+    let event = Event {
+        raw,
+        num: 1,
+        wall_ns: 5,
+        process: &process,
+        processes: &processes,
+        container: None,
+        context: 0,
+        scratch: &scratch,
+    };
     for field in FIELDS {
         let arg = if field.arg == ArgRule::Required { Some("2") } else { None };
         if let Ok(field) = FieldRef::resolve(field.name, arg) {
@@ -37,6 +45,45 @@ fn read_all_fields(words: &[u64]) -> bool {
         }
     }
     true
+}
+
+/// Values of all fields of a process, for an event of it.
+fn lasting_fields(words: &[u64], wall_ns: u64, processes: &ProcessTable) -> Option<Vec<String>> {
+    let raw = Raw::parse(from_words(words)).ok()?;
+    let process = processes.by_pid(7)?;
+    let scratch = Bump::new();
+    let event =
+        Event { raw, num: wall_ns, wall_ns, process, processes, container: None, context: 0, scratch: &scratch };
+    let lasting = FIELDS.iter().filter(|field| field.per_process);
+    let values = lasting.filter_map(|field| {
+        let arg = if field.arg == ArgRule::Required { Some("2") } else { None };
+        FieldRef::resolve(field.name, arg).ok().map(|field| format!("{field}: {:?}", field.get(&event)))
+    });
+    Some(values.collect())
+}
+
+proptest! {
+    #[test]
+    fn fields_of_a_process_do_not_depend_on_the_event(
+        kind in 0_u16..EVENTS.len() as u16, ret in any::<i64>(), wall_ns in any::<u64>(),
+        body in proptest::collection::vec(0_u16..200, 120), other in proptest::collection::vec(0_u16..200, 120),
+    ) {
+        let mut processes = ProcessTable::new(8);
+        let key = |pid| ProcKey { start_ns: u64::from(pid), pid };
+        // The leader of its session and group is no ancestor: another program in its place changes nothing.
+        processes.insert(Process { key: key(3), comm: b"leader"[..].into(), ..Process::default() });
+        processes.insert(Process { key: key(6), comm: b"parent"[..].into(), ..Process::default() });
+        let child = Process { key: key(7), parent: Some(key(6)), sid: 3, pgid: 3, vpgid: 3, ..Process::default() };
+        processes.insert(child);
+        let first = lasting_fields(&record(kind, ret, &body, &[0; 100]), 5, &processes);
+        processes.get_mut(key(3)).expect("it is there").comm = b"other"[..].into();
+        let mut record = record(0, 1, &other, &[0; 100]);
+        // The record's time.
+        record[1] = wall_ns / 2;
+        let second = lasting_fields(&record, wall_ns, &processes);
+        prop_assert!(first.is_some() && second.is_some());
+        prop_assert_eq!(first, second);
+    }
 }
 
 proptest! {

@@ -193,6 +193,8 @@ fn serve(options: &Arc<UplinkOptions>, stream: UnixStream) -> io::Result<()> {
             return Ok(());
         }
         while let Ok((id, result)) = answered.try_recv() {
+            // Whoever asked looks next, and is to see what came of it.
+            out.say_status()?;
             out.say(&FromAgent::Answer { id, result })?;
         }
         if gone.load(Ordering::Relaxed) {
@@ -312,14 +314,18 @@ impl Sending<'_> {
         });
     }
 
+    /// Says the state as the board has it, if it has one.
+    fn say_status(&mut self) -> io::Result<()> {
+        let status = self.options.board.status.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let Some(status) = status else { return Ok(()) };
+        self.status_sent = Some(Instant::now());
+        self.say(&FromAgent::Status { status: Box::new(status) })
+    }
+
     /// Sends what is new. True if there may be more at once.
     fn news(&mut self) -> io::Result<bool> {
         if self.status_sent.is_none_or(|sent| sent.elapsed() >= STATUS_EVERY) {
-            let status = self.options.board.status.lock().unwrap_or_else(PoisonError::into_inner).clone();
-            if let Some(status) = status {
-                self.status_sent = Some(Instant::now());
-                self.say(&FromAgent::Status { status: Box::new(status) })?;
-            }
+            self.say_status()?;
         }
         let containers = {
             let known = self.options.board.containers.lock().unwrap_or_else(PoisonError::into_inner);

@@ -259,6 +259,31 @@ fn calls_are_answered() {
 }
 
 #[test]
+fn whoever_is_answered_knows_the_state_that_came_of_it() {
+    let ground = Ground::new("agrees");
+    let show = |version: &str| {
+        let status = AgentStatus { version: version.into(), ..AgentStatus::default() };
+        *ground.board.status.lock().unwrap() = Some(status);
+    };
+    show("before");
+    let mut peer = ground.greet(Vec::new());
+    while !matches!(peer.hear().unwrap(), FromAgent::Status { .. }) {}
+    peer.say(&FromManager::Call { id: 1, call: Call::Reload });
+    let asked = ground.asked.recv_timeout(PATIENCE).unwrap();
+    show("after");
+    asked.answer.send(Ok("done".into())).unwrap();
+    let mut version = String::new();
+    loop {
+        match peer.hear().unwrap() {
+            FromAgent::Status { status } => version = status.version,
+            FromAgent::Answer { .. } => break,
+            _ => {}
+        }
+    }
+    assert_eq!(version, "after");
+}
+
+#[test]
 fn a_peer_that_makes_no_sense_is_left_without_a_trace() {
     let ground = Ground::new("nonsense");
     let mut foreign = ground.connect();

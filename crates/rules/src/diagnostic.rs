@@ -5,54 +5,15 @@
 use std::fmt::Write as _;
 use std::ops::Range;
 
-use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
+use annotate_snippets::{AnnotationKind, Level, Origin, Renderer, Snippet};
 use serde::Serialize;
 
 use crate::text::{Files, Place, ceil, floor};
 
-/// Stable codes of diagnostics. Names that Falco has mean the same as there.
-pub mod code {
-    /// The file is not YAML.
-    pub const YAML_PARSE: &str = "LOAD_ERR_YAML_PARSE";
-    /// The YAML is not shaped like rules.
-    pub const YAML_VALIDATE: &str = "LOAD_ERR_YAML_VALIDATE";
-    /// A condition is wrong.
-    pub const CONDITION: &str = "LOAD_ERR_COMPILE_CONDITION";
-    /// An output is wrong.
-    pub const OUTPUT: &str = "LOAD_ERR_COMPILE_OUTPUT";
-    /// An item makes no sense together with the others.
-    pub const VALIDATE: &str = "LOAD_ERR_VALIDATE";
-    /// The rule is for a source that this engine does not have.
-    pub const UNKNOWN_SOURCE: &str = "LOAD_UNKNOWN_SOURCE";
-    /// The rule looks at every kind of event.
-    pub const NO_EVTTYPE: &str = "LOAD_NO_EVTTYPE";
-    /// The rule was skipped for a field that does not exist, as it asked for.
-    pub const UNKNOWN_FILTER: &str = "LOAD_UNKNOWN_FILTER";
-    /// A macro is not used.
-    pub const UNUSED_MACRO: &str = "LOAD_UNUSED_MACRO";
-    /// A list is not used.
-    pub const UNUSED_LIST: &str = "LOAD_UNUSED_LIST";
-    /// An item is of no known kind.
-    pub const UNKNOWN_ITEM: &str = "LOAD_UNKNOWN_ITEM";
-    /// An old way to say something.
-    pub const DEPRECATED_ITEM: &str = "LOAD_DEPRECATED_ITEM";
-    /// An exception was appended without values.
-    pub const APPEND_NO_VALUES: &str = "LOAD_APPEND_NO_VALUES";
-    /// Two exceptions of a rule have one name.
-    pub const EXCEPTION_NAME_NOT_UNIQUE: &str = "LOAD_EXCEPTION_NAME_NOT_UNIQUE";
-    /// A macro's name is no identifier.
-    pub const INVALID_MACRO_NAME: &str = "LOAD_INVALID_MACRO_NAME";
-    /// A list's name cannot be named in a condition.
-    pub const INVALID_LIST_NAME: &str = "LOAD_INVALID_LIST_NAME";
-    /// A condition probably does not mean what it says.
-    pub const COMPILE_CONDITION: &str = "LOAD_COMPILE_CONDITION";
-    /// A key that items of this kind do not have.
-    pub const UNKNOWN_KEY: &str = "LOAD_UNKNOWN_KEY";
-    /// Ours: nothing supplies this field or event type yet, so that the comparison is never true.
-    pub const NO_SOURCE: &str = "LOAD_NO_SOURCE";
-    /// Ours: an output probably does not mean what it says.
-    pub const COMPILE_OUTPUT: &str = "LOAD_COMPILE_OUTPUT";
-}
+pub mod code;
+mod sarif;
+
+pub use sarif::sarif;
 
 /// How bad a diagnostic is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -62,6 +23,24 @@ pub enum Severity {
     Error,
     /// The item was loaded all the same.
     Warning,
+}
+
+/// A place in a file, both numbers from 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub struct Position {
+    /// Line.
+    pub line: usize,
+    /// Column in characters.
+    pub column: usize,
+}
+
+/// A stretch of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+pub struct Extent {
+    /// First character.
+    pub start: Position,
+    /// Character behind the last.
+    pub end: Position,
 }
 
 /// One thing that the loader has to say.
@@ -79,19 +58,38 @@ pub struct Diagnostic {
     pub line: usize,
     /// Column in characters, from 1.
     pub column: usize,
+    /// The same as lines and columns from start to end.
+    pub range: Extent,
     /// What is wrong.
     pub message: String,
     /// What to do about it.
     pub help: Option<String>,
+    /// Where the project's documents explain the code: path and anchor.
+    pub url: String,
     /// The source lines around the span and the span in them.
     #[serde(skip)]
     excerpt: (String, Range<usize>),
+    /// The excerpt does not begin where a line does.
+    #[serde(skip)]
+    is_cut: bool,
 }
 
 /// At most so many lines of source are shown.
 const MAX_LINES: usize = 3;
+/// Longer lines are cut in what is shown, in bytes.
+const MAX_LINE: usize = 1000;
+/// Longer messages are cut, in bytes: names in them come from the file.
+const MAX_MESSAGE: usize = 500;
 
 impl Diagnostic {
+    /// Says that a file could not be read, for those who read files.
+    pub fn unreadable(file: impl Into<String>, reason: impl std::fmt::Display) -> Self {
+        let mut files = Files::default();
+        let id = files.add(file.into(), String::new());
+        let place = Place { file: id, start: 0, end: 0 };
+        Problem::error(code::FILE_READ, place, format!("the file cannot be read: {reason}")).locate(&files)
+    }
+
     /// Renders like rustc: title, `file:line:column`, underlined source, help. ANSI colours if `color`.
     pub fn render(&self, color: bool) -> String {
         let level = match self.severity {
@@ -99,11 +97,15 @@ impl Diagnostic {
             Severity::Warning => Level::WARNING,
         };
         let (source, span) = escape_source(&self.excerpt.0, &self.excerpt.1);
-        let snippet = Snippet::source(source)
-            .line_start(self.line)
-            .path(escape(&self.file))
-            .annotation(AnnotationKind::Primary.span(span));
-        let mut group = level.primary_title(escape(&self.message)).id(self.code).element(snippet);
+        let snippet = Snippet::source(source).line_start(self.line).annotation(AnnotationKind::Primary.span(span));
+        let title = level.primary_title(escape(&self.message)).id(self.code);
+        let path = escape(&self.file);
+        let mut group = if self.is_cut {
+            // Columns cannot be counted in a part of a line.
+            title.element(Origin::path(path).line(self.line).char_column(self.column)).element(snippet)
+        } else {
+            title.element(snippet.path(path))
+        };
         if let Some(help) = &self.help {
             group = group.element(Level::HELP.message(escape(help)));
         }
@@ -149,7 +151,8 @@ pub(crate) struct Problem {
 impl Problem {
     /// An error.
     pub fn error(code: &'static str, place: Place, message: impl Into<String>) -> Self {
-        Self { severity: Severity::Error, code, place, message: message.into(), help: None, unknown: false }
+        let message = cut(message.into());
+        Self { severity: Severity::Error, code, place, message, help: None, unknown: false }
     }
 
     /// A warning.
@@ -160,7 +163,7 @@ impl Problem {
     /// Adds help.
     #[must_use]
     pub fn help(self, help: impl Into<String>) -> Self {
-        Self { help: Some(help.into()), ..self }
+        Self { help: Some(cut(help.into())), ..self }
     }
 
     /// Adds "did you mean", if there is anything near.
@@ -178,6 +181,9 @@ impl Problem {
         let start = floor(text, self.place.start);
         let end = ceil(text, self.place.end.max(start));
         let (line, column) = files.line_column(self.place.file, start);
+        let (end_line, end_column) = files.line_column(self.place.file, end);
+        let (excerpt, is_cut) = excerpt(text, start..end);
+        let range = Extent { start: Position { line, column }, end: Position { line: end_line, column: end_column } };
         Diagnostic {
             severity: self.severity,
             code: self.code,
@@ -185,9 +191,12 @@ impl Problem {
             span: start..end,
             line,
             column,
+            range,
             message: self.message,
             help: self.help,
-            excerpt: excerpt(text, start..end),
+            url: code::Info::anchor(self.code),
+            excerpt,
+            is_cut,
         }
     }
 }
@@ -198,9 +207,20 @@ pub(crate) fn did_you_mean(near: &[&str]) -> Option<String> {
     (!quoted.is_empty()).then(|| format!("did you mean {}?", quoted.join(" or ")))
 }
 
-/// The lines that the span touches, not too many of them.
-fn excerpt(text: &str, span: Range<usize>) -> (String, Range<usize>) {
-    let from = text[..span.start].rfind('\n').map_or(0, |at| at + 1);
+/// Cuts a message that is too long.
+fn cut(mut message: String) -> String {
+    if message.len() > MAX_MESSAGE {
+        message.truncate(floor(&message, MAX_MESSAGE));
+        message.push('…');
+    }
+    message
+}
+
+/// The lines that the span touches, not too many of them and not too much of each, and whether the first was cut.
+fn excerpt(text: &str, span: Range<usize>) -> ((String, Range<usize>), bool) {
+    let line = text[..span.start].rfind('\n').map_or(0, |at| at + 1);
+    let is_cut = span.start - line > MAX_LINE;
+    let from = if is_cut { ceil(text, span.start - MAX_LINE / 4) } else { line };
     let mut to = from;
     for _ in 0..MAX_LINES {
         to = text[to..].find('\n').map_or(text.len(), |at| to + at + 1);
@@ -208,9 +228,10 @@ fn excerpt(text: &str, span: Range<usize>) -> (String, Range<usize>) {
             break;
         }
     }
+    to = floor(text, to.min(span.start + MAX_LINE));
     let lines = text[from..to].trim_end_matches(['\n', '\r']);
     let start = (span.start - from).min(lines.len());
-    (lines.to_owned(), start..(span.end.min(to) - from).clamp(start, lines.len()))
+    ((lines.to_owned(), start..(span.end.min(to) - from).clamp(start, lines.len())), is_cut)
 }
 
 fn is_unsafe(c: char) -> bool {
@@ -295,6 +316,20 @@ error[LOAD_ERR_COMPILE_CONDITION]: no field `proc.nmae`
         files.add("f".into(), text.into());
         let shown = Problem::warning(code::VALIDATE, place(FileId(0), 0..9), "all").locate(&files).render(false);
         assert!(shown.contains("c") && !shown.contains("4 |"), "{shown}");
+    }
+
+    #[test]
+    fn long_lines_and_messages_are_cut() {
+        let text = format!("{}é x {}", "é ".repeat(5000), "y".repeat(100_000));
+        let mut files = Files::default();
+        files.add("f".into(), text.clone());
+        let at = text.find('x').unwrap();
+        let problem = Problem::error(code::CONDITION, place(FileId(0), at..at + 1), "z".repeat(100_000));
+        let diagnostic = problem.locate(&files);
+        let shown = diagnostic.render(false);
+        assert!(shown.len() < 3000, "{}", shown.len());
+        assert!(shown.contains("--> f:1:10003") && shown.contains('^'), "{shown}");
+        assert_eq!((diagnostic.column, diagnostic.range.end.column), (10_003, 10_004));
     }
 
     #[test]

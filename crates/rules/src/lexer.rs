@@ -4,6 +4,7 @@
 //! for what it expects instead of being fed a list of tokens.
 
 use crate::ast::{Word, is_bare, is_blank};
+use crate::loader::Compat;
 use crate::parser::ParseError;
 use crate::text::Span;
 
@@ -12,6 +13,7 @@ use crate::text::Span;
 pub(crate) struct Lexer<'t> {
     text: &'t str,
     at: usize,
+    compat: Compat,
 }
 
 fn is_letter(byte: u8) -> bool {
@@ -25,7 +27,13 @@ pub(crate) fn is_name_byte(byte: u8) -> bool {
 impl<'t> Lexer<'t> {
     /// A scanner at byte `at` of `text`.
     pub fn new(text: &'t str, at: usize) -> Self {
-        Self { text, at: at.min(text.len()) }
+        Self { text, at: at.min(text.len()), compat: Compat::Normal }
+    }
+
+    /// The same with Falco's ways of reading quotes, or without.
+    #[must_use]
+    pub fn compat(self, compat: Compat) -> Self {
+        Self { compat, ..self }
     }
 
     /// The byte at which it stands.
@@ -145,7 +153,12 @@ impl<'t> Lexer<'t> {
             self.at += 1;
             match byte {
                 b'\\' => bytes.push(self.escape(quote)?),
-                byte if byte == quote => break,
+                // In Falco a quote behind a backslash never ends the text, even if the backslash is escaped itself.
+                byte if byte == quote
+                    && !(self.compat == Compat::Strict && self.text.as_bytes().get(self.at - 2) == Some(&b'\\')) =>
+                {
+                    break;
+                }
                 byte => bytes.push(byte),
             }
         }
@@ -164,7 +177,7 @@ impl<'t> Lexer<'t> {
             Some(b't') => b'\t',
             Some(byte @ (b'\\' | b'/')) => byte,
             Some(byte) if byte == quote => byte,
-            // Falco reads a backslash before a blank as a backslash.
+            // Falco's own rules count on a backslash before a blank being a backslash.
             Some(b' ') => b'\\',
             Some(b'x') => {
                 let digits = self.rest().get(..2).and_then(|digits| std::str::from_utf8(digits).ok());
@@ -234,6 +247,7 @@ mod tests {
             (r#""a\"b""#, Some("a\"b")),
             (r#""\x41\n\\""#, Some("A\n\\")),
             (r#""a\ b""#, Some("a\\b")),
+            (r#""a\\""#, Some("a\\")),
             (r#""\q""#, None),
             (r#""\'""#, None),
             (r#""\x4""#, None),
@@ -243,6 +257,19 @@ mod tests {
             ("\"\\é\"", None),
         ] {
             let word = Lexer::new(text, 0).quoted().ok().flatten();
+            assert_eq!(word.as_ref().map(|word| word.lossy()).as_deref(), meaning, "{text}");
+        }
+    }
+
+    #[test]
+    fn quoted_texts_as_falco_reads_them() {
+        for (text, meaning) in [
+            (r#""a\ b""#, Some("a\\b")),
+            (r#""a\\" b""#, Some("a\\\" b")),
+            (r#""a\\""#, None),
+            (r#""a b""#, Some("a b")),
+        ] {
+            let word = Lexer::new(text, 0).compat(Compat::Strict).quoted().ok().flatten();
             assert_eq!(word.as_ref().map(|word| word.lossy()).as_deref(), meaning, "{text}");
         }
     }

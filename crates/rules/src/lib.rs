@@ -10,24 +10,30 @@
 pub mod ast;
 mod compile;
 pub mod diagnostic;
+mod engine;
+pub mod explain;
 mod extract;
 mod glob;
+pub mod layout;
 mod lexer;
 mod loader;
+pub mod mention;
 mod node;
 mod output;
 pub mod parser;
 mod path_set;
 mod predicate;
 mod ruleset;
-mod services;
+mod sense;
+pub mod suite;
 mod text;
-mod yaml;
+pub mod yaml;
 
 #[cfg(test)]
 mod testing;
 
 pub use diagnostic::{Diagnostic, Severity};
-pub use loader::{ENGINE_VERSION, Loader};
-pub use ruleset::{Matching, Rule, RuleSet};
+pub use engine::Engine;
+pub use loader::{Compat, ENGINE_VERSION, ExtraField, Loader, OutputAddition, Selection};
+pub use ruleset::{Matching, NamedList, NamedMacro, Rule, RuleSet};
 pub use text::Text;

@@ -4,21 +4,46 @@
 
 use std::collections::HashMap;
 
+use tw_model::Priority;
+
 use crate::diagnostic::{Diagnostic, Problem, code};
-use crate::ruleset::RuleSet;
+use crate::ruleset::{Matching, RuleSet};
 use crate::text::{FileId, Files, Place, Text};
 use crate::yaml::{self, Kind, Node};
 
+mod addition;
 mod exception;
 mod finish;
 mod item;
+mod lint;
 mod rule;
+mod selection;
+mod substitute;
 mod version;
 
+pub use addition::{ExtraField, OutputAddition};
+pub use selection::Selection;
 pub use version::ENGINE_VERSION;
 
+use addition::Addition;
 use item::{Item, Overrides};
 use rule::RuleDef;
+
+/// Whether behaviours of Falco that look like accidents are reproduced.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Compat {
+    /// They are not: the language means what it says.
+    #[default]
+    Normal,
+    /// They are: lists are put into conditions as text and one level deep, quotes are read as Falco reads them,
+    /// hexadecimal numbers are errors, and `fd.net in (…)` looks at the first network only.
+    Strict,
+}
+
+/// With more problems no further item is read.
+const MAX_PROBLEMS: usize = 20_000;
+/// How many bytes all changes of rules together may copy.
+const MAX_COPIED: usize = 1 << 30;
 
 /// Definitions of one kind: in order, and by name.
 struct Named<T> {
@@ -80,6 +105,13 @@ pub struct Loader {
     rules: Named<RuleDef>,
     /// Position of the next definition.
     next: usize,
+    compat: Compat,
+    matching: Matching,
+    least: Option<Priority>,
+    selections: Vec<Selection>,
+    additions: Vec<Addition>,
+    /// Bytes that changes of rules copied.
+    copied: usize,
 }
 
 impl Loader {
@@ -99,6 +131,40 @@ impl Loader {
         self
     }
 
+    /// Says whether Falco's quirks are wished for.
+    #[must_use]
+    pub fn compat(self, compat: Compat) -> Self {
+        Self { compat, ..self }
+    }
+
+    /// Says how many rules may speak of one event: the set is made so, and where only the first may, rules that never
+    /// would are told of.
+    #[must_use]
+    pub fn matching(self, matching: Matching) -> Self {
+        Self { matching, ..self }
+    }
+
+    /// Leaves out rules that are less severe than this.
+    #[must_use]
+    pub fn least_priority(self, least: Priority) -> Self {
+        Self { least: Some(least), ..self }
+    }
+
+    /// Enables or disables rules, whatever the files say; later selections overrule earlier ones.
+    #[must_use]
+    pub fn select(mut self, selections: impl IntoIterator<Item = Selection>) -> Self {
+        self.selections.extend(selections);
+        self
+    }
+
+    /// Adds to the outputs of rules; several additions are made in their order. What is wrong with one is told as of
+    /// the file `append_output[N]`, and the addition left out.
+    #[must_use]
+    pub fn append_output(mut self, addition: OutputAddition) -> Self {
+        self.additions.push(Addition::new(addition, self.additions.len(), &mut self.files, &mut self.problems));
+        self
+    }
+
     /// The rules that are in order, and what there is to say about all files.
     pub fn finish(self) -> (RuleSet, Vec<Diagnostic>) {
         finish::finish(self)
@@ -107,7 +173,16 @@ impl Loader {
     fn document(&mut self, document: &Node) {
         match &document.kind {
             Kind::Null => {}
-            Kind::List(items) => items.iter().for_each(|item| self.item(item)),
+            Kind::List(items) => {
+                for item in items {
+                    if self.problems.len() > MAX_PROBLEMS {
+                        let message = "too much is wrong with the items before this one: the rest is not read";
+                        self.problems.push(Problem::error(code::YAML_VALIDATE, item.place.clone(), message));
+                        return;
+                    }
+                    self.item(item);
+                }
+            }
             _ => {
                 let message = format!("a rule file is a list of items, but this is {}", document.kind_name());
                 let problem = Problem::error(code::YAML_VALIDATE, document.place.clone(), message);
@@ -135,8 +210,9 @@ impl Loader {
             "list" => self.list(item),
             "macro" => self.macro_item(item),
             "rule" => self.rule(item),
+            "test" => item.check_test(),
             _ => {
-                let message = "this item is neither a rule nor a macro nor a list";
+                let message = "this item is neither a rule nor a macro, list or test";
                 self.problems.push(Problem::warning(code::UNKNOWN_ITEM, item.place.clone(), message));
                 Ok(())
             }
@@ -172,7 +248,7 @@ impl Loader {
         }
         let index = self.position();
         match self.lists.get_mut(&name) {
-            None if item.appends(&overrides)? || overrides.is_some() => Err(item.no_target(&name, self.lists.names())),
+            None if item.appends(&overrides)? => Err(item.no_target(&name, self.lists.names())),
             Some(list) if item.appends(&overrides)? => {
                 list.items.extend(items);
                 list.visibility = index;
@@ -201,7 +277,7 @@ impl Loader {
         }
         let index = self.position();
         match self.macros.get_mut(&name) {
-            None if item.appends(&overrides)? || overrides.is_some() => Err(item.no_target(&name, self.macros.names())),
+            None if item.appends(&overrides)? => Err(item.no_target(&name, self.macros.names())),
             Some(earlier) if item.appends(&overrides)? => {
                 earlier.condition.append(&condition);
                 earlier.visibility = index;
@@ -222,5 +298,9 @@ impl Loader {
     }
 }
 
+#[cfg(test)]
+mod lint_tests;
+#[cfg(test)]
+mod options_tests;
 #[cfg(test)]
 mod tests;

@@ -3,7 +3,9 @@
 //! Evaluation walks the tree from left to right and stops as soon as the result is known. It allocates nothing
 //! but what fields and transformers build in the event's scratch arena.
 
-use tw_model::{Event, KindSet, Value};
+use std::sync::Arc;
+
+use tw_model::{Event, KindSet};
 
 use crate::extract::Extract;
 use crate::predicate::Pred;
@@ -31,7 +33,7 @@ pub(crate) struct Test {
     /// Left side.
     pub left: Extract,
     /// What it is asked.
-    pub pred: Pred,
+    pub pred: Arc<Pred>,
     /// What `!=` makes of it.
     pub negation: Negation,
 }
@@ -142,13 +144,6 @@ impl Node {
 impl Test {
     /// Whether it holds for this event; never for null.
     pub fn holds(&self, event: &Event<'_>) -> bool {
-        let Some(value) = self.left.get(event) else { return false };
-        match (value, self.negation) {
-            (Value::Any(values), Negation::None) => values.iter().any(|value| self.pred.holds(*value, event)),
-            (Value::Any(values), Negation::Each) => values.iter().any(|value| !self.pred.holds(*value, event)),
-            (Value::Any(values), Negation::All) => !values.iter().any(|value| self.pred.holds(*value, event)),
-            (_, Negation::None) => self.pred.holds(value, event),
-            (_, Negation::Each | Negation::All) => !self.pred.holds(value, event),
-        }
+        self.left.get(event).is_some_and(|value| self.pred.holds_for(value, self.negation, event))
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use tw_model::field::FieldError;
+use tw_model::field::{FieldError, is_known};
 use tw_model::finding::Shown;
 use tw_model::{Event, FieldRef, FieldType, Value};
 
@@ -19,9 +19,26 @@ const NULL: &str = "<NA>";
 /// More characters a field is not padded to.
 const MAX_WIDTH: usize = 1000;
 
+/// With more problems the rest is not looked at.
+const MAX_PROBLEMS: usize = 100;
+/// No field's name is longer, in bytes.
+const MAX_NAME: usize = 200;
+
 /// A compiled output.
 #[derive(Debug, Default)]
-pub(crate) struct Template(Vec<Part>);
+pub(crate) struct Template {
+    parts: Vec<Part>,
+    /// Fields to show that the text does not name, each with its key.
+    extra: Vec<(String, Extra)>,
+}
+
+#[derive(Debug)]
+enum Extra {
+    /// A value with its type.
+    Value(Field),
+    /// A text put together.
+    Text(Vec<Part>),
+}
 
 #[derive(Debug)]
 enum Part {
@@ -46,7 +63,13 @@ impl Template {
         let mut parts = Vec::new();
         let source = text.as_str();
         let mut at = 0;
+        let before = problems.len();
         while let Some(found) = source[at..].find('%') {
+            if problems.len() - before > MAX_PROBLEMS {
+                let place = text.place(Span::new(at, at + found));
+                problems.push(Problem::error(code::OUTPUT, place, "too much is wrong with this output"));
+                return Self::default();
+            }
             let percent = at + found;
             if percent > at {
                 parts.push(Part::Literal(source[at..percent].to_owned()));
@@ -62,13 +85,29 @@ impl Template {
         if at < source.len() {
             parts.push(Part::Literal(source[at..].to_owned()));
         }
-        Self(parts)
+        Self { parts, extra: Vec::new() }
+    }
+
+    /// Adds a field to those that are shown beside the text; with its type only if `other` is one field.
+    pub fn add_field(&mut self, key: &str, mut other: Self, typed: bool) {
+        let extra = match other.parts.as_slice() {
+            [Part::Field(_)] if typed => match other.parts.swap_remove(0) {
+                Part::Field(field) => Extra::Value(field),
+                part @ Part::Literal(_) => Extra::Text(vec![part]),
+            },
+            _ => Extra::Text(other.parts),
+        };
+        self.extra.push((key.to_owned(), extra));
     }
 
     /// The message for an event. Control characters of values are still in it.
     pub fn message(&self, event: &Event<'_>) -> String {
+        Self::text(&self.parts, event)
+    }
+
+    fn text(parts: &[Part], event: &Event<'_>) -> String {
         let mut message = String::new();
-        for part in &self.0 {
+        for part in parts {
             match part {
                 Part::Literal(text) => message.push_str(text),
                 Part::Field(field) => match field.width {
@@ -87,13 +126,22 @@ impl Template {
 
     /// The fields named, each once, and their values.
     pub fn fields(&self, event: &Event<'_>) -> Vec<(String, Shown)> {
-        let mut shown: Vec<(String, Shown)> = Vec::with_capacity(self.0.len() / 2 + 1);
-        for part in &self.0 {
+        let mut shown: Vec<(String, Shown)> = Vec::with_capacity(self.parts.len() / 2 + 1 + self.extra.len());
+        for part in &self.parts {
             if let Part::Field(field) = part
                 && field.is_field
                 && !shown.iter().any(|(name, _)| *name == field.name)
             {
-                shown.push((field.name.clone(), field.shown(event)));
+                shown.push((field.name.clone(), show(&field.extract, field.ty, event)));
+            }
+        }
+        for (key, extra) in &self.extra {
+            if !shown.iter().any(|(name, _)| name == key) {
+                let value = match extra {
+                    Extra::Value(field) => show(&field.extract, field.ty, event),
+                    Extra::Text(parts) => Shown::Text(Self::text(parts, event)),
+                };
+                shown.push((key.clone(), value));
             }
         }
         shown
@@ -106,7 +154,7 @@ fn token(text: &Text, percent: usize, problems: &mut Vec<Problem>) -> Option<(Op
     let digits = source[percent + 1..].bytes().take_while(u8::is_ascii_digit).count();
     let start = percent + 1 + digits;
     let width = source[percent + 1..start].parse().ok().map(|width: usize| width.min(MAX_WIDTH));
-    let run = source[start..].bytes().take_while(|byte| is_name_byte(*byte) || *byte == b'.').count();
+    let run = source[start..].bytes().take(MAX_NAME).take_while(|byte| is_name_byte(*byte) || *byte == b'.').count();
     let name = &source[start..start + run];
     if name.trim_matches('.').is_empty() {
         let place = text.place(Span::new(percent, start));
@@ -156,6 +204,10 @@ fn operand_at(text: &Text, start: usize, name: &str, problems: &mut Vec<Problem>
     }
     for length in (1..=name.len()).rev() {
         let prefix = &name[..length];
+        let whole = length == name.trim_end_matches('.').len();
+        if !whole && !is_known(prefix) {
+            continue;
+        }
         let error = match FieldRef::resolve(prefix, None) {
             Ok(_) => {
                 let span = Span::new(start, start + length);
@@ -169,7 +221,6 @@ fn operand_at(text: &Text, start: usize, name: &str, problems: &mut Vec<Problem>
             }
             Err(error) => error,
         };
-        let whole = length == name.trim_end_matches('.').len();
         if first_error.is_none() && (whole || error == FieldError::ArgMissing) {
             let place = text.place(Span::new(start, start + length));
             first_error = Some(field_problem(code::OUTPUT, place, prefix, &error));
@@ -182,6 +233,8 @@ impl Field {
     fn write(&self, event: &Event<'_>, out: &mut String) {
         match self.extract.get(event) {
             None => out.push_str(NULL),
+            // A string's write cannot fail.
+            Some(Value::Int(number)) if self.name == "fd.dev" => drop(write!(out, "{number:X}")),
             Some(value) => write_value(&value, self.time_ns(&value), self.ty, out),
         }
     }
@@ -196,18 +249,19 @@ impl Field {
             _ => None,
         }
     }
+}
 
-    fn shown(&self, event: &Event<'_>) -> Shown {
-        match self.extract.get(event) {
-            None => Shown::Null,
-            Some(Value::Bool(value)) => Shown::Bool(value),
-            Some(Value::Int(value)) => Shown::Int(value),
-            Some(Value::Uint(value)) => Shown::Uint(value),
-            Some(value) => {
-                let mut text = String::new();
-                write_value(&value, None, self.ty, &mut text);
-                Shown::Text(text)
-            }
+/// A value of an event as it is told to people and in JSON.
+pub(crate) fn show(extract: &Extract, ty: FieldType, event: &Event<'_>) -> Shown {
+    match extract.get(event) {
+        None => Shown::Null,
+        Some(Value::Bool(value)) => Shown::Bool(value),
+        Some(Value::Int(value)) => Shown::Int(value),
+        Some(Value::Uint(value)) => Shown::Uint(value),
+        Some(value) => {
+            let mut text = String::new();
+            write_value(&value, None, ty, &mut text);
+            Shown::Text(text)
         }
     }
 }

@@ -7,6 +7,7 @@ use tw_model::field::nearest;
 use crate::ast::{Argument, Check, Expr, Modifier, Op, Operand, Right, Transformer, Word, is_blank};
 use crate::diagnostic::{code, did_you_mean};
 use crate::lexer::{Lexer, is_name_byte};
+use crate::loader::Compat;
 use crate::text::Span;
 
 /// How deep parentheses, negations and transformers may be nested.
@@ -43,7 +44,15 @@ type Parsed<T> = Result<T, ParseError>;
 /// # Errors
 /// [`ParseError`] says what is wrong and where.
 pub fn parse(text: &str) -> Parsed<Expr> {
-    let mut parser = Parser { lexer: Lexer::new(text, 0), depth: 0 };
+    parse_as(text, Compat::Normal)
+}
+
+/// Parses a condition with Falco's quirks, or without.
+///
+/// # Errors
+/// [`ParseError`] says what is wrong and where.
+pub fn parse_as(text: &str, compat: Compat) -> Parsed<Expr> {
+    let mut parser = Parser { lexer: Lexer::new(text, 0).compat(compat), depth: 0 };
     parser.lexer.blanks();
     if parser.lexer.peek().is_none() {
         return Err(ParseError::new(Span::new(0, text.len()), "the condition is empty"));
@@ -53,6 +62,9 @@ pub fn parse(text: &str) -> Parsed<Expr> {
     match parser.lexer.peek() {
         None => Ok(expr),
         Some(b')') => Err(parser.unexpected("there is a `)` too many")),
+        Some(byte @ (b'=' | b',' | b'"' | b'\'')) => Err(parser
+            .unexpected("expected `and` or `or`")
+            .help(format!("a value with {} in it needs quotes", char::from(byte)))),
         Some(_) => Err(parser.unexpected("expected `and` or `or`")),
     }
 }

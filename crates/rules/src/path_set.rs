@@ -44,6 +44,15 @@ impl PathSet {
         node.end = true;
     }
 
+    /// The set as text: equal sets give equal texts.
+    pub fn key(&self) -> String {
+        let literal = self.literal.iter().map(|(name, below)| format!("{name:?}{}", below.key()));
+        let patterns = self.patterns.iter().map(|(name, below)| format!("*{name:?}{}", below.key()));
+        let mut inside: Vec<String> = literal.chain(patterns).collect();
+        inside.sort();
+        format!("{}({})", if self.end { "!" } else { "" }, inside.join(","))
+    }
+
     /// Whether a path of the set is `path` or one of its parent directories.
     pub fn holds(&self, path: &[u8]) -> bool {
         self.holds_rest(components(path))

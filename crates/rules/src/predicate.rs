@@ -11,6 +11,7 @@ use tw_model::{Event, Value};
 use crate::ast::{Modifier, Op};
 use crate::extract::{Extract, valid_utf8};
 use crate::glob;
+use crate::node::Negation;
 use crate::path_set::PathSet;
 
 /// A set of literals.
@@ -60,6 +61,17 @@ pub(crate) enum Pred {
 }
 
 impl Pred {
+    /// Whether it, or what the negation makes of it, holds for a value.
+    pub fn holds_for<'e>(&self, value: Value<'e>, negation: Negation, event: &Event<'e>) -> bool {
+        match (value, negation) {
+            (Value::Any(values), Negation::None) => values.iter().any(|value| self.holds(*value, event)),
+            (Value::Any(values), Negation::Each) => values.iter().any(|value| !self.holds(*value, event)),
+            (Value::Any(values), Negation::All) => !values.iter().any(|value| self.holds(*value, event)),
+            (_, Negation::None) => self.holds(value, event),
+            (_, Negation::Each | Negation::All) => !self.holds(value, event),
+        }
+    }
+
     /// Whether it holds for one value, which is not [`Value::Any`].
     pub fn holds<'e>(&self, value: Value<'e>, event: &Event<'e>) -> bool {
         match self {

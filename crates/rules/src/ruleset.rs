@@ -2,9 +2,10 @@
 
 use tw_model::event::EVENTS;
 use tw_model::finding::{Priority, Shown};
-use tw_model::{Event, KindSet};
+use tw_model::{Event, EventKind, KindSet};
 
 use crate::ast::Expr;
+use crate::loader::Compat;
 use crate::node::Node;
 use crate::output::Template;
 use crate::text::Text;
@@ -48,6 +49,9 @@ pub struct Rule {
     pub output: Text,
     /// Its condition parsed; macros and lists are still names, see [`RuleSet::macros`] and [`RuleSet::lists`].
     pub ast: Expr,
+    /// Names of its exceptions that have values. Each is the opposite of one of the last terms of [`Rule::ast`], in this
+    /// order.
+    pub exceptions: Vec<String>,
     pub(crate) node: Node,
     pub(crate) template: Template,
 }
@@ -74,6 +78,10 @@ impl Rule {
 pub struct NamedMacro {
     /// Name.
     pub name: String,
+    /// File of its definition.
+    pub file: String,
+    /// Line of its definition, from 1.
+    pub line: usize,
     /// Its condition.
     pub condition: Text,
     /// The same parsed.
@@ -85,6 +93,12 @@ pub struct NamedMacro {
 pub struct NamedList {
     /// Name.
     pub name: String,
+    /// File of its definition.
+    pub file: String,
+    /// Line of its definition, from 1.
+    pub line: usize,
+    /// Names of the lists that stand in it.
+    pub lists: Vec<String>,
     /// Values; bytes, as they are compared.
     pub items: Vec<Box<[u8]>>,
 }
@@ -96,6 +110,8 @@ pub struct RuleSet {
     macros: Vec<NamedMacro>,
     lists: Vec<NamedList>,
     matching: Matching,
+    /// How the conditions were read.
+    pub(crate) compat: Compat,
     /// For each kind of event the enabled rules that it may match, in the order of definition.
     by_kind: Vec<Box<[u32]>>,
 }
@@ -168,7 +184,18 @@ impl RuleSet {
         enabled.fold(KindSet::NONE, |kinds, rule| kinds.or(rule.kinds))
     }
 
-    /// Calls `hit` for each enabled rule that the event matches, in the order of definition.
+    /// How many rules may speak of one event.
+    pub fn matching(&self) -> Matching {
+        self.matching
+    }
+
+    /// The enabled rules that an event of this kind may match, in the order of definition, by their places.
+    pub(crate) fn candidates(&self, kind: EventKind) -> &[u32] {
+        self.by_kind.get(kind as usize).map_or(&[], |candidates| candidates)
+    }
+
+    /// Calls `hit` for each enabled rule that the event matches, in the order of definition. Tries one after the other
+    /// and remembers nothing; [`crate::Engine`] finds the same, faster.
     pub fn inspect(&self, event: &Event<'_>, hit: &mut dyn FnMut(&Rule)) {
         let Some(candidates) = self.by_kind.get(event.kind() as usize) else { return };
         for index in candidates {

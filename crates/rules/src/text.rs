@@ -98,8 +98,14 @@ impl Text {
     #[must_use]
     pub(crate) fn trimmed(&self) -> Self {
         let start = self.value.len() - self.value.trim_start().len();
-        let value = self.value.trim().to_owned();
-        let end = start + value.len();
+        self.slice(start..start + self.value.trim().len())
+    }
+
+    /// A stretch of the text; empty if it does not lie between characters.
+    #[must_use]
+    pub(crate) fn slice(&self, range: Range<usize>) -> Self {
+        let Range { start, end } = range;
+        let value = self.value.get(start..end).unwrap_or_default().to_owned();
         let mut pieces = Vec::with_capacity(self.pieces.len());
         for (i, piece) in self.pieces.iter().enumerate() {
             let next = self.pieces.get(i + 1).map_or(self.value.len(), |next| next.at);
@@ -196,31 +202,42 @@ fn walk(value: &[u8], raw: &[u8], base: usize, from: usize, quote: u8) -> Option
 
 /// The files that were loaded.
 #[derive(Debug, Default)]
-pub(crate) struct Files(Vec<(String, String)>);
+pub(crate) struct Files(Vec<File>);
+
+#[derive(Debug)]
+struct File {
+    name: String,
+    text: String,
+    /// The byte at which each line begins.
+    lines: Vec<usize>,
+}
 
 impl Files {
     /// Adds a file.
     pub fn add(&mut self, name: String, text: String) -> FileId {
-        self.0.push((name, text));
+        let starts = memchr::memchr_iter(b'\n', text.as_bytes()).map(|at| at + 1);
+        let lines = std::iter::once(0).chain(starts).collect();
+        self.0.push(File { name, text, lines });
         FileId(u32::try_from(self.0.len() - 1).unwrap_or(u32::MAX))
     }
 
     /// Name of a file.
     pub fn name(&self, file: FileId) -> &str {
-        self.0.get(file.0 as usize).map_or("", |(name, _)| name)
+        self.0.get(file.0 as usize).map_or("", |file| &file.name)
     }
 
     /// Text of a file.
     pub fn text(&self, file: FileId) -> &str {
-        self.0.get(file.0 as usize).map_or("", |(_, text)| text)
+        self.0.get(file.0 as usize).map_or("", |file| &file.text)
     }
 
     /// Line and column (in characters) of a byte, both from 1.
     pub fn line_column(&self, file: FileId, byte: usize) -> (usize, usize) {
-        let text = self.text(file);
-        let before = text.get(..floor(text, byte)).unwrap_or_default();
-        let line = before.bytes().filter(|byte| *byte == b'\n').count() + 1;
-        let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;
+        let Some(File { text, lines, .. }) = self.0.get(file.0 as usize) else { return (1, 1) };
+        let byte = floor(text, byte);
+        let line = lines.partition_point(|start| *start <= byte).max(1);
+        let start = lines.get(line - 1).copied().unwrap_or_default();
+        let column = text.get(start..byte).unwrap_or_default().chars().count() + 1;
         (line, column)
     }
 }

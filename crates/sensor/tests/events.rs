@@ -9,7 +9,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use tw_model::event::{EVENTS, EventKind, Lane};
-use tw_model::raw::{Raw, attr, from_words, sock_attr, to_words};
+use tw_model::raw::{Body, Raw, attr, from_words, sock_attr, to_words};
 use tw_sensor::{EbpfSensor, Options};
 
 /// A record that outlives the ring.
@@ -239,6 +239,19 @@ fn a_full_ring_counts_what_it_loses_and_spares_the_lifecycle() {
     sensor.drain(|bytes| execs += u32::from(Raw::parse(bytes).is_ok_and(|raw| raw.kind() == EventKind::Execve)));
     assert!(execs >= 2);
     assert_eq!(count(&sensor, EventKind::Execve).lost(), 0, "executions travel in a ring of their own");
+}
+
+#[test]
+fn a_process_is_numbered_in_its_own_namespace_too() {
+    let Some((mut sensor, _alone)) = sensor(&Options::default()) else { return };
+    let script = "import subprocess; subprocess.run(['unshare', '--pid', '--fork', 'env', 'env'], check=True)";
+    let records = watch(&mut sensor, script);
+    let seen = records.iter().map(Record::raw).filter_map(|raw| {
+        let Body::Exec(exec) = raw.body else { return None };
+        (raw.header.ret == 0 && text(&raw, exec.args).starts_with("env")).then_some((raw.header.pid, exec.vpid))
+    });
+    let seen: Vec<(u32, u32)> = seen.collect();
+    assert!(seen.len() == 2 && seen.iter().all(|(pid, vpid)| *vpid == 1 && *pid != 1), "{seen:?}");
 }
 
 #[test]

@@ -4,11 +4,15 @@ mod boot;
 mod clean;
 mod clock;
 mod costs;
+mod first_rules;
+mod first_settings;
 mod identity;
+mod last_good;
 mod losses;
 mod reload;
 mod self_view;
 mod tape;
+mod watch;
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -35,9 +39,12 @@ use reload::Reload;
 use tape::Tape;
 
 pub use clean::Clean;
+pub use first_settings::settings;
 pub use tape::Settings;
 
-pub use boot::{AgentOptions, cannot_watch, end_with_supervisor, hostname, matching, restarts, run, without_secrets};
+pub use boot::{
+    AgentOptions, cannot_watch, end_with_supervisor, hostname, matching, restarts, run, supervisor, without_secrets,
+};
 
 /// How long the agent sleeps when there was nothing to do. The rings hold far more than comes in that time.
 const NAP: Duration = Duration::from_millis(10);
@@ -56,6 +63,8 @@ struct Agent {
     reload: Reload,
     board: Arc<Board>,
     rules: RulesStatus,
+    /// Why the settings are not those on disk, since the start; none if they are.
+    settings_error: Option<String>,
     clock: WallClock,
     costs: Costs,
     losses: Losses,
@@ -78,6 +87,7 @@ impl Agent {
     /// Takes what is in the rings; returns how many records that was.
     fn turn(&mut self, sensor: &mut EbpfSensor) -> usize {
         self.look_at_the_clock();
+        self.take_reloaded(sensor);
         for notice in self.world.news(self.clock.offset_ns()) {
             self.docker = boot::log_notice(notice);
         }
@@ -163,10 +173,9 @@ impl Agent {
         });
     }
 
-    /// Once a second: losses, rules that were loaded meanwhile, the recorder, the status for the manager.
+    /// Once a second: losses, the recorder, the status for the manager.
     fn look_after_itself(&mut self, sensor: &mut EbpfSensor, at_end: bool) {
         self.world.refresh_users(kernel::boot_ns());
-        self.take_reloaded();
         let events = self_view::event_counts(sensor);
         let counts = self.outlet.counts();
         let others = [

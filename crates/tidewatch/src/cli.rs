@@ -1,8 +1,15 @@
 //! The command line.
 
+mod rules;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+
+pub use rules::{
+    CheckFormat, RulesArgs, RulesBenchArgs, RulesCheckArgs, RulesCommand, RulesExplainArgs, RulesListArgs,
+    RulesShowArgs, RulesTestArgs,
+};
 
 /// Sees what containers really do, and says what does not belong.
 #[derive(Debug, Parser)]
@@ -22,12 +29,11 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
   tidewatch doctor                            what works on this host, and what would mend the rest"
 )]
 pub struct Cli {
-    /// More of the program's own log on standard error (-vv for even more). TIDEWATCH_LOG overrides.
-    #[arg(short, long, action = clap::ArgAction::Count, global = true)]
+    /// Log more on standard error; repeat for still more. Or set TIDEWATCH_LOG.
+    #[arg(short, long, action = clap::ArgAction::Count, global = true, help_heading = GLOBAL)]
     pub verbose: u8,
-    /// The configuration, instead of /etc/tidewatch/tidewatch.yaml; drop-ins are read from conf.d beside it.
-    /// TIDEWATCH_CONFIG names it too.
-    #[arg(long, value_name = "PATH", global = true)]
+    /// Read this file, not /etc/tidewatch/tidewatch.yaml. Or set TIDEWATCH_CONFIG.
+    #[arg(long, value_name = "PATH", global = true, help_heading = GLOBAL)]
     pub config: Option<PathBuf>,
     /// What to do.
     #[command(subcommand)]
@@ -65,7 +71,7 @@ pub enum Command {
   sudo tidewatch replay --rules new.yaml --stats   what would my new rules have found?
   tidewatch replay trace.scap --stats         a capture of sysdig or Falco (no root needed)")]
     Replay(ReplayArgs),
-    /// Check and list rules; look up the fields that rules may use.
+    /// Check, list, show, explain and test rules; look up the fields that they may use.
     Rules(RulesArgs),
     /// Say what works on this host, how the running service is, and what would mend the rest.
     Doctor(DoctorArgs),
@@ -79,6 +85,9 @@ pub enum Command {
         shell: clap_complete::Shell,
     },
 }
+
+/// The heading of what every verb takes.
+const GLOBAL: &str = "Global options";
 
 /// Settings given on the command line: they win over files and environment.
 #[derive(Clone, Debug, Default, Args)]
@@ -220,10 +229,10 @@ pub struct AskArgs {
 #[derive(Clone, Debug, Args)]
 pub struct FindingsArgs {
     /// Not older than this: a time (2026-11-24T08:00:00Z) or how long ago (15m, 2h, 7d).
-    #[arg(long, value_name = "WHEN")]
+    #[arg(long, value_name = "WHEN", value_parser = parse_when)]
     pub since: Option<String>,
     /// Not younger than this.
-    #[arg(long, value_name = "WHEN")]
+    #[arg(long, value_name = "WHEN", value_parser = parse_when)]
     pub until: Option<String>,
     /// This bad or worse.
     #[arg(long, value_name = "PRIORITY", value_parser = parse_priority)]
@@ -241,7 +250,7 @@ pub struct FindingsArgs {
     #[arg(short = 'q', long = "text", value_name = "TEXT")]
     pub text: Option<String>,
     /// How many at most.
-    #[arg(short = 'n', long, default_value_t = 100, value_name = "N")]
+    #[arg(short = 'n', long, default_value_t = 100, value_name = "N", value_parser = parse_limit)]
     pub limit: u64,
     /// Go on with what comes, until interrupted.
     #[arg(short, long)]
@@ -286,10 +295,10 @@ pub struct ReplayArgs {
     #[arg(long)]
     pub stats: bool,
     /// Nothing that happened before: a time, or how long ago (15m, 2h, 7d).
-    #[arg(long, value_name = "WHEN")]
+    #[arg(long, value_name = "WHEN", value_parser = parse_when)]
     pub since: Option<String>,
     /// Nothing that happened after.
-    #[arg(long, value_name = "WHEN")]
+    #[arg(long, value_name = "WHEN", value_parser = parse_when)]
     pub until: Option<String>,
     #[command(flatten)]
     pub rules: RuleArgs,
@@ -306,45 +315,6 @@ pub enum MatchingArg {
     First,
 }
 
-/// Arguments of `rules`.
-#[derive(Debug, Args)]
-pub struct RulesArgs {
-    /// What to do with rules.
-    #[command(subcommand)]
-    pub command: RulesCommand,
-}
-
-/// What to do with rules.
-#[derive(Debug, Subcommand)]
-pub enum RulesCommand {
-    /// Load rule files and report what is wrong, with file, line and column. Exit 0 if all load, else 1.
-    Check {
-        /// Rule files or folders; the default pack if none.
-        #[arg(value_name = "FILE_OR_DIR")]
-        files: Vec<PathBuf>,
-        /// Report as JSON.
-        #[arg(long)]
-        json: bool,
-    },
-    /// List rules with priority, tags and the events they look at.
-    List {
-        /// Rule files or folders; the default pack if none.
-        #[arg(value_name = "FILE_OR_DIR")]
-        files: Vec<PathBuf>,
-        /// List as JSON.
-        #[arg(long)]
-        json: bool,
-    },
-    /// List the fields that conditions and outputs may use, with their meaning and source.
-    Fields {
-        /// Only fields whose name or meaning contains this text.
-        search: Option<String>,
-        /// List as JSON.
-        #[arg(long)]
-        json: bool,
-    },
-}
-
 /// Arguments of `doctor`.
 #[derive(Clone, Debug, Args)]
 pub struct DoctorArgs {
@@ -353,6 +323,16 @@ pub struct DoctorArgs {
     pub docker_socket: Option<PathBuf>,
     #[command(flatten)]
     pub ask: AskArgs,
+}
+
+fn parse_limit(text: &str) -> Result<u64, String> {
+    let number = text.parse().map_err(|_| "a whole number is wanted".to_owned())?;
+    if number == 0 { Err("must be at least 1".into()) } else { Ok(number) }
+}
+
+/// Whether it is a time is told before anybody is asked; which one is a matter of who reads it.
+fn parse_when(text: &str) -> Result<String, tw_manager::api::NoMoment> {
+    tw_manager::api::moment(text, jiff::Timestamp::now()).map(|_| text.to_owned())
 }
 
 fn parse_priority(text: &str) -> Result<tw_model::Priority, String> {
@@ -383,6 +363,35 @@ mod tests {
         let Command::Run(args) = cli.command else { panic!() };
         assert_eq!(args.rules.priority, Some(tw_model::Priority::Warning));
         assert!(Cli::try_parse_from(["tidewatch", "run", "--priority", "bad"]).is_err());
+    }
+
+    #[test]
+    fn bad_times_and_limits_are_told_in_one_way() {
+        let said = |args: &[&str]| Cli::try_parse_from(args).unwrap_err().to_string();
+        for verb in ["findings", "replay"] {
+            let said = said(&["tidewatch", verb, "--since", "yesterday"]);
+            assert!(said.contains("'--since <WHEN>': neither a time nor how long ago: give a time such as"), "{said}");
+        }
+        let limit = said(&["tidewatch", "findings", "--limit", "0"]);
+        assert!(limit.contains("'--limit <N>': must be at least 1"), "{limit}");
+    }
+
+    #[test]
+    fn every_verb_has_the_global_options_at_its_end() {
+        fn look(command: &mut clap::Command) {
+            let help = command.render_help().to_string();
+            let (own, global) = help.split_once("\nGlobal options:\n").expect(&help);
+            assert!(!own.contains("--verbose") && !own.contains("--config "), "{help}");
+            // Each on one line, in 100 columns.
+            let global = global.split("\n\n").next().unwrap();
+            assert_eq!(global.trim_end().lines().count(), 2, "{help}");
+            for verb in command.get_subcommands_mut().filter(|verb| verb.get_name() != "help") {
+                look(verb);
+            }
+        }
+        let mut command = <Cli as clap::CommandFactory>::command().term_width(100);
+        command.build();
+        look(&mut command);
     }
 
     #[test]

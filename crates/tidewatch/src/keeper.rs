@@ -1,6 +1,5 @@
 //! `manager`: the keeping process as the binary starts it: its sockets first, then its sandbox, then its work.
 
-use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -8,11 +7,10 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
-use tw_manager::Options;
-use tw_manager::retention;
 use tw_manager::store::Place;
+use tw_manager::{Options, Outside, retention};
 
-use crate::config::{Config, Retention, Sources};
+use crate::config::{Config, Sources};
 use crate::log::LogLevel;
 use crate::{agent, sandbox, socket};
 
@@ -35,24 +33,16 @@ pub fn run(config: &Config, sources: Sources, level: LogLevel) -> anyhow::Result
         Some(listener) => listener,
         None => socket::bind(&config.control_socket(), socket::Access::Root)?,
     };
-    let metrics = config.metrics.listen.and_then(|address| match TcpListener::bind(address) {
-        Ok(listener) => Some(listener),
-        Err(error) => {
-            tracing::error!(
-                "metrics cannot listen on {address}: {error}. They are on the control socket meanwhile; set \
-                 metrics.listen to a free address, or to null"
-            );
-            None
-        }
-    });
+    let metrics = config.metrics.listen.map(Outside::bind);
     let url = config.store_url();
-    let reach = reach(config, &sources, url.reveal())?;
+    let mut reach = reach(config, &sources, url.reveal())?;
+    reach.bind.extend(metrics.as_ref().and_then(Outside::wanted_port));
     let doubt = sandbox::enter_manager(&reach)?;
     if let Some(doubt) = doubt {
         tracing::warn!("{doubt}");
     }
     let reloaded = Arc::<Notify>::default();
-    let (kept, changed) = tokio::sync::watch::channel(limits(&config.store.retention));
+    let (kept, changed) = tokio::sync::watch::channel(config.store.retention);
     let options = Options {
         store_url: url.reveal().to_owned(),
         retention: changed,
@@ -94,28 +84,12 @@ pub fn run(config: &Config, sources: Sources, level: LogLevel) -> anyhow::Result
 fn reload(sources: &Sources, kept: &tokio::sync::watch::Sender<retention::Retention>, level: &LogLevel) {
     match Config::load(sources) {
         Ok(loaded) => {
-            kept.send_replace(limits(&loaded.config.store.retention));
+            kept.send_replace(loaded.config.store.retention);
             if let Err(error) = level.set(&loaded.config.log.level) {
                 tracing::warn!("{error:#}");
             }
         }
         Err(errors) => tracing::error!("settings stay as they were: {errors}"),
-    }
-}
-
-fn limits(configured: &Retention) -> retention::Retention {
-    let limits = |limits: crate::config::Limits| retention::Limits {
-        max_days: u32::try_from(limits.max_days).unwrap_or(u32::MAX),
-        max_rows: limits.max_rows,
-        max_mib: limits.max_mib,
-    };
-    retention::Retention {
-        findings: limits(configured.findings),
-        containers: limits(configured.containers),
-        images: limits(configured.images),
-        workloads: limits(configured.workloads),
-        rules: limits(configured.rules),
-        audit: limits(configured.audit),
     }
 }
 
@@ -138,7 +112,7 @@ fn reach(config: &Config, sources: &Sources, url: &str) -> anyhow::Result<sandbo
             read.extend(files_of(&url));
         }
     }
-    Ok(sandbox::Reach { read, write, connect })
+    Ok(sandbox::Reach { read, write, connect, bind: Vec::new() })
 }
 
 /// Files that the address of a database names: certificates and keys.

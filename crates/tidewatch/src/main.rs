@@ -49,16 +49,25 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
         Command::Run(args) => {
             let (config, _) = configure(cli, args.settings())?;
             start_log(cli, &config, "run")?;
-            if !rustix::process::geteuid().is_root() {
-                return Ok(agent::cannot_watch(&tw_sensor::SensorError::NotPermitted("not root".into())));
+            if let Some(code) = refused() {
+                return Ok(code);
             }
             service::run(&config, &for_children(cli, args, &config))
         }
         Command::Agent(args) => {
-            let (config, sources) = configure(cli, args.settings())?;
+            let sources = sources(cli, args.settings());
+            let (config, settings_error) = agent::settings(&sources)?;
             let level = start_log(cli, &config, "agent")?;
+            if let Some(code) = refused() {
+                return Ok(code);
+            }
+            // One that is started by hand has no supervisor that holds its run directory.
+            let _hold = match agent::supervisor() {
+                Some(_) => None,
+                None => Some(socket::hold(&config.run_dir, "agent")?),
+            };
             let duration = args.duration.map(Duration::from_secs);
-            agent::run(config, agent::AgentOptions { sources, duration, level })
+            agent::run(config, agent::AgentOptions { sources, duration, level, settings_error })
         }
         Command::Manager(args) => {
             let (config, sources) = configure(cli, args.set.set.clone())?;
@@ -79,7 +88,7 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
         }
         Command::Rules(args) => {
             start_verb_log(cli)?;
-            rules::run(args)
+            rules::run(args, &|| Ok(configure(cli, Vec::new())?.0))
         }
         Command::Doctor(args) => {
             let mut settings = args.ask.set.set.clone();
@@ -97,14 +106,26 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
     }
 }
 
+/// The code to end with if this user may not watch; why is told.
+fn refused() -> Option<ExitCode> {
+    let may = rustix::process::geteuid().is_root();
+    (!may).then(|| agent::cannot_watch(&tw_sensor::SensorError::NotPermitted("not root".into())))
+}
+
 /// The configuration with these settings of the command line on top.
 fn configure(cli: &Cli, settings: Vec<(String, String)>) -> anyhow::Result<(Config, Sources)> {
+    let sources = sources(cli, settings);
+    let loaded = Config::load(&sources).map_err(|errors| anyhow::anyhow!("{errors}"))?;
+    Ok((loaded.config, sources))
+}
+
+/// Where the configuration comes from, with these settings of the command line on top.
+fn sources(cli: &Cli, settings: Vec<(String, String)>) -> Sources {
     let mut sources = Sources::system(cli.config.clone());
     for (key, value) in settings {
         sources.set("--set", &key, value);
     }
-    let loaded = Config::load(&sources).map_err(|errors| anyhow::anyhow!("{errors}"))?;
-    Ok((loaded.config, sources))
+    sources
 }
 
 /// For a verb that asks the service.

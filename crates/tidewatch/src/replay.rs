@@ -3,7 +3,7 @@
 
 use std::fs::File;
 use std::io::{self, IsTerminal as _, Read as _, Write as _};
-use std::ops::RangeInclusive;
+use std::ops::{ControlFlow, RangeInclusive};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -12,7 +12,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use sha2::{Digest as _, Sha256};
 use tw_detect::Detector;
 use tw_enrich::World;
-use tw_model::{Finding, Raw};
+use tw_model::{Event, Finding, Raw};
 use tw_report::redact::{Redactor, load_or_make_salt};
 use tw_sensor::capture::looks_like_capture;
 use tw_sensor::recorder::segment_paths;
@@ -42,7 +42,7 @@ pub fn run(args: &ReplayArgs, config: &Config) -> anyhow::Result<ExitCode> {
     if args.list {
         return list::list(&files, args.json);
     }
-    let loaded = rules::load(&config.rules.files)?;
+    let loaded = rules::RuleTexts::read(&rules::Places::of(config))?.load();
     rules::show(&loaded.diagnostics, false);
     anyhow::ensure!(
         loaded.errors() == 0 || config.rules.skip_broken,
@@ -66,6 +66,8 @@ pub fn run(args: &ReplayArgs, config: &Config) -> anyhow::Result<ExitCode> {
         found: Vec::new(),
         stats: Stats::default(),
         hostname: String::new(),
+        look: None,
+        over: false,
         failed: None,
     };
     let bytes = files.iter().filter_map(|file| std::fs::metadata(file).ok()).map(|data| data.len()).sum();
@@ -80,6 +82,38 @@ pub fn run(args: &ReplayArgs, config: &Config) -> anyhow::Result<ExitCode> {
         replay.stats.show(args.json)?;
     }
     Ok(if whole { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Looks at an event, and says whether to go on.
+pub type Look<'l> = &'l mut dyn FnMut(&Event<'_>) -> ControlFlow<()>;
+
+/// Shows every event of what was recorded to `look`, in order, until it breaks; no rule is asked. Tells how many there
+/// were.
+///
+/// # Errors
+/// If a file is not there. A damaged file is read as far as it can be, and told.
+pub fn events(paths: &[PathBuf], config: &Config, look: Look<'_>) -> anyhow::Result<u64> {
+    let mut replay = Replay {
+        detector: Detector::new(tw_rules::RuleSet::default()),
+        redactors: Redactors::new(config),
+        period: 0..=u64::MAX,
+        config,
+        json: true,
+        scratch: Bump::new(),
+        found: Vec::new(),
+        stats: Stats::default(),
+        hostname: String::new(),
+        look: Some(look),
+        over: false,
+        failed: None,
+    };
+    for file in files(paths, config)? {
+        replay.file(&file, "")?;
+        if replay.over {
+            break;
+        }
+    }
+    Ok(replay.stats.events)
 }
 
 /// The files that were named; of a folder all segments, oldest first, then all captures.
@@ -207,6 +241,10 @@ struct Replay<'c> {
     found: Vec<Finding>,
     stats: Stats,
     hostname: String,
+    /// Whoever looks at the events instead of the rules.
+    look: Option<Look<'c>>,
+    /// They have seen enough.
+    over: bool,
     /// Standard output is closed.
     failed: Option<io::Error>,
 }
@@ -217,13 +255,21 @@ impl Replay<'_> {
         if is_capture(path) { self.capture(path) } else { self.segment(path, digest) }
     }
 
+    /// Whether to go on reading.
+    fn flow(&self) -> ControlFlow<()> {
+        if self.over || self.failed.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    }
+
     /// One record: the world takes it, the rules look at it.
     fn inspect(&mut self, world: &mut World, raw: Raw<'_>, origin: Origin) {
         let clean = Clean::new(self.redactors.of(origin), &raw);
         let raw = clean.instead_of(raw);
         let mut found = std::mem::take(&mut self.found);
         let event = world.observe(raw, &self.scratch);
-        self.detector.inspect(&event, &mut |finding| found.push(finding));
+        match &mut self.look {
+            Some(look) => self.over |= look(&event).is_break(),
+            None => self.detector.inspect(&event, &mut |finding| found.push(finding)),
+        }
         self.scratch.reset();
         for finding in found.drain(..).filter(|finding| finding.priority <= self.config.agent.priority) {
             self.report(finding, origin);
@@ -232,7 +278,7 @@ impl Replay<'_> {
     }
 
     fn report(&mut self, mut finding: Finding, origin: Origin) {
-        if !self.period.contains(&finding.time_ns) {
+        if self.look.is_some() || !self.period.contains(&finding.time_ns) {
             return;
         }
         if let Some(redactor) = self.redactors.of(origin) {

@@ -259,6 +259,8 @@ pub struct Reach {
     pub write: Vec<PathBuf>,
     /// TCP ports that it may connect to: the database's, if it is on the network.
     pub connect: Vec<u16>,
+    /// TCP ports that it may listen on later: that of metrics, if somebody else had it at the start.
+    pub bind: Vec<u16>,
 }
 
 /// The manager's share: no capability, the files in `reach`, the calls on the list. Must be called before any other
@@ -292,6 +294,9 @@ fn limit_files(reach: &Reach) -> anyhow::Result<Option<String>> {
     }
     for port in &reach.connect {
         rules = rules.add_rule(NetPort::new(*port, AccessNet::ConnectTcp))?;
+    }
+    for port in &reach.bind {
+        rules = rules.add_rule(NetPort::new(*port, AccessNet::BindTcp))?;
     }
     let status = rules.restrict_self().context("cannot enter the landlock rule set")?;
     Ok(match status.ruleset {

@@ -93,10 +93,61 @@ fn check_of_files_reads_these_alone() {
     folder.write("more.yaml", "metrics: {allow_remote: true}\n");
     folder.write("conf.d/x.yaml", "broken");
     let env = [("TIDEWATCH_NONSENSE", "1")];
-    let (code, stdout, stderr) = folder.run(&["config", "check", "t.yaml", "more.yaml"], &env);
+    let (code, stdout, stderr) = folder.run(&["config", "check", "--no-rules", "t.yaml", "more.yaml"], &env);
     assert_eq!((code, stderr.as_str()), (0, ""));
     assert_eq!(stdout, "configuration in order: t.yaml, more.yaml; 0 warnings\n");
     assert_eq!(folder.run(&["config", "check", "t.yaml"], &env).0, 1);
+}
+
+const RULE: &str = "- rule: mine\n  desc: d\n  condition: evt.type = chroot\n  output: o\n  priority: INFO\n";
+
+#[test]
+fn check_looks_at_the_rules_that_are_named_too() {
+    let folder = Folder::new("rules");
+    let path = |name: &str| folder.0.join(name).to_string_lossy().into_owned();
+    folder.write("mine.yaml", RULE);
+    folder.write("rules.d/more.yaml", &RULE.replace("mine", "more"));
+    folder.write("t.yaml", &format!("rules: {{files: [{}], dropins: {}}}\n", path("mine.yaml"), path("rules.d")));
+    let (code, stdout, stderr) = folder.run(&["config", "check", "t.yaml"], &[]);
+    assert_eq!((code, stderr.as_str()), (0, ""));
+    let from = format!("{} and {}", path("mine.yaml"), path("rules.d"));
+    assert!(stdout.contains(&format!("rules in order: 2 rules from {from}; 0 errors, 0 warnings\n")), "{stdout}");
+
+    folder.write("rules.d/more.yaml", &RULE.replace("mine", "more").replace("evt.type", "evt.tipe"));
+    let (code, stdout, stderr) = folder.run(&["config", "check", "t.yaml"], &[]);
+    assert!(code == 1 && stdout.contains("rules broken: "), "{stdout}");
+    assert!(stderr.contains(&format!(" --> {}:3:14\n", path("rules.d/more.yaml"))), "{stderr}");
+    let (_, stdout, _) = folder.run(&["config", "check", "--json", "t.yaml"], &[]);
+    let report: Value = serde_json::from_str(&stdout).unwrap();
+    assert_eq!((&report["ok"], &report["errors"], &report["rules"]["errors"]), (&false.into(), &0.into(), &1.into()));
+    assert_eq!(report["rules"]["diagnostics"][0]["line"], 3);
+    assert_eq!(folder.run(&["config", "check", "--no-rules", "t.yaml"], &[]).0, 0);
+    // What the service would leave out, it starts without.
+    let leave_out = [("TIDEWATCH_RULES__SKIP_BROKEN", "true"), ("TIDEWATCH_CONFIG", "t.yaml")];
+    assert_eq!(folder.run(&["config", "check"], &leave_out).0, 0);
+
+    folder.write("t.yaml", &format!("\nrules: {{files: [{}], dropins: null}}\n", path("absent.yaml")));
+    let (code, stdout, _) = folder.run(&["config", "check", "t.yaml"], &[]);
+    assert!(code == 1 && stdout.contains("cannot read the rule file") && stdout.contains("t.yaml:2"), "{stdout}");
+}
+
+/// A file without rules is doubtful; a set without rules is refused, by `run` as by the check of what `run` would take.
+#[test]
+fn an_empty_rule_file_is_a_warning_and_an_empty_set_is_refused() {
+    let folder = Folder::new("empty");
+    folder.write("empty.yaml", "# nothing yet\n");
+    folder.write("mine.yaml", RULE);
+    let (code, stdout, stderr) = folder.run(&["rules", "check", "empty.yaml", "mine.yaml"], &[]);
+    assert!(code == 0 && stdout.contains("1 warning"), "{stdout}");
+    assert!(stderr.contains("empty.yaml has no rule, list or macro"), "{stderr}");
+    let (code, _, stderr) = folder.run(&["rules", "check", "empty.yaml"], &[]);
+    assert!(code == 0 && stderr.contains("`run` refuses"), "{stderr}");
+
+    let empty = folder.0.join("empty.yaml").to_string_lossy().into_owned();
+    let env = [("TIDEWATCH_RULES__FILES", format!("[{empty}]")), ("TIDEWATCH_RULES__DROPINS", "null".to_owned())];
+    let env = [(env[0].0, env[0].1.as_str()), (env[1].0, env[1].1.as_str())];
+    let (code, stdout, _) = folder.run(&["config", "check"], &env);
+    assert!(code == 1 && stdout.contains("nothing to watch for; add one"), "{stdout}");
 }
 
 #[test]

@@ -14,7 +14,7 @@ use utoipa::openapi::{Object, RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
 
 /// Members that may be null.
-const NULLABLE: &[&str] = &["problem", "last_error", "error", "spool", "recorder", "container"];
+const NULLABLE: &[&str] = &["problem", "last_error", "copy_error", "error", "spool", "recorder", "container"];
 
 macro_rules! nouns {
     ($($doc:literal $name:ident = $example:expr;)*) => {
@@ -120,7 +120,12 @@ fn agent() -> Agent {
         hooks: vec![status::HookStatus { problem: some(), ..Default::default() }],
         rings: vec![Default::default()],
         events: vec![Default::default()],
-        rules: status::RulesStatus { files: vec![Default::default()], last_error: some(), ..Default::default() },
+        rules: status::RulesStatus {
+            files: vec![Default::default()],
+            last_error: some(),
+            copy_error: some(),
+            ..Default::default()
+        },
         rule_costs: vec![Default::default()],
         findings: status::FindingStatus { by_priority: vec![(Priority::Warning, 0)], latency, ..Default::default() },
         runtimes: vec![Default::default()],

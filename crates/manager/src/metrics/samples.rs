@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use tw_model::link::SupervisorStatus;
-use tw_model::status::{AgentStatus, RecorderStatus, SpoolStatus, Usage};
+use tw_model::status::{AgentStatus, RecorderStatus, RulesOrigin, SpoolStatus, Usage};
 
 use super::Samples;
 use crate::state::{State, now_ns};
@@ -115,6 +115,11 @@ fn of_agent(put: &mut Samples, agent: &AgentStatus) {
     put.put("tidewatch_rules_enabled", &[], rules.enabled as f64);
     put.put("tidewatch_rules_broken", &[], rules.broken as f64);
     put.put("tidewatch_rules_info", &[("digest", &rules.digest), ("source", &rules.source)], 1.0);
+    for file in &rules.files {
+        put.put("tidewatch_rules_file_info", &[("file", &file.name), ("digest", &file.digest)], 1.0);
+    }
+    put.put("tidewatch_rules_loaded_time_seconds", &[], rules.loaded_ns as f64 * NANO);
+    put.put("tidewatch_rules_stand_in", &[], truth(rules.origin != RulesOrigin::Configured));
     put.put("tidewatch_rules_reload_failed", &[], truth(rules.last_error.is_some()));
     for cost in &agent.rule_costs {
         let label = ("rule", cost.rule.as_str());

@@ -21,6 +21,11 @@ fn full() -> AgentStatus {
     AgentStatus {
         rings: vec![RingStatus { lane: "bulk".into(), ..Default::default() }],
         events: vec![event.clone(), event],
+        rules: RulesStatus {
+            files: vec![RuleFile { name: "/etc/tidewatch/rules.d/a.yaml".into(), digest: "ab12".into() }],
+            origin: RulesOrigin::LastGood,
+            ..Default::default()
+        },
         rule_costs: vec![RuleCost { rule: HOSTILE.into(), hits: 1, sampled: 2, sampled_ns: 3_000_000_000 }],
         findings: FindingStatus { by_priority: vec![(Priority::Warning, 4)], latency, ..Default::default() },
         runtimes: vec![RuntimeStatus { name: "docker".into(), up: true, says: String::new() }],
@@ -122,6 +127,8 @@ fn every_metric_is_served_and_the_text_is_well_formed() {
             assert_eq!(labels.iter().map(|(label, _)| *label).collect::<Vec<_>>(), metric.labels, "{name}");
         }
     }
+    let file = "tidewatch_rules_file_info{file=\"/etc/tidewatch/rules.d/a.yaml\",digest=\"ab12\"}";
+    assert_eq!((series[file], series["tidewatch_rules_stand_in"]), (1.0, 1.0));
     assert_eq!(series["tidewatch_spool_unacknowledged{lane=\"urgent\"}"], 7.0);
     assert_eq!(series["tidewatch_detection_seconds_bucket{le=\"0.1\"}"], 1.0);
     assert_eq!(series["tidewatch_detection_seconds_bucket{le=\"+Inf\"}"], 2.0);

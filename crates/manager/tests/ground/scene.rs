@@ -39,7 +39,7 @@ impl Manager {
             retention: tokio::sync::watch::channel(Retention::default()).1,
             agent_socket: folder.join("agent.sock"),
             control: std::os::unix::net::UnixListener::bind(&control).unwrap(),
-            metrics: Some(metrics),
+            metrics: Some(tw_manager::Outside::Bound(metrics)),
             supervisor_file: Some(folder.join("supervisor.json")),
             version: "0.1.0-test".into(),
             restarts: 2,

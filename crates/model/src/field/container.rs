@@ -35,6 +35,15 @@ container! {
     pod_name: |c| label(c, "io.kubernetes.pod.name");
     pod_uid: |c| label(c, "io.kubernetes.pod.uid");
     pod_namespace: |c| label(c, "io.kubernetes.pod.namespace");
+    pod_ip: |c| label(c, "io.kubernetes.pod.name").and_then(|_| known(&c.ip));
+    full_sandbox_id: |c| sandbox(c).map(|id| Value::Text(id.as_bytes()));
+    sandbox_id: |c| sandbox(c).map(|id| Value::Text(id.get(..12).unwrap_or(id).as_bytes()));
+}
+
+/// The pod's sandbox by the labels of the runtimes that set one.
+fn sandbox(container: &Container) -> Option<&str> {
+    let names = ["io.kubernetes.cri.sandbox-id", "io.kubernetes.sandbox.id", "io.kubernetes.cri-o.SandboxID"];
+    names.iter().find_map(|name| container.labels.get(*name)).map(String::as_str)
 }
 
 fn label<'c>(container: &'c Container, name: &str) -> Option<Value<'c>> {
@@ -70,12 +79,18 @@ pub(super) fn container_label<'e>(event: &Event<'e>, arg: &Arg) -> Option<Value<
 pub(super) fn container_labels<'e>(event: &Event<'e>, _: &Arg) -> Option<Value<'e>> {
     let mut text = BumpVec::new_in(event.scratch);
     for (name, value) in &event.container?.labels {
+        // Falco leaves out what Kubernetes keeps for itself.
+        if name.starts_with("io.kubernetes.") || name.starts_with("annotation.") {
+            continue;
+        }
         if !text.is_empty() {
             text.extend_from_slice(b", ");
         }
         text.extend_from_slice(name.as_bytes());
-        text.push(b':');
-        text.extend_from_slice(value.as_bytes());
+        if !value.is_empty() {
+            text.push(b':');
+            text.extend_from_slice(value.as_bytes());
+        }
     }
     Some(Value::Text(text.into_bump_slice()))
 }
@@ -86,12 +101,16 @@ pub(super) fn container_mounts<'e>(event: &Event<'e>, _: &Arg) -> Option<Value<'
         if !text.is_empty() {
             text.push(b',');
         }
-        let rdwr = if mount.rdwr { "true" } else { "false" };
-        for part in [&mount.source, ":", &mount.dest, ":", &mount.mode, ":", rdwr, ":", &mount.propagation] {
-            text.extend_from_slice(part.as_bytes());
-        }
+        push_mount(&mut text, mount);
     }
     Some(Value::Text(text.into_bump_slice()))
+}
+
+fn push_mount(text: &mut BumpVec<'_, u8>, mount: &Mount) {
+    let rdwr = if mount.rdwr { "true" } else { "false" };
+    for part in [&mount.source, ":", &mount.dest, ":", &mount.mode, ":", rdwr, ":", &mount.propagation] {
+        text.extend_from_slice(part.as_bytes());
+    }
 }
 
 /// `[n]`: mount number n; `[PATH]`: the mount whose source (for `.dest`) or destination is PATH.
@@ -102,6 +121,17 @@ fn mount<'e>(event: &Event<'e>, arg: &Arg, by_source: bool) -> Option<&'e Mount>
         Arg::Key(path) => mounts.iter().find(|m| **path == *(if by_source { &m.source } else { &m.dest })),
         Arg::None => None,
     }
+}
+
+pub(super) fn mount_all<'e>(event: &Event<'e>, arg: &Arg) -> Option<Value<'e>> {
+    let mount = mount(event, arg, false)?;
+    let mut text = BumpVec::new_in(event.scratch);
+    push_mount(&mut text, mount);
+    Some(Value::Text(text.into_bump_slice()))
+}
+
+pub(super) fn mount_propagation<'e>(event: &Event<'e>, arg: &Arg) -> Option<Value<'e>> {
+    mount(event, arg, false).map(|m| Value::Text(m.propagation.as_bytes()))
 }
 
 pub(super) fn mount_source<'e>(event: &Event<'e>, arg: &Arg) -> Option<Value<'e>> {

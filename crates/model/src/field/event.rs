@@ -88,6 +88,75 @@ pub(super) fn failed<'e>(event: &Event<'e>, _: &Arg) -> Option<Value<'e>> {
     Some(Value::Bool(has_result(event) && event.raw.header.ret < 0))
 }
 
+pub(super) fn one<'e>(_: &Event<'e>, _: &Arg) -> Option<Value<'e>> {
+    Some(Value::Uint(1))
+}
+
+/// Latencies: there are no enter events to count from.
+pub(super) fn zero<'e>(_: &Event<'e>, _: &Arg) -> Option<Value<'e>> {
+    Some(Value::Int(0))
+}
+
+fn failed_as<'e>(event: &Event<'e>, is_class: impl FnOnce(&str) -> bool) -> Option<Value<'e>> {
+    let failed = has_result(event) && event.raw.header.ret < 0;
+    (failed && is_class(event.raw.info().category)).then_some(Value::Uint(1))
+}
+
+pub(super) fn error<'e>(event: &Event<'e>, _: &Arg) -> Option<Value<'e>> {
+    failed_as(event, |_| true)
+}
+
+pub(super) fn file_error<'e>(event: &Event<'e>, _: &Arg) -> Option<Value<'e>> {
+    failed_as(event, |class| class == "file")
+}
+
+pub(super) fn net_error<'e>(event: &Event<'e>, _: &Arg) -> Option<Value<'e>> {
+    failed_as(event, |class| class == "net")
+}
+
+pub(super) fn memory_error<'e>(event: &Event<'e>, _: &Arg) -> Option<Value<'e>> {
+    failed_as(event, |class| class == "memory")
+}
+
+pub(super) fn other_error<'e>(event: &Event<'e>, _: &Arg) -> Option<Value<'e>> {
+    failed_as(event, |class| !matches!(class, "file" | "net" | "memory"))
+}
+
+pub(super) fn is_wait<'e>(_: &Event<'e>, _: &Arg) -> Option<Value<'e>> {
+    Some(Value::Bool(false))
+}
+
+pub(super) fn is_syslog<'e>(event: &Event<'e>, _: &Arg) -> Option<Value<'e>> {
+    let to_log = event.raw.sock().filter(|_| sent(event)).is_some_and(|body| {
+        let log = |path: Str| matches!(event.raw.text(path), b"/dev/log" | b"/run/systemd/journal/dev-log");
+        log(body.path) || log(body.raw)
+    });
+    Some(Value::Bool(to_log))
+}
+
+/// `evt.type.is.NAME`
+pub(super) fn type_is<'e>(event: &Event<'e>, arg: &Arg) -> Option<Value<'e>> {
+    let Arg::Key(name) = arg else { return None };
+    Some(Value::Uint((EventKind::from_name(name) == Some(event.kind())).into()))
+}
+
+/// `evt.abspath`, and `.src` and `.dst` of calls with two paths.
+pub(super) fn abspath<'e>(event: &Event<'e>, arg: &Arg) -> Option<Value<'e>> {
+    use EventKind::{
+        Fchmodat, Fchownat, Linkat, Mkdirat, OpenByHandleAt, Openat, Openat2, Renameat, Renameat2, Symlinkat, Unlinkat,
+    };
+    let body = event.raw.file()?;
+    let part = if let Arg::Key(part) = arg { Some(&**part) } else { None };
+    let path = match (event.kind(), part) {
+        (Openat | Openat2 | OpenByHandleAt, None) => fd::file_path(event, body),
+        (Unlinkat | Mkdirat | Fchmodat | Fchownat | Symlinkat, None)
+        | (Renameat | Renameat2 | Linkat, None | Some("src")) => fd::joined(event, body.base, body.raw),
+        (Renameat | Renameat2 | Linkat, Some("dst")) => fd::joined(event, body.base2, body.raw2),
+        _ => return None,
+    };
+    Some(Value::Text(path))
+}
+
 pub(super) fn is_open_read<'e>(event: &Event<'e>, _: &Arg) -> Option<Value<'e>> {
     fd::open_body(event).map(|body| Value::Bool(matches!(body.flags & 3, 0 | 2)))
 }
@@ -345,6 +414,11 @@ fn file_param<'e>(event: &Event<'e>, name: &str) -> Option<Param<'e>> {
         "gid" => Some(Param::Number(body.gid.into())),
         _ => None,
     }
+}
+
+/// What the text of an open's flags is made of, as one number.
+pub(super) fn open_flags_number(event: &Event<'_>) -> Option<u64> {
+    fd::open_body(event).map(|body| (event.kind() as u64) << 48 | u64::from(body.attrs) << 32 | u64::from(body.flags))
 }
 
 fn open_flags<'e>(event: &Event<'e>, body: &crate::raw::FileBody) -> &'e [u8] {

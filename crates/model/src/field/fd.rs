@@ -6,8 +6,10 @@ use std::net::IpAddr;
 use bumpalo::collections::Vec as BumpVec;
 
 use super::Arg;
+use super::container::container_id;
 use crate::event::{Event, EventKind};
 use crate::raw::{AF_INET, AF_INET6, AF_UNIX, Body, FileBody, SockBody, Str, attr, sock_attr};
+use crate::services;
 use crate::value::Value;
 
 /// `O_DIRECTORY` of open.
@@ -36,6 +38,9 @@ pub(super) fn joined<'e>(event: &Event<'e>, base: Str, raw: Str) -> &'e [u8] {
         return raw;
     }
     let base = if raw.starts_with(b"/") { b"".as_slice() } else { event.raw.text(base) };
+    if raw.len() > 1 && base.is_empty() && raw.starts_with(b"/") && is_plain(raw) {
+        return raw;
+    }
     let mut path = BumpVec::with_capacity_in(base.len() + raw.len() + 2, event.scratch);
     for component in base.split(|byte| *byte == b'/').chain(raw.split(|byte| *byte == b'/')) {
         match component {
@@ -54,6 +59,19 @@ pub(super) fn joined<'e>(event: &Event<'e>, base: Str, raw: Str) -> &'e [u8] {
         path.push(b'/');
     }
     path.into_bump_slice()
+}
+
+/// Whether a path has no doubled slash, none at its end, and no component that begins with a dot.
+fn is_plain(path: &[u8]) -> bool {
+    if path.ends_with(b"/") {
+        return false;
+    }
+    let next = path.get(1..).unwrap_or_default();
+    // Without an early end, so that the compiler looks at many bytes at once.
+    !path
+        .iter()
+        .zip(next)
+        .fold(false, |odd, (byte, next)| odd | ((*byte == b'/') & ((*next == b'/') | (*next == b'.'))))
 }
 
 fn sock<'e>(event: &Event<'e>) -> Option<&'e SockBody> {
@@ -254,6 +272,58 @@ pub(super) fn local_port<'e>(event: &Event<'e>, _: &Arg) -> Option<Value<'e>> {
 pub(super) fn remote_port<'e>(event: &Event<'e>, _: &Arg) -> Option<Value<'e>> {
     let body = inet(event)?;
     if only_local(event) { None } else { Some(Value::Uint(body.rport.into())) }
+}
+
+fn service<'e>(event: &Event<'e>, port: Option<Value<'e>>) -> Option<Value<'e>> {
+    let Some(Value::Uint(port)) = port else { return None };
+    if let Some(name) = u16::try_from(port).ok().and_then(services::name) {
+        return Some(Value::Text(name.as_bytes()));
+    }
+    let mut text = BumpVec::new_in(event.scratch);
+    // A vector's write cannot fail.
+    let _ = write!(text, "{port}");
+    Some(Value::Text(text.into_bump_slice()))
+}
+
+pub(super) fn client_service<'e>(event: &Event<'e>, arg: &Arg) -> Option<Value<'e>> {
+    service(event, client_port(event, arg))
+}
+
+pub(super) fn server_service<'e>(event: &Event<'e>, arg: &Arg) -> Option<Value<'e>> {
+    service(event, server_port(event, arg))
+}
+
+pub(super) fn local_service<'e>(event: &Event<'e>, arg: &Arg) -> Option<Value<'e>> {
+    service(event, local_port(event, arg))
+}
+
+pub(super) fn remote_service<'e>(event: &Event<'e>, arg: &Arg) -> Option<Value<'e>> {
+    service(event, remote_port(event, arg))
+}
+
+pub(super) fn uid<'e>(event: &Event<'e>, arg: &Arg) -> Option<Value<'e>> {
+    let Some(Value::Int(number)) = num(event, arg) else { return None };
+    let mut text = BumpVec::new_in(event.scratch);
+    // A vector's write cannot fail.
+    let _ = write!(text, "{}{number}", event.raw.header.tid);
+    Some(Value::Text(text.into_bump_slice()))
+}
+
+fn in_container<'e>(event: &Event<'e>, name: Option<Value<'e>>) -> Option<Value<'e>> {
+    let (Some(Value::Text(name)), Some(Value::Text(id))) = (name, container_id(event, &Arg::None)) else { return None };
+    let mut text = BumpVec::with_capacity_in(id.len() + name.len() + 1, event.scratch);
+    text.extend_from_slice(id);
+    text.push(b':');
+    text.extend_from_slice(name);
+    Some(Value::Text(text.into_bump_slice()))
+}
+
+pub(super) fn container_name<'e>(event: &Event<'e>, arg: &Arg) -> Option<Value<'e>> {
+    in_container(event, name(event, arg))
+}
+
+pub(super) fn container_directory<'e>(event: &Event<'e>, arg: &Arg) -> Option<Value<'e>> {
+    in_container(event, directory(event, arg))
 }
 
 /// Names that are known without asking a resolver: the API server, from the environment that Kubernetes

@@ -163,6 +163,38 @@ pub(super) fn env<'e>(event: &Event<'e>, arg: &Arg) -> Option<Value<'e>> {
     env_of(event, event.process, arg)
 }
 
+/// How far up a variable is looked for.
+const ENV_GENERATIONS: usize = 20;
+
+pub(super) fn aenv<'e>(event: &Event<'e>, arg: &Arg) -> Option<Value<'e>> {
+    match arg {
+        Arg::Index(generation) => {
+            env_of(event, event.processes.ancestor(event.process, *generation as usize)?, &Arg::None)
+        }
+        Arg::Key(name) => {
+            let mut near = event.processes.ancestors(event.process).take(ENV_GENERATIONS);
+            near.find_map(|process| {
+                let mut variables = process.image.env();
+                variables.find_map(|variable| variable.strip_prefix(name.as_bytes())?.strip_prefix(b"="))
+            })
+            .map(Value::Text)
+        }
+        Arg::None => {
+            let mut all = BumpVec::new_in(event.scratch);
+            for process in event.processes.ancestors(event.process) {
+                all.extend(env_of(event, process, &Arg::None));
+            }
+            if all.is_empty() { None } else { Some(Value::Any(all.into_bump_slice())) }
+        }
+    }
+}
+
+/// A shell is what is called so.
+pub(super) fn login_shell<'e>(event: &Event<'e>, _: &Arg) -> Option<Value<'e>> {
+    let line = std::iter::once(event.process).chain(event.processes.ancestors(event.process));
+    line.filter(|process| process.comm.ends_with(b"sh")).last().map(|shell| Value::Int(shell.key.pid.into()))
+}
+
 pub(super) fn cwd<'e>(event: &Event<'e>, _: &Arg) -> Option<Value<'e>> {
     // Falco ends a directory with a slash, and stock rules count on it (`proc.cwd startswith /dev/shm/`).
     let cwd = &event.process.cwd;
@@ -266,6 +298,25 @@ pub(super) fn pduration<'e>(event: &Event<'e>, _: &Arg) -> Option<Value<'e>> {
     age(event, parent(event)?).map(Value::Int)
 }
 
+/// Boot time of the start of the pid namespace's first process: the container's, or the host's.
+fn pidns_boot_ns(event: &Event<'_>) -> Option<u64> {
+    let first = match event.container {
+        Some(container) if container.host_pid => 1,
+        Some(container) => container.pid,
+        None => 1,
+    };
+    leader(event, first).map(|process| process.key.start_ns)
+}
+
+pub(super) fn pidns_start<'e>(event: &Event<'e>, _: &Arg) -> Option<Value<'e>> {
+    pidns_boot_ns(event).map(|start| Value::Int(wall(event, start) as i64))
+}
+
+pub(super) fn exe_ctime_before_pidns<'e>(event: &Event<'e>, _: &Arg) -> Option<Value<'e>> {
+    let start = wall(event, pidns_boot_ns(event)?) as i64;
+    Some(Value::Int(start.saturating_sub(event.process.image.file.ctime_ns as i64)))
+}
+
 pub(super) fn start_time<'e>(event: &Event<'e>, _: &Arg) -> Option<Value<'e>> {
     Some(Value::Int(wall(event, event.process.key.start_ns) as i64))
 }
@@ -293,7 +344,7 @@ exe_file! {
     exe_mtime: |_, file| Value::Int(file.mtime_ns as i64);
     exe_ctime_before_start: |event, file| {
         let start = wall(event, event.process.key.start_ns.next_multiple_of(TICK_NS));
-        Value::Int(start as i64 - file.ctime_ns as i64)
+        Value::Int((start as i64).saturating_sub(file.ctime_ns as i64))
     };
 }
 
@@ -315,6 +366,11 @@ pub(super) fn tid<'e>(event: &Event<'e>, _: &Arg) -> Option<Value<'e>> {
 
 pub(super) fn is_main_thread<'e>(event: &Event<'e>, _: &Arg) -> Option<Value<'e>> {
     Some(Value::Bool(event.raw.header.tid == event.raw.header.pid))
+}
+
+/// Only the main thread's number inside the namespace is known: the process's.
+pub(super) fn vtid<'e>(event: &Event<'e>, _: &Arg) -> Option<Value<'e>> {
+    if event.raw.header.tid == event.raw.header.pid { number(event.process.vpid) } else { None }
 }
 
 pub(super) fn uid<'e>(event: &Event<'e>, _: &Arg) -> Option<Value<'e>> {

@@ -1,6 +1,6 @@
 //! The rows.
 
-use super::{ArgRule, Field, Multi, container, event, fd, process};
+use super::{ArgRule, Field, FieldFlag, Multi, container, event, fd, process};
 use crate::value::FieldType;
 
 macro_rules! fields {
@@ -15,7 +15,7 @@ macro_rules! fields {
     (@multi either) => { Multi::EitherEnd };
     ($(
         [$scope:ident]
-        $($name:literal $(($arg:ident))? $(<$multi:ident>)? $ty:ident $get:tt $(:: $function:ident)? $doc:literal;)*
+        $($name:literal $(($arg:ident))? $(<$multi:ident>)? $({$($flag:ident)*})? $ty:ident $get:tt $(:: $function:ident)? $doc:literal;)*
     )*) => {
         /// Every field that a rule may name.
         pub static FIELDS: &[Field] = &[$($(Field {
@@ -23,6 +23,7 @@ macro_rules! fields {
             ty: FieldType::$ty,
             arg: fields!(@arg $($arg)?),
             multi: fields!(@multi $($multi)?),
+            flags: &[$($(FieldFlag::$flag),*)?],
             get: fields!(@getter $get $(:: $function)?),
             per_process: fields!(@scope $scope),
             doc: $doc,
@@ -49,13 +50,13 @@ fields! {
     "syscall.type" Text event::kind "The same as evt.type.";
     "evt.source" Text event::source "Always `syscall`.";
     "evt.is_async" Bool event::is_async "Always false.";
-    "evt.dir" Text event::dir "Always `<`: only the exit of a call is seen. Deprecated.";
+    "evt.dir" {Deprecated} Text event::dir "Always `<`: only the exit of a call is seen. Deprecated.";
     "evt.category" Text event::category "Class of the event, such as `file` or `net`.";
     "evt.cpu" Int event::cpu "CPU that the event came from.";
     "evt.args" Text event::args "All parameters as `name=value`.";
     "evt.info" Text event::args "The same as evt.args.";
     "evt.arg" (required) Text event::arg "Text of one parameter: `evt.arg.flags`, `evt.arg[0]`. Paths are the caller's text made absolute.";
-    "evt.rawarg" (required) Int event::raw_arg "Number of one parameter: `evt.rawarg.flags`.";
+    "evt.rawarg" (required) {NoRhs NoTransformer} Int event::raw_arg "Number of one parameter: `evt.rawarg.flags`.";
     "evt.res" Text event::res "`SUCCESS` or the name of the error, such as `EPERM`.";
     "evt.rawres" Int event::raw_res "Number that the call returned.";
     "evt.failed" Bool event::failed "The call returned an error.";
@@ -70,77 +71,88 @@ fields! {
     "evt.is_open_create" Bool event::is_open_create "An open that made the file.";
     "evt.is_open_exec" Bool event::is_open_exec "An open that made a file with an execute bit.";
     "evt.hostname" Text - "Name of the host.";
-    "evt.abspath" (required) Text - "Absolute path of a parameter.";
-    "evt.type.is" (required) Uint - "1 if the event has this number.";
+    "evt.abspath" (optional) Path event::abspath "Absolute path of a call with a directory descriptor; `evt.abspath.src` and `evt.abspath.dst` where there are two.";
+    "evt.type.is" (required) Uint event::type_is "1 if the event is of this type, else 0: `evt.type.is.openat`.";
     "evt.reltime" Duration - "Time since the first event.";
     "evt.reltime.s" Duration - "Seconds of the time since the first event.";
     "evt.reltime.ns" Duration - "Nanoseconds of the time since the first event.";
     "evt.deltatime" Duration - "Time since the previous event.";
     "evt.deltatime.s" Duration - "Seconds of the time since the previous event.";
     "evt.deltatime.ns" Duration - "Nanoseconds of the time since the previous event.";
-    "evt.latency" Duration - "Deprecated in Falco: there are no enter events.";
-    "evt.latency.s" Duration - "Deprecated in Falco.";
-    "evt.latency.ns" Duration - "Deprecated in Falco.";
-    "evt.wait_latency" Duration - "Deprecated in Falco.";
-    "evt.is_wait" Bool - "The call waits.";
-    "evt.is_syslog" Bool - "The event writes to the system log.";
+    "evt.latency" {Deprecated} Duration event::zero "Always 0: there are no enter events. Deprecated.";
+    "evt.latency.s" {Deprecated} Duration event::zero "Always 0: there are no enter events. Deprecated.";
+    "evt.latency.ns" {Deprecated} Duration event::zero "Always 0: there are no enter events. Deprecated.";
+    "evt.latency.quantized" {TableOnly Deprecated} Uint - "Deprecated in Falco.";
+    "evt.latency.human" {Deprecated} Text - "Deprecated in Falco.";
+    "evt.wait_latency" {Deprecated} Duration event::zero "Always 0: there are no enter events. Deprecated.";
+    "evt.is_wait" Bool event::is_wait "Always false: calls that wait are not watched.";
+    "evt.is_syslog" Bool event::is_syslog "The event writes to the system log.";
     "evt.asynctype" Text - "Type of an asynchronous event.";
     "evt.pluginname" Text - "Name of the plugin.";
     "evt.plugininfo" Text - "Summary by the plugin.";
-    "evt.count" Uint - "Always 1.";
-    "evt.count.error" Uint - "1 if the call failed.";
-    "evt.count.error.file" Uint - "1 if a call on files failed.";
-    "evt.count.error.net" Uint - "1 if a call on the network failed.";
-    "evt.count.error.memory" Uint - "1 if a call on memory failed.";
-    "evt.count.error.other" Uint - "1 if another call failed.";
-    "evt.count.exit" Uint - "Always 1.";
+    "evt.count" Uint event::one "Always 1.";
+    "evt.count.error" Uint event::error "1 if the call failed, else null.";
+    "evt.count.error.file" Uint event::file_error "1 if a call on files failed, else null.";
+    "evt.count.error.net" Uint event::net_error "1 if a call on the network failed, else null.";
+    "evt.count.error.memory" Uint event::memory_error "1 if a call on memory failed, else null.";
+    "evt.count.error.other" Uint event::other_error "1 if another call failed, else null.";
+    "evt.count.exit" Uint event::one "Always 1.";
+    "evt.count.procinfo" {TableOnly} Uint - "Counts processes in views of Falco's relatives.";
+    "evt.count.threadinfo" {TableOnly} Uint - "Counts threads in views of Falco's relatives.";
+    "evt.outputtime" {PrintOnly} Text - "Time as Falco's relatives print it.";
+    "evt.buflen.in" {TableOnly} Uint - "Bytes asked to be read.";
+    "evt.buflen.out" {TableOnly} Uint event::buflen "Bytes asked to be sent.";
+    "evt.buflen.file" {TableOnly} Uint - "Bytes read from or written to files.";
+    "evt.buflen.file.in" {TableOnly} Uint - "Bytes read from files.";
+    "evt.buflen.file.out" {TableOnly} Uint - "Bytes written to files.";
+    "evt.buflen.net" {TableOnly} Uint event::buflen "Bytes asked to be sent to the network.";
+    "evt.buflen.net.in" {TableOnly} Uint - "Bytes received from the network.";
+    "evt.buflen.net.out" {TableOnly} Uint event::buflen "Bytes asked to be sent to the network.";
+    "evt.infra.docker.name" {TableOnly} Text - "Name of an event of Docker.";
+    "evt.infra.docker.container.id" {TableOnly} Text - "Container of an event of Docker.";
+    "evt.infra.docker.container.name" {TableOnly} Text - "Name of the container of an event of Docker.";
+    "evt.infra.docker.container.image" {TableOnly} Text - "Image of the container of an event of Docker.";
+    "baseline.first_seen" Bool - "What the event does is new to its workload: the learned baseline does not have it.";
+    "baseline.rarity" Uint - "How rare it is among all workloads, from 0 (all do it) to 100 (no other does).";
+    "baseline.complete" Bool - "The baseline of the workload has been learned far enough to judge by.";
+    "anomaly.count_min_sketch" (optional) Uint - "Estimated count of a behaviour profile, by Falco's plugin anomalydetection.";
+    "anomaly.count_min_sketch.profile" (optional) Text - "That behaviour profile.";
     "util.cnt" Uint - "A counter.";
 
     [process]
     "proc.name" Text process::name "Kernel's name of the thread that acted (comm), at most 15 bytes.";
     "proc.pname" Text process::pname "Name of the parent; null if it is not known.";
-    "proc.aname" (index) <some> Text process::aname "Name of an ancestor: [1] the parent, [2] its parent; without index: any.";
+    "proc.aname" (index) <some> {NoRhs NoTransformer} Text process::aname "Name of an ancestor: [1] the parent, [2] its parent; without index: any.";
     "proc.exe" Text process::proc_exe "argv[0] as the process wrote it.";
     "proc.pexe" Text process::pexe "argv[0] of the parent.";
-    "proc.aexe" (index) <some> Text process::aexe "argv[0] of an ancestor.";
+    "proc.aexe" (index) <some> {NoRhs NoTransformer} Text process::aexe "argv[0] of an ancestor.";
     "proc.exepath" Path process::proc_exepath "Path of the executable, from the kernel's file object.";
     "proc.pexepath" Path process::pexepath "Path of the parent's executable.";
-    "proc.aexepath" (index) <some> Path process::aexepath "Path of an ancestor's executable.";
+    "proc.aexepath" (index) <some> {NoRhs NoTransformer} Path process::aexepath "Path of an ancestor's executable.";
     "proc.cmdline" Text process::proc_cmdline "Name and arguments, joined by blanks (at most 4096 bytes of arguments).";
     "proc.pcmdline" Text process::pcmdline "Command line of the parent.";
-    "proc.acmdline" (index) <some> Text process::acmdline "Command line of an ancestor.";
+    "proc.acmdline" (index) <some> {NoRhs NoTransformer} Text process::acmdline "Command line of an ancestor.";
     "proc.args" (index) Text process::args "Arguments joined by blanks; [0] is the first behind argv[0].";
     "proc.aargs" (index) Text process::aargs "Arguments of an ancestor.";
     "proc.cmdnargs" Uint process::cmd_n_args "Number of arguments behind argv[0].";
     "proc.cmdlenargs" Uint process::cmd_len_args "Bytes in all arguments behind argv[0].";
     "proc.exeline" Text process::exeline "argv, joined by blanks.";
     "proc.env" (optional) Text process::env "Environment variables that matter, joined by blanks; [NAME]: one of them, empty if absent.";
-    "proc.aenv" (optional) Text - "Environment of an ancestor.";
+    "proc.aenv" (optional) <some> {NoRhs NoTransformer} Text process::aenv "Environment of an ancestor: [n] all variables of one, [NAME] the nearest that has it; without: any.";
     "proc.cwd" Path process::cwd "Working directory, with a slash at its end.";
     "proc.tty" Uint process::tty "Device number of the controlling terminal, 0 if none.";
     "proc.pid" Int process::pid "Process number.";
     "proc.ppid" Int process::ppid "Number of the parent.";
-    "proc.apid" (index) <some> Int process::apid "Number of an ancestor.";
+    "proc.apid" (index) <some> {NoRhs NoTransformer} Int process::apid "Number of an ancestor.";
     "proc.vpid" Int process::vpid "Process number inside its pid namespace.";
     "proc.pvpid" Int process::pvpid "Parent's number inside its pid namespace.";
-    "proc.loginshellid" Int - "Number of the oldest shell among the ancestors.";
+    "proc.loginshellid" Int process::login_shell "Number of the oldest shell among the process and its ancestors.";
     "proc.sid" Int process::sid "Session id.";
-    "proc.sname" Text process::sname "Name of the session leader.";
-    "proc.sid.exe" Text process::sid_exe "argv[0] of the session leader.";
-    "proc.sid.exepath" Path process::sid_exepath "Executable of the session leader.";
     "proc.pgid" Int process::pgid "Process group.";
-    "proc.pgid.name" Text process::pgid_name "Name of the process group's leader.";
-    "proc.pgid.exe" Text process::pgid_exe "argv[0] of the process group's leader.";
-    "proc.pgid.exepath" Path process::pgid_exepath "Executable of the process group's leader.";
     "proc.vpgid" Int process::vpgid "Process group inside its pid namespace.";
-    "proc.vpgid.name" Text process::pgid_name "Name of the process group's leader.";
-    "proc.vpgid.exe" Text process::pgid_exe "argv[0] of the process group's leader.";
-    "proc.vpgid.exepath" Path process::pgid_exepath "Executable of the process group's leader.";
     "proc.is_sid_leader" Bool process::is_sid_leader "Leads its session.";
     "proc.is_pgid_leader" Bool process::is_pgid_leader "Leads its process group.";
     "proc.is_vpgid_leader" Bool process::is_vpgid_leader "Leads its process group, inside its pid namespace.";
-    "proc.pid.ts" Time process::start_time "Time of the process's start.";
-    "proc.ppid.ts" Time process::pstart_time "Time of the parent's start.";
     "proc.is_exe_writable" Bool process::is_exe_writable "The user may write the executable.";
     "proc.is_exe_upper_layer" Bool process::is_exe_upper_layer "The executable was written in this container: it is not part of the image.";
     "proc.is_exe_lower_layer" Bool process::is_exe_lower_layer "The executable is part of the image.";
@@ -148,9 +160,6 @@ fields! {
     "proc.exe_ino" Int process::exe_ino "Inode of the executable.";
     "proc.exe_ino.ctime" Time process::exe_ctime "Change time of the executable.";
     "proc.exe_ino.mtime" Time process::exe_mtime "Modification time of the executable.";
-    "proc.exe_ino.ctime_duration_proc_start" Duration process::exe_ctime_before_start "From the executable's last change to the process's start.";
-    "proc.exe_ino.ctime_duration_pidns_start" Duration - "From the executable's last change to the start of the pid namespace.";
-    "proc.pidns_init_start_ts" Time - "Start of the pid namespace.";
     "thread.cap_permitted" Text process::cap_permitted "Permitted capabilities, joined by blanks.";
     "thread.cap_inheritable" Text process::cap_inheritable "Inheritable capabilities, joined by blanks.";
     "thread.cap_effective" Text process::cap_effective "Effective capabilities, joined by blanks.";
@@ -171,6 +180,8 @@ fields! {
     "thread.cpu.system" Uint - "CPU share in the kernel.";
     "thread.vmsize" Uint - "Virtual memory, KiB.";
     "thread.vmrss" Uint - "Resident memory, KiB.";
+    "thread.vmsize.b" {TableOnly} Uint - "Virtual memory, bytes.";
+    "thread.vmrss.b" {TableOnly} Uint - "Resident memory, bytes.";
     "proc.nthreads" Uint - "Threads.";
     "proc.nchilds" Uint - "Children.";
     "proc.stdin.type" Text - "Type of standard input.";
@@ -189,11 +200,26 @@ fields! {
     "group.name" Text process::group_name "Name of the effective group, or `<NA>`.";
 
     [event]
+    "proc.sname" Text process::sname "Name of the session leader.";
+    "proc.sid.exe" Text process::sid_exe "argv[0] of the session leader.";
+    "proc.sid.exepath" Path process::sid_exepath "Executable of the session leader.";
+    "proc.pgid.name" Text process::pgid_name "Name of the process group's leader.";
+    "proc.pgid.exe" Text process::pgid_exe "argv[0] of the process group's leader.";
+    "proc.pgid.exepath" Path process::pgid_exepath "Executable of the process group's leader.";
+    "proc.vpgid.name" Text process::pgid_name "Name of the process group's leader.";
+    "proc.vpgid.exe" Text process::pgid_exe "argv[0] of the process group's leader.";
+    "proc.vpgid.exepath" Path process::pgid_exepath "Executable of the process group's leader.";
+    "proc.pid.ts" Time process::start_time "Time of the process's start.";
+    "proc.ppid.ts" Time process::pstart_time "Time of the parent's start.";
+    "proc.exe_ino.ctime_duration_proc_start" Duration process::exe_ctime_before_start "From the executable's last change to the process's start.";
+    "proc.exe_ino.ctime_duration_pidns_start" Duration process::exe_ctime_before_pidns "From the executable's last change to the start of the pid namespace.";
+    "proc.pidns_init_start_ts" Time process::pidns_start "Start of the first process of the container, or of the host.";
     "proc.duration" Duration process::duration "Age of the process.";
     "proc.ppid.duration" Duration process::pduration "Age of the parent.";
     "thread.tid" Int process::tid "Number of the thread that acted.";
     "thread.ismain" Bool process::is_main_thread "The main thread acted.";
-    "thread.vtid" Int - "Number of the thread inside its pid namespace.";
+    "thread.vtid" Int process::vtid "Number of the main thread inside its pid namespace; null for other threads.";
+    "thread.nametid" {TableOnly} Text - "Name and number of the thread.";
 
     [event]
     "fd.num" Int fd::num "Descriptor; -1 for a failed open.";
@@ -203,45 +229,45 @@ fields! {
     "fd.nameraw" Path fd::name_raw "Path as the caller wrote it.";
     "fd.directory" Path fd::directory "Directory part of an opened path.";
     "fd.filename" Text fd::filename "Last component of an opened file's path.";
-    "fd.ip" <either> Ip fd::any_ip "Address of either end.";
+    "fd.ip" <either> {FilterOnly NoRhs NoTransformer} Ip fd::any_ip "Address of either end.";
     "fd.cip" Ip fd::client_ip "Address of the client.";
     "fd.sip" Ip fd::server_ip "Address of the server.";
     "fd.lip" Ip fd::local_ip "Local address.";
     "fd.rip" Ip fd::remote_ip "Remote address.";
-    "fd.port" <either> Port fd::any_port "Port of either end.";
+    "fd.port" <either> {FilterOnly NoRhs NoTransformer} Port fd::any_port "Port of either end.";
     "fd.cport" Port fd::client_port "Port of the client.";
     "fd.sport" Port fd::server_port "Port of the server.";
     "fd.lport" Port fd::local_port "Local port.";
     "fd.rport" Port fd::remote_port "Remote port.";
-    "fd.net" <either> Net fd::any_ip "Network of either end.";
-    "fd.cnet" Net fd::client_ip "Network of the client.";
-    "fd.snet" Net fd::server_ip "Network of the server.";
-    "fd.lnet" Net fd::local_ip "Network of the local end.";
-    "fd.rnet" Net fd::remote_ip "Network of the remote end.";
+    "fd.net" <either> {FilterOnly NoRhs NoTransformer} Net fd::any_ip "Network of either end.";
+    "fd.cnet" {FilterOnly NoRhs NoTransformer} Net fd::client_ip "Network of the client.";
+    "fd.snet" {FilterOnly NoRhs NoTransformer} Net fd::server_ip "Network of the server.";
+    "fd.lnet" {FilterOnly NoRhs NoTransformer} Net fd::local_ip "Network of the local end.";
+    "fd.rnet" {FilterOnly NoRhs NoTransformer} Net fd::remote_ip "Network of the remote end.";
     "fd.l4proto" Text fd::l4proto "`tcp`, `udp`, `icmp`, `raw`, or the text `<NA>`.";
     "fd.sockfamily" Text fd::family "`ip` or `unix`.";
     "fd.is_server" Bool fd::is_server "The process is the server of the connection.";
     "fd.connected" Bool fd::connected "The socket has a peer.";
     "fd.name_changed" Bool fd::name_changed "The event changed the peer.";
-    "fd.cip.name" Text fd::client_ip_name "Name of the client's address, known without a resolver.";
-    "fd.sip.name" Text fd::server_ip_name "Name of the server's address, known without a resolver (today: the API server, from KUBERNETES_SERVICE_HOST).";
-    "fd.lip.name" Text fd::local_ip_name "Name of the local address, known without a resolver.";
-    "fd.rip.name" Text fd::remote_ip_name "Name of the remote address, known without a resolver.";
+    "fd.cip.name" {NoRhs NoTransformer} Text fd::client_ip_name "Name of the client's address, known without a resolver.";
+    "fd.sip.name" {NoRhs NoTransformer} Text fd::server_ip_name "Name of the server's address, known without a resolver (today: the API server, from KUBERNETES_SERVICE_HOST).";
+    "fd.lip.name" {NoRhs NoTransformer} Text fd::local_ip_name "Name of the local address, known without a resolver.";
+    "fd.rip.name" {NoRhs NoTransformer} Text fd::remote_ip_name "Name of the remote address, known without a resolver.";
     "fd.dev" Int fd::dev "Device of an opened file.";
     "fd.dev.major" Int fd::dev_major "Major number of that device.";
     "fd.dev.minor" Int fd::dev_minor "Minor number of that device.";
     "fd.ino" Int fd::ino "Inode of an opened file.";
     "fd.is_upper_layer" Bool fd::upper_layer "The file was written in this container.";
     "fd.is_lower_layer" Bool fd::lower_layer "The file is part of the image.";
-    "fd.uid" Text - "Process number and descriptor.";
-    "fd.containername" Text - "Container id and name.";
-    "fd.containerdirectory" Text - "Container id and directory.";
-    "fd.proto" <either> Text - "Service name of either port.";
-    "fd.cproto" Text - "Service name of the client's port.";
-    "fd.sproto" Text - "Service name of the server's port.";
-    "fd.lproto" Text - "Service name of the local port.";
-    "fd.rproto" Text - "Service name of the remote port.";
-    "fd.types" (optional) TextList - "Types of all descriptors of the event.";
+    "fd.uid" Text fd::uid "Thread number and descriptor in a row.";
+    "fd.containername" Text fd::container_name "Container id, a colon, and fd.name.";
+    "fd.containerdirectory" Text fd::container_directory "Container id, a colon, and fd.directory.";
+    "fd.proto" <either> {FilterOnly NoRhs NoTransformer} Port fd::any_port "Port of either end, compared with a number or a service name.";
+    "fd.cproto" Text fd::client_service "Service name of the client's port, or its number.";
+    "fd.sproto" Text fd::server_service "Service name of the server's port, or its number.";
+    "fd.lproto" Text fd::local_service "Service name of the local port, or its number.";
+    "fd.rproto" Text fd::remote_service "Service name of the remote port, or its number.";
+    "fd.types" (optional) {NoRhs} TextList - "Types of all descriptors of the process.";
     "fs.path.name" Path fd::fs_path "Path that the call is about.";
     "fs.path.nameraw" Path fd::fs_path_raw "The same as the caller wrote it.";
     "fs.path.source" Path fd::fs_source "Old path of a rename or link, target of a symbolic link, source of a mount.";
@@ -256,47 +282,91 @@ fields! {
     "fdlist.sports" Text - "Server ports of a poll's descriptors.";
 
     [process]
-    "container.id" Text container::container_id "First twelve digits of the container's id, or `host`.";
+    "container.id" {Suggested} Text container::container_id "First twelve digits of the container's id, or `host`.";
     "container.full_id" Text container::container_full_id "The whole id, or `host`.";
-    "container.name" Text container::container_name "Name of the container, or `host`.";
+    "container.name" {Suggested} Text container::container_name "Name of the container, or `host`.";
     "container.type" Text container::container_type "Runtime, or `host`.";
     "container.image" Text container::container_image "Image as the user named it.";
     "container.image.id" Text container::container_image_id "Id of the image.";
-    "container.image.repository" Text container::container_repository "Image without tag and digest.";
-    "container.image.tag" Text container::container_tag "Tag of the image.";
+    "container.image.repository" {Suggested} Text container::container_repository "Image without tag and digest.";
+    "container.image.tag" {Suggested} Text container::container_tag "Tag of the image.";
     "container.image.digest" Text container::container_digest "Digest of the image.";
     "container.privileged" Bool container::container_privileged "The container runs privileged.";
     "container.mounts" Text container::container_mounts "All mounts as `source:dest:mode:rdwr:propagation`.";
-    "container.mount" (required) Text - "One mount.";
+    "container.mount" (required) Text container::mount_all "Mount [n], or the mount at [PATH], as `source:dest:mode:rdwr:propagation`.";
     "container.mount.source" (required) Text container::mount_source "Source of mount [n], or of the mount at [PATH].";
     "container.mount.dest" (required) Text container::mount_dest "Destination of mount [n], or of the mount from [PATH].";
     "container.mount.mode" (required) Text container::mount_mode "Mode of a mount.";
     "container.mount.rdwr" (required) Text container::mount_rdwr "`true` if a mount is writable.";
-    "container.mount.propagation" (required) Text - "Propagation of a mount.";
+    "container.mount.propagation" (required) Text container::mount_propagation "Propagation of a mount.";
     "container.start_ts" Time container::container_start "Start of the container.";
     "container.ip" Text container::container_ip "Address on its first network.";
     "container.host_pid" Bool container::container_host_pid "Shares the host's pid namespace.";
     "container.host_network" Bool container::container_host_network "Shares the host's network.";
     "container.host_ipc" Bool container::container_host_ipc "Shares the host's IPC namespace.";
     "container.label" (required) Text container::container_label "One label: `container.label[com.docker.compose.service]`.";
-    "container.labels" Text container::container_labels "All labels.";
+    "container.labels" Text container::container_labels "All labels but those of Kubernetes itself, as `name:value`.";
     "container.cni.json" Text - "Answer of the network plugin.";
-    "container.healthcheck" Text - "Health check.";
-    "container.liveness_probe" Text - "Liveness probe.";
-    "container.readiness_probe" Text - "Readiness probe.";
-    "proc.is_container_healthcheck" Bool - "The process is the health check.";
-    "proc.is_container_liveness_probe" Bool - "The process is the liveness probe.";
-    "proc.is_container_readiness_probe" Bool - "The process is the readiness probe.";
-    "k8s.pod.name" Text container::pod_name "Name of the pod, from the runtime's labels.";
+    "container.healthcheck" {Deprecated} Text - "Health check.";
+    "container.liveness_probe" {Deprecated} Text - "Liveness probe.";
+    "container.readiness_probe" {Deprecated} Text - "Readiness probe.";
+    "proc.is_container_healthcheck" {Deprecated} Bool - "The process is the health check.";
+    "proc.is_container_liveness_probe" {Deprecated} Bool - "The process is the liveness probe.";
+    "proc.is_container_readiness_probe" {Deprecated} Bool - "The process is the readiness probe.";
+    "k8s.pod.name" {Suggested} Text container::pod_name "Name of the pod, from the runtime's labels.";
     "k8s.pod.uid" Text container::pod_uid "Uid of the pod, from the runtime's labels.";
-    "k8s.ns.name" Text container::pod_namespace "Namespace of the pod, from the runtime's labels.";
-    "k8s.pod.id" Text - "Id of the pod's sandbox, short.";
-    "k8s.pod.sandbox_id" Text - "Id of the pod's sandbox, short.";
-    "k8s.pod.full_sandbox_id" Text - "Id of the pod's sandbox.";
+    "k8s.ns.name" {Suggested} Text container::pod_namespace "Namespace of the pod, from the runtime's labels.";
+    "k8s.pod.id" Text container::pod_uid "The same as k8s.pod.uid.";
+    "k8s.pod.sandbox_id" Text container::sandbox_id "First twelve digits of the pod's sandbox, where the runtime's labels tell it.";
+    "k8s.pod.full_sandbox_id" Text container::full_sandbox_id "Id of the pod's sandbox, where the runtime's labels tell it.";
     "k8s.pod.label" (required) Text - "One label of the pod.";
     "k8s.pod.labels" Text - "Labels of the pod.";
-    "k8s.pod.ip" Text - "Address of the pod.";
+    "k8s.pod.ip" Text container::pod_ip "Address of the pod: the container's.";
     "k8s.pod.cni.json" Text - "Answer of the network plugin.";
+    "k8s.rc.name" {Deprecated} Text - "Deprecated in Falco: name of the replication controller.";
+    "k8s.rc.id" {Deprecated} Text - "Deprecated in Falco: id of the replication controller.";
+    "k8s.rc.label" (required) {Deprecated} Text - "Deprecated in Falco: one label of the replication controller.";
+    "k8s.rc.labels" {Deprecated} Text - "Deprecated in Falco: labels of the replication controller.";
+    "k8s.svc.name" {Deprecated} Text - "Deprecated in Falco: name of the service.";
+    "k8s.svc.id" {Deprecated} Text - "Deprecated in Falco: id of the service.";
+    "k8s.svc.label" (required) {Deprecated} Text - "Deprecated in Falco: one label of the service.";
+    "k8s.svc.labels" {Deprecated} Text - "Deprecated in Falco: labels of the service.";
+    "k8s.ns.id" {Deprecated} Text - "Deprecated in Falco: id of the namespace.";
+    "k8s.ns.label" (required) {Deprecated} Text - "Deprecated in Falco: one label of the namespace.";
+    "k8s.ns.labels" {Deprecated} Text - "Deprecated in Falco: labels of the namespace.";
+    "k8s.rs.name" {Deprecated} Text - "Deprecated in Falco: name of the replica set.";
+    "k8s.rs.id" {Deprecated} Text - "Deprecated in Falco: id of the replica set.";
+    "k8s.rs.label" (required) {Deprecated} Text - "Deprecated in Falco: one label of the replica set.";
+    "k8s.rs.labels" {Deprecated} Text - "Deprecated in Falco: labels of the replica set.";
+    "k8s.deployment.name" {Deprecated} Text - "Deprecated in Falco: name of the deployment.";
+    "k8s.deployment.id" {Deprecated} Text - "Deprecated in Falco: id of the deployment.";
+    "k8s.deployment.label" (required) {Deprecated} Text - "Deprecated in Falco: one label of the deployment.";
+    "k8s.deployment.labels" {Deprecated} Text - "Deprecated in Falco: labels of the deployment.";
+    "k8smeta.pod.name" Text - "Name of the pod, by Falco's plugin k8smeta.";
+    "k8smeta.pod.uid" Text - "Uid of the pod, by Falco's plugin k8smeta.";
+    "k8smeta.pod.label" (required) Text - "One label of the pod, by Falco's plugin k8smeta.";
+    "k8smeta.pod.labels" TextList - "Labels of the pod, by Falco's plugin k8smeta.";
+    "k8smeta.ns.name" Text - "Name of the namespace, by Falco's plugin k8smeta.";
+    "k8smeta.ns.uid" Text - "Uid of the namespace, by Falco's plugin k8smeta.";
+    "k8smeta.ns.label" (required) Text - "One label of the namespace, by Falco's plugin k8smeta.";
+    "k8smeta.ns.labels" TextList - "Labels of the namespace, by Falco's plugin k8smeta.";
+    "k8smeta.deployment.name" Text - "Name of the deployment, by Falco's plugin k8smeta.";
+    "k8smeta.deployment.uid" Text - "Uid of the deployment, by Falco's plugin k8smeta.";
+    "k8smeta.deployment.label" (required) Text - "One label of the deployment, by Falco's plugin k8smeta.";
+    "k8smeta.deployment.labels" TextList - "Labels of the deployment, by Falco's plugin k8smeta.";
+    "k8smeta.svc.name" TextList - "Name of the services, by Falco's plugin k8smeta.";
+    "k8smeta.svc.uid" TextList - "Uid of the services, by Falco's plugin k8smeta.";
+    "k8smeta.svc.label" (required) TextList - "One label of the services, by Falco's plugin k8smeta.";
+    "k8smeta.svc.labels" TextList - "Labels of the services, by Falco's plugin k8smeta.";
+    "k8smeta.rs.name" Text - "Name of the replica set, by Falco's plugin k8smeta.";
+    "k8smeta.rs.uid" Text - "Uid of the replica set, by Falco's plugin k8smeta.";
+    "k8smeta.rs.label" (required) Text - "One label of the replica set, by Falco's plugin k8smeta.";
+    "k8smeta.rs.labels" TextList - "Labels of the replica set, by Falco's plugin k8smeta.";
+    "k8smeta.rc.name" Text - "Name of the replication controller, by Falco's plugin k8smeta.";
+    "k8smeta.rc.uid" Text - "Uid of the replication controller, by Falco's plugin k8smeta.";
+    "k8smeta.rc.label" (required) Text - "One label of the replication controller, by Falco's plugin k8smeta.";
+    "k8smeta.rc.labels" TextList - "Labels of the replication controller, by Falco's plugin k8smeta.";
+    "k8smeta.pod.ip" Text - "Address of the pod, by Falco's plugin k8smeta.";
 
     [event]
     "container.duration" Duration container::container_duration "Age of the container.";

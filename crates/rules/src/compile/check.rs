@@ -1,7 +1,9 @@
 //! Comparisons: which operators a type allows, and what each becomes.
 
+use std::sync::Arc;
+
 use tw_model::event::is_known_type;
-use tw_model::field::{Multi, nearest};
+use tw_model::field::{FieldFlag, Multi, nearest};
 use tw_model::{EventKind, FieldType, KindSet};
 
 use super::Compiler;
@@ -9,6 +11,8 @@ use super::literal::Literal;
 use super::operand::Side;
 use crate::ast::{Check, Modifier, Op, Operand, Right};
 use crate::diagnostic::{Problem, code};
+use crate::extract::Extract;
+use crate::loader::Compat;
 use crate::node::{Negation, Node, Test};
 use crate::predicate::Pred;
 
@@ -74,9 +78,16 @@ impl Compiler<'_> {
     }
 
     fn with_literals(&mut self, check: &Check, left: &Side, op: Op, negation: Negation, right: &Right) -> Option<Node> {
-        let literals = self.literals(right)?;
+        let mut literals = self.literals(right)?;
+        if self.library.compat == Compat::Strict && left.field_name() == Some("fd.net") && op == Op::In {
+            // Falco looks at the first network only.
+            literals.truncate(1);
+        }
         if left.ty.is_text() {
             self.warn_of_lookalikes(&literals);
+            if let Extract::Field(field) = &left.extract {
+                self.warn_of_numbers(field, &literals);
+            }
         }
         if left.is_event_type()
             && let Some(node) = self.event_type(check, op, negation, &literals)?
@@ -126,7 +137,8 @@ impl Compiler<'_> {
         if left.is_event_type() || right.is_event_type() {
             return refuse("the event type can be compared with literals only".into());
         }
-        if left.ty == FieldType::Net || right.ty == FieldType::Net || right.multi != Multi::Single {
+        let refused = right.multi != Multi::Single || right.is(FieldFlag::NoRhs);
+        if left.ty == FieldType::Net || right.ty == FieldType::Net || refused {
             return refuse(format!("`{}` cannot be compared with `{operand}`", check.left));
         }
         let list = matches!(op, Op::In | Op::Intersects);
@@ -162,7 +174,7 @@ impl Compiler<'_> {
                 }
                 None => {
                     known = false;
-                    let near = nearest(&name, tw_model::event::EVENTS.iter().map(|info| info.name));
+                    let near = nearest(&name, tw_model::event::known_types());
                     let message = format!("there is no event type `{name}`");
                     let problem = Problem::error(code::CONDITION, literal.place.clone(), message).near(&near);
                     self.problems.push(Problem { unknown: true, ..problem });
@@ -178,7 +190,7 @@ impl Compiler<'_> {
 }
 
 fn test(left: &Side, pred: Pred, negation: Negation) -> Node {
-    Node::Test(Box::new(Test { left: left.extract.clone(), pred, negation }))
+    Node::Test(Box::new(Test { left: left.extract.clone(), pred: Arc::new(pred), negation }))
 }
 
 /// Whether a comparison of the event's number, which is at least 1, has always the same result.

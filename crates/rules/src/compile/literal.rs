@@ -5,17 +5,17 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use memchr::memmem::Finder;
 use regex::bytes::RegexBuilder;
-use tw_model::field::nearest;
-use tw_model::{FieldRef, FieldType};
+use tw_model::field::{Arg, is_field, nearest};
 
-use super::Compiler;
+use super::{ALL_TOO_LARGE, Compiler, REGEX_WORK};
 use crate::ast::{Op, Right, Transformer, Word};
 use crate::diagnostic::{Problem, code};
 use crate::extract::Extract;
+use crate::loader::Compat;
 use crate::path_set::PathSet;
 use crate::predicate::{Pred, Set};
-use crate::services;
 use crate::text::{Place, Span};
+use tw_model::{FieldRef, FieldType, services};
 
 /// How large a compiled regular expression may be, in bytes.
 const REGEX_SIZE: usize = 1 << 20;
@@ -27,6 +27,11 @@ pub(super) struct Literal {
     pub bytes: Box<[u8]>,
     /// Where it stands; in a list, if it came from there.
     pub place: Place,
+}
+
+/// Where words stand.
+fn check_span(words: &[Word]) -> Span {
+    words.first().map(|word| word.span).unwrap_or_default()
 }
 
 impl Literal {
@@ -52,8 +57,8 @@ impl Compiler<'_> {
             }
             Right::Name(word) => {
                 let name = word.lossy();
-                if !self.library.lists.contains_key(&*name) {
-                    let near = nearest(&name, self.library.lists.keys().map(String::as_str));
+                if self.library.compat == Compat::Strict || !self.library.lists.contains_key(&*name) {
+                    let near = self.library.near(&name, self.library.lists.keys());
                     let problem =
                         Problem::error(code::CONDITION, self.place(word.span), format!("there is no list `{name}`"));
                     let problem =
@@ -63,7 +68,13 @@ impl Compiler<'_> {
                 }
                 self.expand(word, &mut literals);
             }
-            Right::List(words, _) => words.iter().for_each(|word| self.expand(word, &mut literals)),
+            Right::List(words, _) => {
+                if !self.library.spend(words.len()) {
+                    self.error_once(check_span(words), ALL_TOO_LARGE);
+                    return None;
+                }
+                words.iter().for_each(|word| self.expand(word, &mut literals));
+            }
             Right::None | Right::Value(_) | Right::Call(_) => {}
         }
         if let Some(bad) = literals.iter().find(|literal| literal.bytes.contains(&0)) {
@@ -76,7 +87,7 @@ impl Compiler<'_> {
     /// Adds what `word` stands for.
     fn expand(&mut self, word: &Word, literals: &mut Vec<Literal>) {
         let list = match std::str::from_utf8(&word.bytes) {
-            Ok(name) if !word.quoted => self.library.lists.get(name),
+            Ok(name) if !word.quoted && self.library.compat == Compat::Normal => self.library.lists.get(name),
             _ => None,
         };
         match list {
@@ -84,6 +95,10 @@ impl Compiler<'_> {
                 list.used.set(true);
                 if list.broken {
                     self.error(code::VALIDATE, word.span, format!("the list `{}` has an error", word.lossy()));
+                }
+                if !self.library.spend(list.items.len()) {
+                    self.error_once(word.span, ALL_TOO_LARGE);
+                    return;
                 }
                 literals.extend(
                     list.items.iter().map(|(bytes, place)| Literal { bytes: bytes.clone(), place: place.clone() }),
@@ -104,11 +119,34 @@ impl Compiler<'_> {
                 let message = format!("`{text}` is compared as text, although it looks like a transformer");
                 let problem = Problem::warning(code::COMPILE_CONDITION, literal.place.clone(), message);
                 self.problems.push(problem.help("leave out the quotes"));
-            } else if text.contains('.') && FieldRef::resolve(&text, None).is_ok() {
+            } else if text.contains('.') && is_field(&text) {
                 let message = format!("`{text}` is compared as text, although it is a field");
                 let problem = Problem::warning(code::COMPILE_CONDITION, literal.place.clone(), message);
                 self.problems.push(problem.help(format!("write `val({text})` for the field's value")));
             }
+        }
+    }
+
+    /// Warns of numbers that are compared with a field that holds the names of numbers.
+    pub(super) fn warn_of_numbers(&mut self, field: &FieldRef, literals: &[Literal]) {
+        let better = match (field.field.name, &field.arg) {
+            ("user.name", _) => "user.uid".to_owned(),
+            ("user.loginname", _) => "user.loginuid".to_owned(),
+            ("group.name", _) => "group.gid".to_owned(),
+            ("evt.res", _) => "evt.rawres".to_owned(),
+            ("evt.arg", Arg::Key(param)) if matches!(&**param, "cmd" | "domain" | "request" | "uid") => {
+                format!("evt.rawarg.{param}")
+            }
+            _ => return,
+        };
+        let is_number = |literal: &&Literal| {
+            let digits = literal.bytes.strip_prefix(b"-").unwrap_or(&literal.bytes);
+            !digits.is_empty() && digits.iter().all(u8::is_ascii_digit)
+        };
+        for literal in literals.iter().filter(is_number) {
+            let message = format!("`{field}` is a name, but `{}` is a number", literal.text());
+            let problem = Problem::warning(code::NUMBER_WITH_TEXT, literal.place.clone(), message);
+            self.problems.push(problem.help(format!("the number is in `{better}`")));
         }
     }
 
@@ -180,6 +218,8 @@ impl Compiler<'_> {
         let text = literal.text();
         let digits = text.strip_prefix(['-', '+']).unwrap_or(&text);
         let value = match digits.strip_prefix("0x").or_else(|| digits.strip_prefix("0X")) {
+            // Falco reads hexadecimal numbers and then cannot use them.
+            Some(_) if self.library.compat == Compat::Strict => None,
             Some(hex) if digits.len() == text.len() && !hex.starts_with(['+', '-']) => {
                 i128::from_str_radix(hex, 16).ok()
             }
@@ -256,8 +296,8 @@ impl Compiler<'_> {
             Op::Regex => return self.regex(literal),
             Op::Lt | Op::Le | Op::Gt | Op::Ge => {
                 let message = format!("`{}` compares texts byte by byte here, not numbers", op.name());
-                let problem = Problem::warning(code::COMPILE_CONDITION, literal.place.clone(), message);
-                self.problems.push(problem);
+                let problem = Problem::warning(code::NUMBER_WITH_TEXT, literal.place.clone(), message);
+                self.problems.push(problem.help("use a field that holds a number, or `len()`"));
                 Pred::Other(op, Box::new(Extract::Text(bytes)))
             }
             _ => Pred::Equals(bytes),
@@ -292,9 +332,20 @@ impl Compiler<'_> {
         let build =
             |pattern: &str| RegexBuilder::new(pattern).size_limit(REGEX_SIZE).dfa_size_limit(REGEX_SIZE).build();
         // On its own first: `a)|(b` must not break out of the group that anchors it.
-        let regex = build(&pattern).and_then(|_| build(&format!(r"\A(?:{pattern})\z")));
+        let known = self.library.regexes.borrow().get(&*pattern).cloned();
+        let regex = match known {
+            Some(regex) => Ok(regex),
+            None if !self.library.spend(REGEX_WORK + pattern.len()) => {
+                self.bad(literal, ALL_TOO_LARGE.to_owned(), "");
+                return None;
+            }
+            None => build(&pattern).and_then(|_| build(&format!(r"\A(?:{pattern})\z"))),
+        };
         match regex {
-            Ok(regex) => Some(Pred::Regex(Box::new(regex))),
+            Ok(regex) => {
+                self.library.regexes.borrow_mut().entry(pattern.into_owned()).or_insert_with(|| regex.clone());
+                Some(Pred::Regex(Box::new(regex)))
+            }
             Err(error) => {
                 let text = error.to_string();
                 let reason = text.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned();

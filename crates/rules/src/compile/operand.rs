@@ -1,6 +1,6 @@
 //! Left sides, and right sides that are not literals: fields and transformers.
 
-use tw_model::field::{FieldError, Multi};
+use tw_model::field::{FieldError, FieldFlag, Multi};
 use tw_model::{FieldRef, FieldType};
 
 use super::Compiler;
@@ -28,6 +28,11 @@ impl Side {
             Extract::Field(field) => Some(field.field.name),
             _ => None,
         }
+    }
+
+    /// Whether it is a field with this flag.
+    pub fn is(&self, flag: FieldFlag) -> bool {
+        matches!(&self.extract, Extract::Field(field) if field.field.is(flag))
     }
 
     /// Whether it is the type of the event.
@@ -79,16 +84,33 @@ impl Operands<'_> {
                 return None;
             }
         };
-        let has_source = field.field.get.is_some();
+        let row = field.field;
+        let in_output = self.code == code::OUTPUT;
+        if in_output && row.is(FieldFlag::FilterOnly) {
+            let help = "show the fields of both ends, such as `fd.cip` and `fd.sip`";
+            return self.error(span, format!("the field `{name}` can only be compared, not shown"), help);
+        }
+        if !in_output && row.is(FieldFlag::PrintOnly) {
+            return self.error(span, format!("the field `{name}` can only be shown, not compared"), "");
+        }
+        let has_source = row.get.is_some();
         if !has_source {
             let message = format!("nothing supplies the field `{name}` yet: it is always null");
             let problem = Problem::warning(code::NO_SOURCE, self.text.place(span), message);
-            self.problems.push(problem.help("a comparison with it is never true"));
+            let help = if in_output { "it shows as `<NA>`" } else { "a comparison with it is never true" };
+            self.problems.push(problem.help(help));
         }
-        if field.field.name == "evt.dir" {
-            let message = "the field `evt.dir` is deprecated";
+        if row.is(FieldFlag::Deprecated) {
+            let message = format!("the field `{name}` is deprecated");
             let problem = Problem::warning(code::DEPRECATED_ITEM, self.text.place(span), message);
-            self.problems.push(problem.help("leave it out: only exits of calls are seen, so that it is always `<`"));
+            self.problems.push(problem.help(match row.name {
+                "evt.dir" => "leave it out: only exits of calls are seen, so that it is always `<`",
+                name if name.starts_with("evt.") => {
+                    "leave it out: only exits of calls are seen, so that it is always 0"
+                }
+                name if name.starts_with("k8s.") => "use `k8s.pod.name`, `k8s.ns.name` or `container.label[NAME]`",
+                _ => "leave it out",
+            }));
         }
         let multi = field.field.multi;
         Some(Side { ty: field.ty(), multi, has_source, extract: Extract::Field(field) })
@@ -103,7 +125,12 @@ impl Operands<'_> {
             sides.push(self.argument(argument));
         }
         let sides: Vec<Side> = sides.into_iter().collect::<Option<_>>()?;
-        if let Some((side, argument)) = sides.iter().zip(args).find(|(side, _)| side.multi != Multi::Single) {
+        let refused = |side: &Side| side.multi != Multi::Single || side.is(FieldFlag::NoTransformer);
+        if let Some((side, argument)) = sides.iter().zip(args).find(|(side, _)| refused(side)) {
+            if side.multi == Multi::Single {
+                let field = side.field_name().unwrap_or("this field");
+                return self.error(argument.span(), format!("`{field}` cannot be transformed"), "");
+            }
             let field = side.field_name().unwrap_or("this field");
             let message = format!("`{field}` can have several values and cannot be transformed");
             return self.error(argument.span(), message, "");
@@ -208,6 +235,22 @@ impl Operands<'_> {
     }
 }
 
+/// First parts of the names of fields that Falco's plugins for other sources bring, and what they are about.
+static ELSEWHERE: &[(&str, &str)] = &[
+    ("al", "AWS CloudTrail"),
+    ("ct", "AWS CloudTrail"),
+    ("gcp", "Google Cloud audit"),
+    ("gitlab", "GitLab"),
+    ("github", "GitHub"),
+    ("jevt", "JSON"),
+    ("json", "JSON"),
+    ("ka", "Kubernetes audit"),
+    ("kafka", "Kafka"),
+    ("keycloak", "Keycloak"),
+    ("krsi", "KRSI"),
+    ("okta", "Okta"),
+];
+
 /// What is wrong with a field's name.
 pub(crate) fn field_problem(code: &'static str, place: Place, name: &str, error: &FieldError) -> Problem {
     let (message, near, help) = match error {
@@ -220,6 +263,14 @@ pub(crate) fn field_problem(code: &'static str, place: Place, name: &str, error:
         }
         FieldError::ArgNotAllowed => (format!("the field `{name}` does not take this in brackets"), [].as_slice(), ""),
     };
+    let plugin = ELSEWHERE.iter().find(|(prefix, _)| name.split('.').next() == Some(prefix));
+    let elsewhere = match (error, plugin) {
+        (FieldError::Unknown { .. }, Some((_, what))) => {
+            format!("it belongs to {what} events: give the rule the `source` of these events")
+        }
+        _ => String::new(),
+    };
+    let help = if elsewhere.is_empty() { help } else { &elsewhere };
     let unknown = matches!(error, FieldError::Unknown { .. } | FieldError::UnknownParam { .. });
     let problem = Problem { unknown, ..Problem::error(code, place, message) };
     if help.is_empty() { problem.near(near) } else { problem.help(help) }

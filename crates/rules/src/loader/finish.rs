@@ -6,15 +6,15 @@ use std::collections::HashSet;
 use tw_model::event::EVENTS;
 
 use super::rule::{RuleDef, SOURCE};
-use super::{ListDef, Loader, exception};
-use crate::ast::{Expr, Right};
+use super::{Compat, ListDef, Loader, Selection, addition, exception, lint, substitute};
+use crate::ast::{Expr, Op, Operand, Right};
 use crate::compile::{Compiler, Library, List, Macro};
 use crate::diagnostic::{Diagnostic, Problem, Severity, code};
 use crate::lexer::Lexer;
-use crate::output::Template;
+use crate::node::Node;
 use crate::parser::{self, ParseError};
 use crate::ruleset::{NamedList, NamedMacro, Rule, RuleSet};
-use crate::text::Text;
+use crate::text::{Place, Text};
 
 /// How many values all lists together may have with the lists in them.
 const MAX_STEPS: usize = 1_000_000;
@@ -22,16 +22,28 @@ const MAX_STEPS: usize = 1_000_000;
 /// More is not told; errors go before warnings.
 const MAX_DIAGNOSTICS: usize = 1000;
 
+/// As many are kept until the end.
+const MAX_KEPT: usize = 20_000;
+
 /// Makes a rule set of what was collected.
 pub(super) fn finish(mut loader: Loader) -> (RuleSet, Vec<Diagnostic>) {
     let mut problems = std::mem::take(&mut loader.problems);
-    let mut library = Library::default();
+    let mut library = Library::new(loader.compat);
     resolve_lists(&loader, &mut library, &mut problems);
     parse_macros(&loader, &mut library, &mut problems);
-    let mut rules = Vec::new();
-    for definition in &loader.rules.items {
-        rules.extend(compile(&loader, definition, &library, &mut problems));
+    let (mut rules, mut places) = (Vec::new(), Vec::new());
+    let severe = |rule: &&RuleDef| loader.least.is_none_or(|least| rule.priority <= least);
+    for definition in loader.rules.items.iter().filter(severe) {
+        if let Some(rule) = compile(&loader, definition, &library, &mut problems) {
+            rules.push(rule);
+            places.push(definition.place.clone());
+        }
+        if problems.len() > MAX_KEPT {
+            problems.sort_by_key(|problem| problem.severity);
+            problems.truncate(MAX_DIAGNOSTICS);
+        }
     }
+    lint::warn(&rules, &places, &library, loader.matching, &mut problems);
     warn_of_unused(&loader, &library, &mut problems);
     let mut seen = HashSet::new();
     problems.retain(|problem| seen.insert(problem.clone()));
@@ -39,15 +51,42 @@ pub(super) fn finish(mut loader: Loader) -> (RuleSet, Vec<Diagnostic>) {
     problems.truncate(MAX_DIAGNOSTICS);
     problems.sort_by(|a, b| a.place.cmp(&b.place));
     let diagnostics = problems.into_iter().map(|problem| problem.locate(&loader.files)).collect();
-    let macros = library
-        .macros
-        .into_iter()
-        .filter_map(|(name, definition)| Some(NamedMacro { name, condition: definition.text, ast: definition.expr? }));
-    let lists = library
-        .lists
-        .into_iter()
-        .map(|(name, list)| NamedList { name, items: list.items.into_iter().map(|(bytes, _)| bytes).collect() });
-    (RuleSet::new(rules, macros.collect(), lists.collect()), diagnostics)
+    let (macros, lists) = named(&loader, library);
+    let mut rules = RuleSet::new(rules, macros, lists);
+    rules.set_matching(loader.matching);
+    rules.compat = loader.compat;
+    (rules, diagnostics)
+}
+
+/// Macros and lists as they are shown to people.
+fn named(loader: &Loader, mut library: Library) -> (Vec<NamedMacro>, Vec<NamedList>) {
+    let macros = loader.macros.items.iter().filter_map(|definition| {
+        let known = library.macros.remove(&definition.name)?;
+        let (file, line) = loader.file_and_line(&definition.place);
+        Some(NamedMacro { name: definition.name.clone(), file, line, condition: known.text, ast: known.expr? })
+    });
+    let lists = loader.lists.items.iter().filter_map(|definition| {
+        let known = library.lists.remove(&definition.name)?;
+        let (file, line) = loader.file_and_line(&definition.place);
+        let inner = definition.items.iter().filter_map(|item| loader.list_in(definition, item.text()?.as_str()));
+        let lists = inner.map(|inner| inner.name.clone()).collect();
+        let items = known.items.into_iter().map(|(bytes, _)| bytes).collect();
+        Some(NamedList { name: definition.name.clone(), file, line, lists, items })
+    });
+    (macros.collect(), lists.collect())
+}
+
+impl Loader {
+    /// File and line of a place.
+    fn file_and_line(&self, place: &Place) -> (String, usize) {
+        (self.file_name(place.file).to_owned(), self.files.line_column(place.file, place.start).0)
+    }
+
+    /// The list of this name, if it can stand in `outer`.
+    fn list_in(&self, outer: &ListDef, name: &str) -> Option<&ListDef> {
+        let inner = self.lists.by_name.get(name).and_then(|index| self.lists.items.get(*index));
+        inner.filter(|inner| inner.index < outer.visibility && inner.name != outer.name)
+    }
 }
 
 fn parse_problem(text: &Text, error: ParseError) -> Problem {
@@ -91,16 +130,19 @@ impl<'l> ListResolver<'l, '_> {
                 return;
             }
             let Some(text) = item.text() else { continue };
-            let lists = &self.loader.lists;
-            let inner = lists.by_name.get(text.as_str()).and_then(|index| lists.items.get(*index));
-            let inner = inner.filter(|inner| inner.index < source.visibility && !stack.contains(&inner.name.as_str()));
+            let inner = self.loader.list_in(source, text.as_str());
+            let inner = inner.filter(|inner| !stack.contains(&inner.name.as_str()));
             match inner {
-                // So deep only a hostile file goes.
-                Some(inner) if stack.len() < 100 => {
+                // So deep only a hostile file goes. Falco goes one level.
+                Some(inner) if stack.len() < if self.loader.compat == Compat::Strict { 2 } else { 100 } => {
                     self.used.insert(inner.name.as_str());
                     stack.push(&inner.name);
                     self.put_in(inner, stack, list);
                     stack.pop();
+                }
+                _ if self.loader.compat == Compat::Strict => {
+                    list.items.push((text.as_str().as_bytes().into(), item.place.clone()));
+                    list.written.push(text);
                 }
                 _ => match list_value(&text) {
                     Ok(bytes) => list.items.push((bytes, item.place.clone())),
@@ -128,24 +170,43 @@ fn list_value(text: &Text) -> Result<Box<[u8]>, ParseError> {
     Ok(value.as_bytes().into())
 }
 
+/// Parses a condition; also gives the text that its spans are in.
+fn parse(loader: &Loader, library: &Library, condition: &Text) -> Result<(Text, Expr), Problem> {
+    let mut text = condition.clone();
+    if loader.compat == Compat::Strict {
+        for definition in &loader.lists.items {
+            let Some(list) = library.lists.get(&definition.name) else { continue };
+            if !library.spend(1 + text.as_str().len() / 64) {
+                let message = "the rules together grow too large with their lists put in";
+                return Err(Problem::error(code::VALIDATE, condition.whole(), message));
+            }
+            let Some((put_in, used)) = substitute::put_in(&text, &definition.name, &list.written) else {
+                let message = "the condition grows too large with its lists put in";
+                return Err(Problem::error(code::VALIDATE, condition.whole(), message));
+            };
+            list.used.set(list.used.get() || used);
+            library.spend(put_in.as_str().len().saturating_sub(text.as_str().len()) / 8);
+            text = put_in;
+        }
+    }
+    match parser::parse_as(text.as_str(), loader.compat) {
+        Ok(expr) => Ok((text, expr)),
+        Err(error) => Err(parse_problem(&text, error)),
+    }
+}
+
 fn parse_macros(loader: &Loader, library: &mut Library, problems: &mut Vec<Problem>) {
     for definition in &loader.macros.items {
-        let expr = match parser::parse(definition.condition.as_str()) {
-            Ok(expr) => Some(expr),
-            Err(error) => {
-                problems.push(parse_problem(&definition.condition, error));
-                None
+        let (text, expr) = match parse(loader, library, &definition.condition) {
+            Ok((text, expr)) => (text, Some(expr)),
+            Err(problem) => {
+                problems.push(problem);
+                (definition.condition.clone(), None)
             }
         };
         let definition = (
             definition.name.clone(),
-            Macro {
-                text: definition.condition.clone(),
-                expr,
-                index: definition.index,
-                visibility: definition.visibility,
-                used: Cell::new(false),
-            },
+            Macro { text, expr, index: definition.index, visibility: definition.visibility, used: Cell::new(false) },
         );
         library.macros.insert(definition.0, definition.1);
     }
@@ -180,17 +241,17 @@ fn mark_used(expr: &Expr, library: &Library) {
 }
 
 fn compile(loader: &Loader, rule: &RuleDef, library: &Library, problems: &mut Vec<Problem>) -> Option<Rule> {
+    let parsed =
+        exception::apply(&rule.condition, &rule.exceptions).and_then(|condition| parse(loader, library, &condition));
     if rule.source != SOURCE {
         let message = format!("the rule `{}` is for the source `{}`, which nothing supplies", rule.name, rule.source);
         problems.push(Problem::warning(code::UNKNOWN_SOURCE, rule.place.clone(), message));
+        if let Ok((text, ast)) = &parsed {
+            mark_used(ast, library);
+            warn_of_na(text, ast, problems);
+        }
         return None;
     }
-    let parsed = exception::apply(&rule.condition, &rule.exceptions).and_then(|condition| {
-        match parser::parse(condition.as_str()) {
-            Ok(ast) => Ok((condition, ast)),
-            Err(error) => Err(parse_problem(&condition, error)),
-        }
-    });
     let (condition, ast) = match parsed {
         Ok(parsed) => parsed,
         Err(problem) => {
@@ -198,10 +259,16 @@ fn compile(loader: &Loader, rule: &RuleDef, library: &Library, problems: &mut Ve
             return None;
         }
     };
-    let mut compiler = Compiler::new(library, &condition);
-    let node = compiler.expr(&ast);
-    let mut found = std::mem::take(&mut compiler.problems);
-    let template = Template::compile(&rule.output, &mut found);
+    let mut found = exception::check_fields(&rule.exceptions);
+    let mut node = Node::Const(false);
+    if found.is_empty() {
+        let mut compiler = Compiler::new(library, &condition);
+        node = compiler.expr(&ast);
+        found = std::mem::take(&mut compiler.problems);
+    } else {
+        mark_used(&ast, library);
+    }
+    let template = addition::template(rule, &loader.additions, &mut found);
     let errors = || found.iter().filter(|problem| problem.severity == Severity::Error);
     if rule.skip_if_unknown && errors().count() > 0 && errors().all(|problem| problem.unknown) {
         let names: Vec<&str> = errors().map(|problem| problem.message.as_str()).collect();
@@ -220,23 +287,50 @@ fn compile(loader: &Loader, rule: &RuleDef, library: &Library, problems: &mut Ve
         let problem = Problem::warning(code::NO_EVTTYPE, rule.place.clone(), message);
         problems.push(problem.help("begin its condition with `evt.type in (…)`"));
     }
+    let (file, line) = loader.file_and_line(&rule.place);
+    let tags: Vec<String> = rule.tags.iter().cloned().collect();
     Some(Rule {
+        enabled: Selection::decide(&loader.selections, rule.enabled, &rule.name, &tags),
         name: rule.name.clone(),
         desc: rule.desc.clone(),
         advice: rule.advice.clone(),
         priority: rule.priority,
-        tags: rule.tags.iter().cloned().collect(),
+        tags,
         source: rule.source.clone(),
-        enabled: rule.enabled,
         kinds,
-        file: loader.file_name(rule.place.file).to_owned(),
-        line: loader.files.line_column(rule.place.file, rule.place.start).0,
+        file,
+        line,
         output: rule.output.clone(),
         condition,
         ast,
+        exceptions: exception::applied(&rule.exceptions).map(str::to_owned).collect(),
         node,
         template,
     })
+}
+
+/// Warns of comparisons with the text that Falco once had for null. Only old plugins' fields are compared so.
+fn warn_of_na(text: &Text, expr: &Expr, problems: &mut Vec<Problem>) {
+    match expr {
+        Expr::And(terms, _) | Expr::Or(terms, _) => terms.iter().for_each(|term| warn_of_na(text, term, problems)),
+        Expr::Not(term, _) => warn_of_na(text, term, problems),
+        Expr::Macro(..) => {}
+        Expr::Check(check) => {
+            let Operand::Field { name, .. } = &check.left else { return };
+            let words = match &check.right {
+                Right::List(words, _) => words.as_slice(),
+                Right::Word(word) => std::slice::from_ref(word),
+                _ => &[],
+            };
+            let equality = matches!(check.op, Op::Eq | Op::Ne | Op::In | Op::Intersects | Op::PMatch);
+            let old = name.starts_with("ka.") || name.starts_with("jevt.");
+            if equality && old && words.iter().any(|word| word.bytes == b"<NA>") {
+                let message = format!("`{name}` never has the text `<NA>`: it is null where there is no value");
+                let problem = Problem::warning(code::UNSAFE_NA_CHECK, text.place(check.span), message);
+                problems.push(problem.help(format!("write `not {name} exists`")));
+            }
+        }
+    }
 }
 
 fn warn_of_unused(loader: &Loader, library: &Library, problems: &mut Vec<Problem>) {

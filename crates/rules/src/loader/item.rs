@@ -1,5 +1,7 @@
 //! Items of a rule file: their keys, read with complaints that point at the right place.
 
+use std::collections::HashSet;
+
 use tw_model::field::nearest;
 
 use crate::diagnostic::{Problem, code};
@@ -32,7 +34,11 @@ static KINDS: &[(&str, &[&str])] = &[
             "advice",
         ],
     ),
+    ("test", crate::suite::KEYS),
 ];
+
+/// How many names are looked at for what may have been meant.
+const MAX_NAMES: usize = 2000;
 
 /// An item of a rule file.
 pub(super) struct Item<'n> {
@@ -51,12 +57,13 @@ impl<'n> Item<'n> {
             return Err(Problem::error(code::YAML_VALIDATE, node.place.clone(), message));
         };
         let mut entries: Vec<(&str, &Node, &Node)> = Vec::with_capacity(pairs.len());
+        let mut names = HashSet::with_capacity(pairs.len());
         for (key, value) in pairs {
             let Some(name) = key.scalar() else {
                 let message = format!("a key is a single value, but this is {}", key.kind_name());
                 return Err(Problem::error(code::YAML_VALIDATE, key.place.clone(), message));
             };
-            if entries.iter().any(|(known, ..)| *known == name) {
+            if !names.insert(name) {
                 let message = format!("the key `{name}` is there twice");
                 return Err(Problem::error(code::YAML_VALIDATE, key.place.clone(), message));
             }
@@ -80,7 +87,9 @@ impl<'n> Item<'n> {
             if name != kind && !keys.contains(name) {
                 let message = format!("a {kind} has no key `{name}`");
                 let near = nearest(name, keys.iter().copied());
-                problems.push(Problem::warning(code::UNKNOWN_KEY, key.place.clone(), message).near(&near));
+                // Falco does not know tests; what is said about them is ours.
+                let code = if *kind == "test" { code::WARNING_EXTENSION } else { code::UNKNOWN_KEY };
+                problems.push(Problem::warning(code, key.place.clone(), message).near(&near));
             }
         }
     }
@@ -104,12 +113,33 @@ impl<'n> Item<'n> {
     /// The item that this one is to change does not exist.
     pub fn no_target<'a>(&self, name: &str, known: impl Iterator<Item = &'a str>) -> Problem {
         let problem = self.error(format!("there is no earlier {} `{name}` to change", self.kind));
-        let near = nearest(name, known);
+        let near = nearest(name, known.take(MAX_NAMES));
         if near.is_empty() {
             problem.help("files are loaded in order: the one that defines it must come first")
         } else {
             problem.near(&near)
         }
+    }
+
+    /// Checks the shape of a test as far as that is cheap. What is in it matters only to those who run it.
+    pub fn check_test(&self) -> Result<(), Problem> {
+        let ours = |problem: Problem| Problem { code: code::EXTENSION, ..problem };
+        self.name().map_err(ours)?;
+        let of = self.get("of").ok_or_else(|| ours(self.missing("of")))?;
+        match &of.kind {
+            Kind::Scalar { .. } => {}
+            Kind::List(rules) if !rules.is_empty() && rules.iter().all(|rule| rule.scalar().is_some()) => {}
+            _ => return Err(ours(self.wrong(of, "the name of a rule or a list of names"))),
+        }
+        let events = self.list("events").map_err(ours)?.ok_or_else(|| ours(self.missing("events")))?;
+        if let Some(event) = events.iter().find(|event| !matches!(event.kind, Kind::Map(_))) {
+            return Err(ours(self.wrong(event, "an event as a map")));
+        }
+        let hits = self.get("hits").ok_or_else(|| ours(self.missing("hits")))?;
+        if !matches!(hits.kind, Kind::List(_) | Kind::Map(_)) {
+            return Err(ours(self.wrong(hits, "a list of numbers, or a map from rules to such lists")));
+        }
+        self.flag("alone").map(|_| ()).map_err(ours)
     }
 
     /// Name of the item and where it stands.
@@ -202,6 +232,9 @@ impl Overrides {
                 let done = if mode == Mode::Append { "appended to" } else { "replaced" };
                 let message = format!("`{name}` of a {} cannot be {done}", item.kind);
                 return Err(problem(&key.place, message).near(&nearest(name, allowed.iter().copied())));
+            }
+            if overrides.iter().any(|(known, _)| known == name) {
+                return Err(problem(&key.place, format!("`{name}` is overridden twice")));
             }
             if item.get(name).is_none() {
                 return Err(problem(&key.place, format!("`{name}` is overridden, but not there")));

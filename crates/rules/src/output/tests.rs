@@ -30,13 +30,15 @@ fn messages() {
                 ("[%2proc.name]", "[ca]"),
                 ("%toupper(proc.name) %len(proc.name)", "CAT 3"),
                 ("%evt.num %fd.num %evt.is_open_read", "7 3 true"),
+                ("%fd.dev %fd.ino", "0 1"),
+                ("%getopt((\"-a\", \"-b\"), \"ab\")", "(a,b)"),
                 ("%evt.time", "2026-01-01T00:00:00.000000000Z"),
                 ("%evt.rawtime", "1767225600000000000"),
                 ("x%container.info y", "x y"),
                 ("%user.name[%user.uid]", "root[0]"),
                 ("%proc.name%proc.pname", "catbash"),
                 ("é %proc.name é", "é cat é"),
-                ("%thread.vtid", "<NA>"),
+                ("%thread.cgroups", "<NA>"),
             ] {
                 let (template, problems) = template(text);
                 let errors: Vec<_> = problems.iter().filter(|problem| problem.code == code::OUTPUT).collect();
@@ -74,12 +76,14 @@ fn errors_and_warnings() {
         ("%nope", "there is no field `nope`"),
         ("%evt.arg", "the field `evt.arg` needs something in brackets"),
         ("%lower(proc.name)", "there is no field `lower`"),
+        ("%fd.ip", "the field `fd.ip` can only be compared, not shown"),
+        ("%evt.dir", "the field `evt.dir` is deprecated"),
         ("%tolower(proc.name", "this `(` is not closed"),
         (
             "%container.image.tga",
             "there is no field `container.image.tga`: this shows `container.image`, then the rest as text",
         ),
-        ("%thread.vtid", "nothing supplies the field `thread.vtid` yet: it is always null"),
+        ("%thread.cgroups", "nothing supplies the field `thread.cgroups` yet: it is always null"),
     ] {
         let (_, problems) = template(text);
         assert_eq!(problems.iter().map(|problem| problem.message.as_str()).collect::<Vec<_>>(), [expected], "{text}");

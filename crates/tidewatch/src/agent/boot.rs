@@ -23,14 +23,14 @@ use tw_sensor::{EbpfSensor, SensorError, clock as kernel};
 
 use super::clock::WallClock;
 use super::costs::Costs;
+use super::first_rules::FirstRules;
 use super::losses::Losses;
 use super::reload::Reload;
 use super::tape::Tape;
-use super::{Agent, NAP, identity};
+use super::{Agent, NAP, first_rules, first_settings, identity};
 use crate::config::{self, Config, Sources};
 use crate::log::LogLevel;
 use crate::outlet::{Outlet, OutletOptions, Shape};
-use crate::rules::{self, Loaded};
 use crate::screen::{self, Docker};
 use crate::service::Account;
 use crate::{sandbox, socket};
@@ -48,6 +48,8 @@ pub struct AgentOptions {
     pub duration: Option<Duration>,
     /// Changes the level of the log.
     pub level: LogLevel,
+    /// Why the settings are those of before, if they are.
+    pub settings_error: Option<String>,
 }
 
 /// Runs until a signal, the end of its time, or the end of whoever reads the alerts.
@@ -68,13 +70,13 @@ pub fn run(config: Config, options: AgentOptions) -> anyhow::Result<ExitCode> {
     };
     sandbox::enter_agent()?;
     let stop = flag(&[signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM])?;
-    let mut loaded = load_rules(&config)?;
+    let mut first = first_rules::choose(&config, restarts() > 0)?;
     let mut sensor = match EbpfSensor::start(&tw_sensor::Options { privileged_rate: config.agent.privileged_rate }) {
         Ok(sensor) => sensor,
         Err(error) => return Ok(cannot_watch(&error)),
     };
     let started = Instant::now();
-    let mut agent = open(config, listener, options.sources, options.level, wanted, &mut loaded)?;
+    let mut agent = open(config, listener, options.sources, options.level, wanted, &mut first)?;
     let docker = meet_docker(&mut agent.world, &agent.config);
     agent.docker = match &docker {
         Docker::Answers(version) => Ok(version.clone()),
@@ -87,6 +89,13 @@ pub fn run(config: Config, options: AgentOptions) -> anyhow::Result<ExitCode> {
         tape.begin(&mut agent.world, &agent.node, &agent.rules.digest);
     }
     agent.turn(&mut sensor);
+    if let Some(error) = options.settings_error {
+        agent.say(first_settings::notice(&error));
+        agent.settings_error = Some(error);
+    }
+    if let Some(notice) = first.notice.take() {
+        agent.say(notice);
+    }
     screen::status(&sensor, &agent.world, &agent.rules, seeded, &docker);
     if let Err(error) = std::fs::write(agent.config.ready_file(), std::process::id().to_string()) {
         tracing::warn!("cannot write {}: {error}", agent.config.ready_file().display());
@@ -111,7 +120,7 @@ fn open(
     sources: Sources,
     level: LogLevel,
     wanted: Arc<AtomicBool>,
-    loaded: &mut Loaded,
+    first: &mut FirstRules,
 ) -> anyhow::Result<Agent> {
     let folder = config.agent_dir();
     let node = identity::of_this_agent(&folder)?;
@@ -154,9 +163,9 @@ fn open(
         ..WorldOptions::default()
     })?;
     let tape = if config.recorder.enabled { Some(Tape::open(&config, &mut world)?) } else { None };
-    let rules = loaded.status();
-    loaded.rules.set_matching(matching(&config));
-    let detector = Detector::new(std::mem::take(&mut loaded.rules)).in_session(node.session);
+    // Behind the spool, which nobody else has then.
+    first.keep(&config);
+    let detector = Detector::new(std::mem::take(&mut first.rules)).in_session(node.session);
     Ok(Agent {
         node,
         world,
@@ -164,9 +173,10 @@ fn open(
         outlet,
         redactor,
         tape,
-        reload: Reload::new(sources, wanted, asked, level, Some(view)),
+        reload: Reload::new(sources, wanted, asked, level, Some(view), std::mem::take(&mut first.watched)),
         board,
-        rules,
+        rules: std::mem::take(&mut first.status),
+        settings_error: None,
         clock: WallClock::read(),
         costs: Costs::default(),
         losses: Losses::default(),
@@ -240,25 +250,6 @@ pub fn end_with_supervisor() -> anyhow::Result<()> {
     let parent = rustix::process::getppid().map(|pid| pid.as_raw_nonzero().get().unsigned_abs());
     anyhow::ensure!(parent == Some(supervisor), "the supervisor is gone");
     Ok(())
-}
-
-fn load_rules(config: &Config) -> anyhow::Result<Loaded> {
-    let loaded = rules::load(&config.rules.files)?;
-    let errors = loaded.errors();
-    rules::show(&loaded.diagnostics, false);
-    if errors > 0 && !config.rules.skip_broken {
-        anyhow::bail!(
-            "{} in the rules ({}): nothing is watched. Mend what is shown above, or start with --skip-broken-rules to \
-             watch with the {} that are in order",
-            screen::count(errors, "error"),
-            loaded.source,
-            loaded.rules.len()
-        );
-    }
-    if loaded.rules.is_empty() {
-        anyhow::bail!("no rule in {}: nothing to watch for", loaded.source);
-    }
-    Ok(loaded)
 }
 
 fn meet_docker(world: &mut World, config: &Config) -> Docker {

@@ -1,33 +1,49 @@
 //! Rules and settings that change while the agent runs. The new set is made beside the old one, by a thread of its own,
 //! and takes its place between two events; if it is broken the old one stays.
+//!
+//! Whoever asks for a reload gets settings and rules read anew. Rule files that changed by themselves are read with the
+//! settings that are in force: a setting is taken when somebody says so.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, Sender, SyncSender, sync_channel};
 
-use tw_detect::Notice;
+use tw_detect::{Detector, Notice};
 use tw_model::Priority;
+use tw_model::finding::Shown;
 use tw_model::link::Call;
-use tw_model::status::{RulesStatus, SpoolStatus};
+use tw_model::status::{RuleFile, RulesStatus, SpoolStatus};
 use tw_report::spool::SpoolView;
 use tw_report::uplink::Asked;
-use tw_rules::RuleSet;
+use tw_sensor::EbpfSensor;
 
 use super::Agent;
+use super::watch::{self, Watched};
+use super::{first_rules, last_good, self_view};
 use crate::config::{Config, Sources};
 use crate::log::LogLevel;
-use crate::rules;
+use crate::rules::{self, Places, Refusal};
 
-/// What a reload brought.
-type Outcome = Result<Fresh, String>;
+/// Most who wait for a reload.
+const WAITING: usize = 64;
 
 /// Where whoever asked waits for a sentence.
 type Answer = SyncSender<Result<String, String>>;
 
 struct Fresh {
     config: Config,
-    rules: RuleSet,
+    /// Whether the settings were read anew too.
+    all: bool,
+    detector: Detector,
     status: RulesStatus,
+}
+
+/// A reload that is over.
+struct Done {
+    outcome: Result<Fresh, Refusal>,
+    /// The rule files as they were before they were read, if the settings say which.
+    watched: Option<Watched>,
+    waiting: Vec<Answer>,
 }
 
 /// The agent's ear for reloads.
@@ -35,9 +51,15 @@ pub(super) struct Reload {
     sources: Sources,
     /// Set by SIGHUP.
     wanted: Arc<AtomicBool>,
+    /// Set when rule files changed.
+    changed: Arc<AtomicBool>,
+    /// Takes what is to be watched for changes; none if nothing watches.
+    watch: Option<Sender<Watched>>,
     calls: Receiver<Asked>,
-    done: Receiver<(Outcome, Vec<Answer>)>,
-    send_done: SyncSender<(Outcome, Vec<Answer>)>,
+    /// Who asked while a reload was under way.
+    waiting: Vec<Answer>,
+    done: Receiver<Done>,
+    send_done: SyncSender<Done>,
     under_way: bool,
     level: LogLevel,
     /// A view, since whoever has the spool may wait for the disk.
@@ -53,10 +75,28 @@ impl Reload {
         calls: Receiver<Asked>,
         level: LogLevel,
         spool: Option<SpoolView>,
+        watched: Watched,
     ) -> Self {
         let (send_done, done) = sync_channel(1);
         let dropped_before = spool.as_ref().map_or(0, |spool| dropped(&spool.status()));
-        Self { sources, wanted, calls, done, send_done, under_way: false, level, spool, dropped_before }
+        let changed = Arc::<AtomicBool>::default();
+        let watch = watch::start(watched, Arc::clone(&changed))
+            .map_err(|error| tracing::error!("changes of rule files are not seen, no thread for it: {error}"))
+            .ok();
+        Self {
+            sources,
+            wanted,
+            changed,
+            watch,
+            calls,
+            waiting: Vec::new(),
+            done,
+            send_done,
+            under_way: false,
+            level,
+            spool,
+            dropped_before,
+        }
     }
 
     /// State of the spool, if there is one.
@@ -69,12 +109,38 @@ impl Reload {
         dropped(spool).saturating_sub(self.dropped_before)
     }
 
-    fn begin(&mut self, waiting: Vec<Answer>) {
+    /// Starts a reload if somebody wants one and none is under way. `config` is what is in force.
+    fn begin_if_wanted(&mut self, config: &Config) {
+        while let Ok(asked) = self.calls.try_recv() {
+            match asked.call {
+                // Whoever asked may have gone.
+                Call::Reload if self.waiting.len() >= WAITING => {
+                    let _ = asked.answer.try_send(Err("too many wait for a reload: try again in a moment".into()));
+                }
+                Call::Reload => self.waiting.push(asked.answer),
+            }
+        }
+        if self.under_way {
+            return;
+        }
+        if self.wanted.swap(false, Ordering::Relaxed) || !self.waiting.is_empty() {
+            self.changed.store(false, Ordering::Relaxed);
+            self.begin(None);
+        } else if self.changed.swap(false, Ordering::Relaxed) {
+            tracing::info!("rule files have changed and are loaded anew");
+            self.begin(Some(config.clone()));
+        }
+    }
+
+    /// Reads rules anew, with these settings, or settings too.
+    fn begin(&mut self, settings: Option<Config>) {
         self.under_way = true;
         let (sources, done) = (self.sources.clone(), self.send_done.clone());
+        let waiting = std::mem::take(&mut self.waiting);
         let started = std::thread::Builder::new().name("reload".into()).spawn(move || {
+            let (outcome, watched) = load(&sources, settings);
             // The agent takes it, or is gone.
-            let _ = done.send((load(&sources), waiting));
+            let _ = done.send(Done { outcome, watched, waiting });
         });
         if let Err(error) = started {
             self.under_way = false;
@@ -87,55 +153,45 @@ fn dropped(spool: &SpoolStatus) -> u64 {
     spool.lanes.iter().map(|lane| lane.dropped).sum()
 }
 
-fn load(sources: &Sources) -> Outcome {
-    let loaded = Config::load(sources).map_err(|errors| errors.to_string())?;
-    let config = loaded.config;
-    let fresh = rules::load(&config.rules.files).map_err(|error| format!("{error:#}"))?;
-    if fresh.errors() > 0 && !config.rules.skip_broken {
-        let first = fresh.diagnostics.iter().find(|diagnostic| diagnostic.is_error());
-        let first = first.map(|diagnostic| diagnostic.render(false)).unwrap_or_default();
-        return Err(format!(
-            "{} in the rules ({}), the first:\n{}",
-            crate::screen::count(fresh.errors(), "error"),
-            fresh.source,
-            first.trim_end()
-        ));
-    }
-    if fresh.rules.is_empty() {
-        return Err(format!("no rule in {}", fresh.source));
-    }
-    let status = fresh.status();
-    let mut rules = fresh.rules;
-    rules.set_matching(super::boot::matching(&config));
-    Ok(Fresh { config, rules, status })
+fn load(sources: &Sources, settings: Option<Config>) -> (Result<Fresh, Refusal>, Option<Watched>) {
+    let all = settings.is_none();
+    let config = match settings.map_or_else(|| Config::load(sources).map(|loaded| loaded.config), Ok) {
+        Ok(config) => config,
+        Err(errors) => return (Err(Refusal::new(errors.to_string())), None),
+    };
+    let watched = Watched::now(&config);
+    let places = Places::of(&config);
+    let outcome = rules::take(&places, config.rules.skip_broken).map(|(texts, loaded)| {
+        loaded.tell_doubts();
+        let mut status = loaded.status();
+        // Here, since the agent does not wait for a disk.
+        status.copy_error = last_good::keep(&config, texts).err().map(|error| error.to_string());
+        let mut rules = loaded.rules;
+        rules.set_matching(super::boot::matching(&config));
+        Fresh { config, detector: Detector::new(rules), status, all }
+    });
+    (outcome, Some(watched))
 }
 
 impl Agent {
-    /// Starts a reload if one is wanted, and takes what one brought.
-    pub(super) fn take_reloaded(&mut self) {
-        let mut waiting = Vec::new();
-        while let Ok(asked) = self.reload.calls.try_recv() {
-            match asked.call {
-                Call::Reload => waiting.push(asked.answer),
-            }
-        }
-        if self.reload.under_way {
-            // One at a time: whoever asks meanwhile is told to ask again.
-            for answer in waiting.drain(..) {
-                let _ = answer.try_send(Err("a reload is under way already: try again in a moment".into()));
-            }
-        } else if self.reload.wanted.swap(false, Ordering::Relaxed) || !waiting.is_empty() {
-            self.reload.begin(waiting);
-        }
-        let Ok((outcome, waiting)) = self.reload.done.try_recv() else { return };
+    /// Starts a reload if one is wanted, and takes what one brought. Whoever asked for it hears of it once the state
+    /// that is shown agrees.
+    pub(super) fn take_reloaded(&mut self, sensor: &EbpfSensor) {
+        self.reload.begin_if_wanted(&self.config);
+        let Ok(Done { outcome, watched, waiting }) = self.reload.done.try_recv() else { return };
         self.reload.under_way = false;
+        if let (Some(watch), Some(watched)) = (&self.reload.watch, watched) {
+            // A watch that is gone sees nothing, as before.
+            let _ = watch.send(watched);
+        }
         let said = match outcome {
             Ok(fresh) => Ok(self.take_over(fresh)),
-            Err(error) => {
-                self.keep_the_old(&error);
-                Err(error)
+            Err(refusal) => {
+                self.keep_the_old(&refusal);
+                Err(refusal.detail().to_owned())
             }
         };
+        self.publish(sensor, self_view::event_counts(sensor));
         for answer in waiting {
             // Whoever asked may have gone.
             let _ = answer.try_send(said.clone());
@@ -155,9 +211,11 @@ impl Agent {
         if !later.is_empty() {
             said += &format!("; these changes wait for a restart: {}", later.join(", "));
         }
-        self.detector.set_rules(fresh.rules);
+        let old = self.detector.replace_by(fresh.detector);
+        // Thousands of rules take a while to go: not here.
+        let _ = std::thread::Builder::new().name("old-rules".into()).spawn(move || drop(old));
         self.costs.rules_changed();
-        self.rules = fresh.status;
+        let before = std::mem::replace(&mut self.rules, fresh.status);
         if let Err(error) = self.reload.level.set(&fresh.config.log.level) {
             tracing::warn!("{error:#}");
         }
@@ -165,6 +223,9 @@ impl Agent {
             spool.set_max_bytes(fresh.config.spool.max_mib << 20);
         }
         self.config.take_live(&fresh.config);
+        if fresh.all {
+            self.settings_error = None;
+        }
         if let Some(tape) = &mut self.tape
             && (tape.reconfigure(&self.config) || !unchanged)
         {
@@ -172,24 +233,72 @@ impl Agent {
             tape.begin(&mut self.world, &self.node, &self.rules.digest);
         }
         tracing::info!("loaded anew: {said}");
+        if !unchanged {
+            self.say(rules_changed(&before, &self.rules));
+        }
         said
     }
 
-    fn keep_the_old(&mut self, error: &str) {
-        tracing::error!("not loaded anew, everything stays as it was: {error}");
-        self.rules.last_error = Some(error.to_owned());
+    fn keep_the_old(&mut self, refusal: &Refusal) {
+        tracing::error!("not loaded anew, everything stays as it was: {}", refusal.detail());
+        self.rules.last_error = Some(refusal.detail().to_owned());
         self.say(Notice {
             name: "reload failed",
             priority: Priority::Error,
-            message: format!("rules and settings were not loaded anew: {}", first_lines(error)),
+            message: format!("rules and settings were not loaded anew: {refusal}"),
             why: "What was changed is not in force. The watch goes on with what was in force before.",
-            advice: "Mend what is named (tidewatch rules check FILE, tidewatch config check), then: tidewatch reload.",
-            fields: Vec::new(),
+            advice: first_rules::REMEDY,
+            fields: first_rules::fields(refusal),
         });
     }
 }
 
-/// What of an error fits into one line: an excerpt of the source does not.
-fn first_lines(error: &str) -> String {
-    error.lines().take_while(|line| !line.trim_start().starts_with('|')).map(str::trim).collect::<Vec<_>>().join(" ")
+/// The alert that other rules are in force: whoever wants to go unseen changes them.
+fn rules_changed(before: &RulesStatus, now: &RulesStatus) -> Notice<'static> {
+    let files = changed_files(&before.files, &now.files);
+    let fields = [("rules.digest", &now.digest), ("rules.digest_before", &before.digest), ("rules.files", &files)];
+    Notice {
+        name: "rules changed",
+        priority: Priority::Notice,
+        message: format!(
+            "other rules are in force: {} from {}; changed: {files}",
+            crate::screen::count(now.enabled as usize, "rule"),
+            now.source
+        ),
+        why: "From now on other things are found. Whoever wants to go unseen changes the rules.",
+        advice: "If nobody of yours changed them, look who wrote to these files, and compare them with your copy.",
+        fields: fields.map(|(name, text)| (name.to_owned(), Shown::Text(text.clone()))).into(),
+    }
+}
+
+/// Names of the files that came, went or have other contents.
+fn changed_files(before: &[RuleFile], now: &[RuleFile]) -> String {
+    /// Most that are named.
+    const NAMED: usize = 8;
+    let gone = before.iter().filter(|file| now.iter().all(|other| other.name != file.name));
+    let mut names: Vec<&str> = now.iter().filter(|file| !before.contains(file)).map(|file| &*file.name).collect();
+    names.extend(gone.map(|file| &*file.name));
+    let more = names.len().saturating_sub(NAMED);
+    names.truncate(NAMED);
+    let mut text = if names.is_empty() { "their order".to_owned() } else { names.join(", ") };
+    if more > 0 {
+        text += &format!(" and {more} more");
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_files_that_differ_are_named() {
+        let file = |name: &str, digest: &str| RuleFile { name: name.into(), digest: digest.into() };
+        let before = [file("a", "1"), file("b", "1"), file("c", "1")];
+        let now = [file("a", "1"), file("b", "2"), file("d", "1")];
+        assert_eq!(changed_files(&before, &now), "b, d, c");
+        let many: Vec<_> = (0..20).map(|n| file(&n.to_string(), "1")).collect();
+        assert_eq!(changed_files(&[], &many), "0, 1, 2, 3, 4, 5, 6, 7 and 12 more");
+        assert_eq!(changed_files(&before, &[file("b", "1"), file("a", "1"), file("c", "1")]), "their order");
+    }
 }

@@ -3,9 +3,10 @@
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
+use tw_manager::usage;
 use tw_model::Priority;
 use tw_model::status::{
-    AgentStatus, EventCount, FindingStatus, HookStatus, Problem, RingStatus, RuntimeStatus, Usage, WorldStatus,
+    AgentStatus, EventCount, FindingStatus, HookStatus, Problem, RingStatus, RulesOrigin, RuntimeStatus, WorldStatus,
 };
 use tw_sensor::{EbpfSensor, clock};
 
@@ -82,7 +83,7 @@ impl Agent {
             recorder: self.tape.as_ref().map(super::Tape::status),
             redactions: self.redactor.as_ref().map(redactions).unwrap_or_default(),
             clock_jumps: self.clock.jumps,
-            usage: usage(),
+            usage: usage::own(),
             problems: Vec::new(),
         };
         let dropped = status.spool.as_ref().map_or(0, |spool| self.reload.dropped_since_start(spool));
@@ -90,6 +91,7 @@ impl Agent {
         for error in [text(&outlet.output_error), text(&outlet.display_error)].into_iter().flatten() {
             status.problems.push(output_failed(error));
         }
+        status.problems.extend(self.settings_error.as_deref().map(super::first_settings::problem));
         if outlet.stalled.load(Ordering::Relaxed) {
             status.problems.push(output_stalled(outlet.not_shown.load(Ordering::Relaxed)));
         }
@@ -126,17 +128,6 @@ fn redactions(redactor: &tw_report::redact::Redactor) -> Vec<(String, u64)> {
     redactor.counts().into_iter().filter(|(_, n)| *n > 0).map(|(name, n)| (name.to_owned(), n)).collect()
 }
 
-/// Memory and time of this process, as `/proc/self` has them; zeros if it cannot be read.
-pub fn usage() -> Usage {
-    let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
-    let pages: u64 = statm.split(' ').nth(1).and_then(|pages| pages.parse().ok()).unwrap_or(0);
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
-    Usage {
-        resident_bytes: pages * rustix::param::page_size() as u64,
-        cpu_ns: time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64,
-    }
-}
-
 fn output_failed(what: String) -> Problem {
     let remedy = "free room, mend the path in output.file, or look where standard output goes".to_owned();
     Problem { code: "output-failed".to_owned(), failed: true, what, remedy }
@@ -169,13 +160,23 @@ fn problems(status: &AgentStatus, dropped: u64) -> Vec<Problem> {
         add("runtime-down", false, what, "start it, set agent.docker_socket, or set agent.docker to false");
     }
     if let Some(error) = &status.rules.last_error {
-        let what = format!("rules and settings could not be loaded again, those from before are in force: {error}");
-        add(
-            "rules-reload",
-            true,
-            what,
-            "mend what is named (tidewatch rules check FILE, tidewatch config check), then: tidewatch reload",
-        );
+        let (code, what) = match status.rules.origin {
+            RulesOrigin::Configured => {
+                ("rules-reload", "rules and settings could not be loaded again, those from before are in force")
+            }
+            RulesOrigin::LastGood => {
+                ("rules-last-good", "the rules do not load: since its start the agent goes on with the last good ones")
+            }
+            RulesOrigin::Pack => (
+                "rules-built-in",
+                "the rules do not load, nor a copy of the last good ones: the built-in ones stand in",
+            ),
+        };
+        add(code, true, format!("{what}: {error}"), super::first_rules::REMEDY);
+    }
+    if let Some(error) = &status.rules.copy_error {
+        let what = format!("no copy of the rules in force could be kept for the next start: {error}");
+        add("rules-copy", false, what, "free room below state_dir, then: tidewatch reload");
     }
     if status.rules.broken > 0 {
         let what = format!("{} rules are broken and left out", status.rules.broken);
@@ -230,7 +231,7 @@ fn problems(status: &AgentStatus, dropped: u64) -> Vec<Problem> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tw_model::status::{SpoolLaneStatus, SpoolStatus};
+    use tw_model::status::{RulesStatus, SpoolLaneStatus, SpoolStatus};
 
     #[test]
     fn each_problem_names_its_remedy_and_a_sound_agent_has_none() {
@@ -258,8 +259,21 @@ mod tests {
     }
 
     #[test]
-    fn this_process_takes_memory_and_time() {
-        let usage = usage();
-        assert!(usage.resident_bytes > 1 << 20 && usage.cpu_ns > 0, "{usage:?}");
+    fn rules_that_are_not_what_was_wanted_are_a_failure() {
+        let of = |origin| {
+            let rules = RulesStatus { origin, last_error: Some("r.yaml:1:1: no".into()), ..RulesStatus::default() };
+            problems(&AgentStatus { rules, ..AgentStatus::default() }, 0).remove(0)
+        };
+        for (origin, code) in [
+            (RulesOrigin::Configured, "rules-reload"),
+            (RulesOrigin::LastGood, "rules-last-good"),
+            (RulesOrigin::Pack, "rules-built-in"),
+        ] {
+            let problem = of(origin);
+            assert_eq!(problem.code, code);
+            assert!(problem.failed && problem.what.contains("r.yaml:1:1"), "{problem:?}");
+        }
+        let rules = RulesStatus { copy_error: Some("no space".into()), ..RulesStatus::default() };
+        assert_eq!(problems(&AgentStatus { rules, ..AgentStatus::default() }, 0)[0].code, "rules-copy");
     }
 }

@@ -4,7 +4,7 @@ use std::io::{self, Write as _};
 
 use anstyle::{AnsiColor, Style};
 use tw_manager::api::{ContainerItem, FindingItem, Overview};
-use tw_model::status::AgentStatus;
+use tw_model::status::{AgentStatus, RuleFile, RulesOrigin};
 use tw_report::{escape, terminal};
 
 use crate::screen::{self, bytes, print_stdout};
@@ -14,6 +14,8 @@ const DOUBT: Style = AnsiColor::Yellow.on_default();
 const BAD: Style = AnsiColor::Red.on_default();
 const DIM: Style = Style::new().dimmed();
 const BOLD: Style = Style::new().bold();
+/// Most rule files that are listed.
+const LISTED: usize = 12;
 
 /// Seconds without a word after which the agent is not believed to watch: it says something each second.
 const SILENT: f64 = 3.0;
@@ -108,13 +110,15 @@ fn watching(out: &mut impl io::Write, agent: &AgentStatus) -> io::Result<()> {
         agent.hooks.len(),
         escape::short(&agent.kernel, 40)
     )?;
+    let style = if agent.rules.origin == RulesOrigin::Configured { Style::new() } else { BAD };
     writeln!(
         out,
-        "  rules       {} from {}  {DIM}digest {}{DIM:#}",
+        "  rules       {style}{}{style:#} from {}  {DIM}digest {}{DIM:#}",
         counted(agent.rules.enabled, "rule"),
-        escape::short(&agent.rules.source, 60),
+        escape::short(&agent.rules.source, 120),
         agent.rules.digest.get(..12).unwrap_or_default()
     )?;
+    rule_files(out, &agent.rules.files)?;
     let findings: u64 = agent.findings.by_priority.iter().map(|(_, n)| n).sum();
     let worst = agent.findings.by_priority.iter().filter(|(_, n)| *n > 0).take(3);
     let worst: Vec<String> = worst.map(|(level, n)| format!("{n} {}", level.name().to_lowercase())).collect();
@@ -149,6 +153,19 @@ fn watching(out: &mut impl io::Write, agent: &AgentStatus) -> io::Result<()> {
             bytes(recorder.max_bytes),
             counted(recorder.lost, "record")
         )?;
+    }
+    Ok(())
+}
+
+/// Each with its digest, which `sha256sum` gives too.
+fn rule_files(out: &mut impl io::Write, files: &[RuleFile]) -> io::Result<()> {
+    let width = files.iter().take(LISTED).map(|file| file.name.chars().count()).max().unwrap_or(0).min(80);
+    for file in files.iter().take(LISTED) {
+        let digest = file.digest.get(..12).unwrap_or_default();
+        writeln!(out, "              {DIM}{:<width$}  {digest}{DIM:#}", escape::short(&file.name, 80))?;
+    }
+    if let more @ 1.. = files.len().saturating_sub(LISTED) {
+        writeln!(out, "              {DIM}and {more} more: --json has them{DIM:#}")?;
     }
     Ok(())
 }
@@ -195,6 +212,23 @@ pub fn findings(findings: &[FindingItem], json: bool) -> io::Result<()> {
         )?;
     }
     out.flush()
+}
+
+/// Instead of findings, where none pass the filter: the newest that does not.
+pub fn nothing_fits(newest: &FindingItem) -> String {
+    format!("nothing that fits; the newest of all findings is of {} UTC", moment(&newest.time))
+}
+
+/// Instead of findings, where none are stored: since when that means something.
+pub fn nothing_yet(status: &Overview) -> String {
+    match (&status.agent, silence(status)) {
+        (Some(agent), None) => format!(
+            "nothing found yet; the agent has watched since {} UTC, for {}",
+            moment(&tw_report::iso_time(agent.started_ns)),
+            span(agent.time_ns.saturating_sub(agent.started_ns) / 1_000_000_000)
+        ),
+        _ => "nothing found yet, but the agent may not watch: `tidewatch status` says more".to_owned(),
+    }
 }
 
 /// A time of the API to the second.
@@ -244,6 +278,19 @@ pub fn containers(containers: &[ContainerItem]) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nothing_yet_says_since_when_or_that_it_means_little() {
+        let started_ns = 1_795_507_200_000_000_000;
+        let agent = AgentStatus { started_ns, time_ns: started_ns + 600_000_000_000, ..AgentStatus::default() };
+        let link = tw_manager::api::LinkOverview { up: true, heard: Some(0.5), ..Default::default() };
+        let mut status = Overview { agent: Some(agent), link, ..Overview::default() };
+        let said = nothing_yet(&status);
+        assert!(said.contains("since 2026-11-24 08:00:00 UTC") && said.contains("10 min"), "{said}");
+        status.link.heard = Some(60.0);
+        assert!(nothing_yet(&status).contains("may not watch"));
+        assert!(nothing_yet(&Overview::default()).contains("may not watch"));
+    }
 
     #[test]
     fn spans_are_said_in_the_unit_that_fits() {

@@ -140,10 +140,10 @@ fn collect(prefix: &str, node: &yaml::Node, found: &mut Vec<(String, Value)>) {
     match &node.kind {
         yaml::Kind::Map(pairs) => {
             for (name, value) in pairs {
-                collect(&join(prefix, name.text.as_str()), value, found);
+                collect(&join(prefix, name.text().unwrap_or_default()), value, found);
             }
         }
-        _ => found.push((prefix.to_owned(), node.json())),
+        _ => found.push((prefix.to_owned(), yaml::json(node))),
     }
 }
 
@@ -244,7 +244,7 @@ mod tests {
     #[test]
     fn every_key_has_kind_doc_and_time_of_effect() {
         let keys = keys();
-        assert_eq!(keys.len(), 45, "{:?}", keys.iter().map(|key| &key.path).collect::<Vec<_>>());
+        assert_eq!(keys.len(), 47, "{:?}", keys.iter().map(|key| &key.path).collect::<Vec<_>>());
         for key in keys {
             assert!(key.doc.ends_with('.') && key.doc.len() > 8, "{key:?}");
             let schema = raw_schema();

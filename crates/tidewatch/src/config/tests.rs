@@ -484,7 +484,7 @@ fn changes_say_what_takes_effect_when() {
 #[test]
 fn what_is_said_to_take_effect_at_once_does() {
     let mut new = Config::default();
-    new.rules.files = vec!["/r".into()];
+    (new.rules.files, new.rules.dropins, new.rules.watch) = (vec!["/r".into()], None, false);
     new.rules.matching = Matching::First;
     new.rules.skip_broken = true;
     new.agent.priority = tw_model::Priority::Error;

@@ -2,7 +2,6 @@
 //! have lived the events.
 
 use std::collections::{HashMap, HashSet};
-use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
@@ -41,7 +40,7 @@ impl Replay<'_> {
         let started = Instant::now();
         let reading = reader.read(&mut |item| {
             self.item(&mut host, item);
-            if self.failed.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            self.flow()
         });
         if let Some(error) = self.failed.take() {
             return Err(error.into());

@@ -18,6 +18,8 @@ fn replay(config: &Config) -> Replay<'_> {
         found: Vec::new(),
         stats: Stats::default(),
         hostname: String::new(),
+        look: None,
+        over: false,
         failed: None,
     }
 }

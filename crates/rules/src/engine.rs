@@ -1,0 +1,418 @@
+//! All rules at once: which of them an event matches, at a cost that hardly grows with their number.
+//!
+//! 1. Equal comparisons of all rules are one bit; those with the same left side are a group, whose value is read once
+//!    and looked up in hash sets, tries and an automaton ([`group`]).
+//! 2. Bits that depend on the process alone are found once for each of its states; processes with the same bits are a
+//!    class. For each class and kind of event the rules that can still match are listed ([`memory`]).
+//! 3. Of these, most need a certain comparison of the event to hold (a path in a set, say): they wait for its bit. Only
+//!    rules that a bit brings up, and the few that wait for none, are evaluated ([`condition`]).
+//!
+//! What it finds is what [`RuleSet::inspect`] finds, rule by rule; a property test holds it to that.
+
+mod condition;
+mod group;
+mod key;
+mod memory;
+#[cfg(test)]
+mod tests;
+mod trie;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+use tw_model::event::EVENTS;
+use tw_model::field::Multi;
+use tw_model::{Event, EventKind};
+
+use self::condition::{Atom, Condition, is_set};
+use self::group::{Group, Member, Texts, Way};
+use self::memory::{Memory, Plan};
+use crate::ast::Op;
+use crate::extract::Extract;
+use crate::node::{Negation, Node, Test};
+use crate::predicate::Pred;
+use crate::ruleset::{Matching, Rule, RuleSet};
+
+/// The rules of a set, arranged to be tried all at once, and what is remembered between events.
+pub struct Engine {
+    groups: Box<[Group]>,
+    /// By the place of the rule in its set.
+    conditions: Box<[Condition]>,
+    /// By kind of event.
+    kinds: Box<[Kind]>,
+    first_only: bool,
+    memory: Memory,
+    /// Truths of a process, while they are found.
+    process: Box<[u64]>,
+    event: Truths,
+    /// Rules to try for the event at hand.
+    raised: Vec<u32>,
+}
+
+/// What the rules ask of events of one kind.
+#[derive(Default)]
+struct Kind {
+    /// Enabled rules that can match.
+    rules: Box<[Candidate]>,
+    /// Bits of the event that rules wait for.
+    waited: Box<[u64]>,
+    /// The rules that wait for a bit.
+    waiting: HashMap<u32, Vec<u32>, foldhash::fast::RandomState>,
+}
+
+/// A rule that can match events of a kind.
+struct Candidate {
+    /// Its place in the set.
+    rule: u32,
+    /// Comparisons of the event of which one must hold, if there are such.
+    needs: Option<Box<[Atom]>>,
+}
+
+/// What holds for the event at hand, as far as it was asked for.
+struct Truths {
+    bits: Box<[u64]>,
+    /// For each group the number of the event that its bits are of.
+    of: Box<[u64]>,
+    /// For heavy groups what was found for texts before.
+    texts: Box<[Option<Texts>]>,
+    /// Number of the event.
+    number: u64,
+}
+
+impl Engine {
+    /// Arranges the rules of `set`. It must be rearranged when the set changes.
+    pub fn new(set: &RuleSet) -> Self {
+        let mut draft = Draft::default();
+        let drawn: Vec<Drawn> = set.rules().iter().map(|rule| draft.condition(&rule.node)).collect();
+        let (groups, [process, event]) = draft.groups();
+        let conditions: Box<[Condition]> =
+            drawn.into_iter().map(|drawn| drawn.placed(&groups, &draft.groups)).collect();
+        let kinds = EVENTS.iter().map(|info| Kind::new(set.candidates(info.kind), info.kind, &conditions, event));
+        let kinds = kinds.collect();
+        let texts = groups.iter().map(|group| group.heavy.then(|| Texts::new(group.words))).collect();
+        Self {
+            conditions,
+            kinds,
+            first_only: set.matching() == Matching::First,
+            memory: Memory::new(),
+            process: vec![0; process].into(),
+            event: Truths { bits: vec![0; event].into(), of: vec![0; groups.len()].into(), texts, number: 0 },
+            raised: Vec::with_capacity(set.len()),
+            groups,
+        }
+    }
+
+    /// Calls `hit` for each enabled rule that the event matches, in the order of definition. `set` is the one that the
+    /// engine was made of.
+    pub fn inspect(&mut self, set: &RuleSet, event: &Event<'_>, hit: &mut dyn FnMut(&Rule)) {
+        let kind = event.kind();
+        let Some(of_kind) = self.kinds.get(kind as usize).filter(|of_kind| !of_kind.rules.is_empty()) else { return };
+        let (groups, process, texts) = (&self.groups, &mut self.process, &mut self.event.texts);
+        let class = self.memory.class_of(event, || {
+            for (group, texts) in groups.iter().zip(texts).filter(|(group, _)| group.lasting) {
+                group.fill_with(event, texts.as_mut(), &mut process[group.range()]);
+            }
+            process
+        });
+        let Some(class) = self.memory.class(class) else { return };
+        let Some(plan) = class.plans.get_mut(kind as usize) else { return };
+        let plan = plan.get_or_insert_with(|| Box::new(of_kind.plan(kind, &class.truth, &self.conditions)));
+        if plan.always.is_empty() && plan.groups.is_empty() {
+            return;
+        }
+        self.event.number += 1;
+        self.raised.clear();
+        self.raised.extend_from_slice(&plan.always);
+        for group in &plan.groups {
+            of_kind.raise(&self.groups[usize::from(*group)], &mut self.event, *group, event, plan, &mut self.raised);
+        }
+        if self.raised.len() > 1 {
+            self.raised.sort_unstable();
+            self.raised.dedup();
+        }
+        let truths = &mut self.event;
+        for rule in &self.raised {
+            let Some(condition) = self.conditions.get(*rule as usize) else { continue };
+            let mut atom = |atom: Atom| {
+                truths.see(&self.groups[usize::from(atom.group)], atom.group, event);
+                is_set(&truths.bits, atom.bit)
+            };
+            if condition.holds(kind, &class.truth, &mut atom)
+                && let Some(rule) = set.rules().get(*rule as usize)
+            {
+                hit(rule);
+                if self.first_only {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+impl Truths {
+    /// Makes sure that the bits of a group are those of the event at hand.
+    fn see(&mut self, group: &Group, number: u16, event: &Event<'_>) {
+        let number = usize::from(number);
+        if self.of[number] == self.number {
+            return;
+        }
+        self.of[number] = self.number;
+        group.fill_with(event, self.texts[number].as_mut(), &mut self.bits[group.range()]);
+    }
+}
+
+impl Kind {
+    fn new(candidates: &[u32], kind: EventKind, conditions: &[Condition], words: usize) -> Self {
+        let mut of_kind = Self { waited: vec![0; words].into(), ..Self::default() };
+        let mut rules = Vec::with_capacity(candidates.len());
+        for rule in candidates {
+            let Some(condition) = conditions.get(*rule as usize) else { continue };
+            let needs = condition.needs(kind).map(Vec::into_boxed_slice);
+            for atom in needs.iter().flatten() {
+                of_kind.waited[atom.bit as usize / 64] |= 1 << (atom.bit % 64);
+                of_kind.waiting.entry(atom.bit).or_default().push(*rule);
+            }
+            rules.push(Candidate { rule: *rule, needs });
+        }
+        of_kind.rules = rules.into();
+        of_kind
+    }
+
+    /// What is left of the rules for processes with these truths.
+    fn plan(&self, kind: EventKind, process: &[u64], conditions: &[Condition]) -> Plan {
+        let mut always = Vec::new();
+        let mut groups = BTreeSet::new();
+        let mut alive = vec![0_u64; conditions.len().div_ceil(64)];
+        for Candidate { rule, needs } in &self.rules {
+            let known = conditions.get(*rule as usize).map(|condition| condition.known(kind, process));
+            match (known, needs) {
+                (None | Some(Some(false)), _) => {}
+                (Some(None), Some(atoms)) => {
+                    groups.extend(atoms.iter().map(|atom| atom.group));
+                    alive[*rule as usize / 64] |= 1 << (rule % 64);
+                }
+                (Some(_), _) => always.push(*rule),
+            }
+        }
+        Plan { always: always.into(), groups: groups.into_iter().collect(), alive: alive.into() }
+    }
+
+    /// Adds the living rules that wait for a bit of this group that is set.
+    fn raise(
+        &self,
+        group: &Group,
+        truths: &mut Truths,
+        number: u16,
+        event: &Event<'_>,
+        plan: &Plan,
+        raised: &mut Vec<u32>,
+    ) {
+        truths.see(group, number, event);
+        for word in group.range() {
+            let mut bits = truths.bits[word] & self.waited[word];
+            while bits != 0 {
+                let bit = word as u32 * 64 + bits.trailing_zeros();
+                bits &= bits - 1;
+                let rules = self.waiting.get(&bit).into_iter().flatten();
+                raised.extend(rules.filter(|rule| is_set(&plan.alive, **rule)));
+            }
+        }
+    }
+}
+
+/// Groups while rules are added.
+#[derive(Default)]
+struct Draft {
+    groups: Vec<DraftGroup>,
+    by_extract: HashMap<String, usize>,
+}
+
+struct DraftGroup {
+    extract: Extract,
+    lasting: bool,
+    members: Vec<Member>,
+    by_key: HashMap<String, u16>,
+}
+
+/// A condition whose comparisons are known by group and number, but have no bit yet.
+enum Drawn {
+    Ready(Condition),
+    Atom(usize, u16),
+    And(Vec<Drawn>),
+    Or(Vec<Drawn>),
+    Not(Box<Drawn>),
+}
+
+impl Draft {
+    fn condition(&mut self, node: &Node) -> Drawn {
+        match node {
+            Node::Const(value) => Drawn::Ready(Condition::Const(*value)),
+            Node::Kind(kinds) => Drawn::Ready(Condition::Kind(*kinds)),
+            Node::And(terms) => Drawn::And(terms.iter().map(|term| self.condition(term)).collect()),
+            Node::Or(terms) => Drawn::Or(terms.iter().map(|term| self.condition(term)).collect()),
+            Node::Not(term) => Drawn::Not(Box::new(self.condition(term))),
+            Node::Test(test) => self.test(test),
+        }
+    }
+
+    fn test(&mut self, test: &Test) -> Drawn {
+        if test.negation == Negation::None || !test.left.is_single() {
+            return self.atom(&test.left, Arc::clone(&test.pred), test.negation);
+        }
+        // Of a single value, `!=` is: there is one, and it is not equal. So it shares the bit of `=`.
+        Drawn::And(vec![
+            self.atom(&test.left, Arc::new(Pred::Exists), Negation::None),
+            Drawn::Not(Box::new(self.atom(&test.left, Arc::clone(&test.pred), Negation::None))),
+        ])
+    }
+
+    fn atom(&mut self, left: &Extract, pred: Arc<Pred>, negation: Negation) -> Drawn {
+        let lasting = left.is_lasting() && pred.is_lasting();
+        // The scope is part of the key: `proc.name = val(fd.name)` is of the event though its left side is not. So is how
+        // it is looked up: what is found at once must not wait for what must be tried.
+        let way = Way::of(&pred, negation);
+        let mut extract_key = format!("{lasting} {way:?} {}", key::of_extract(left));
+        if way == Way::Tried && !lasting {
+            extract_key = format!("{extract_key} {}", key::of_pred(&pred, negation));
+        }
+        let mut number = self.by_extract.get(&extract_key).copied();
+        if number.is_some_and(|number| self.groups[number].members.len() > usize::from(u16::MAX) - 1) {
+            // Full: another group of the same.
+            number = None;
+        }
+        let number = number.unwrap_or_else(|| {
+            self.by_extract.insert(extract_key, self.groups.len());
+            self.groups.push(DraftGroup {
+                extract: left.clone(),
+                lasting,
+                members: Vec::new(),
+                by_key: HashMap::new(),
+            });
+            self.groups.len() - 1
+        });
+        let group = &mut self.groups[number];
+        let next = group.members.len() as u16;
+        let member = *group.by_key.entry(key::of_pred(&pred, negation)).or_insert(next);
+        if member == next {
+            group.members.push((next, pred, negation));
+        }
+        Drawn::Atom(number, member)
+    }
+
+    /// The groups with their places, and how many words the truths of process and event have.
+    fn groups(&self) -> (Box<[Group]>, [usize; 2]) {
+        let mut words = [0, 0];
+        let groups = self.groups.iter().map(|draft| {
+            let first = &mut words[usize::from(!draft.lasting)];
+            let group = Group::new(draft.extract.clone(), draft.lasting, *first, &draft.members);
+            *first += group.words;
+            group
+        });
+        (groups.collect(), words)
+    }
+}
+
+impl Drawn {
+    fn placed(self, groups: &[Group], drafts: &[DraftGroup]) -> Condition {
+        let all = |terms: Vec<Self>| -> Box<[Condition]> {
+            let mut placed: Vec<Condition> = terms.into_iter().map(|term| term.placed(groups, drafts)).collect();
+            // The result is the same in any order: what is known already comes first.
+            placed.sort_by_key(Condition::cost);
+            placed.into()
+        };
+        match self {
+            Self::Ready(condition) => condition,
+            Self::And(terms) => Condition::And(all(terms)),
+            Self::Or(terms) => Condition::Or(all(terms)),
+            Self::Not(term) => Condition::Not(Box::new(term.placed(groups, drafts))),
+            Self::Atom(number, member) => {
+                let group = &groups[number];
+                let bit = group.first as u32 * 64 + u32::from(member);
+                if group.lasting {
+                    return Condition::Process(bit);
+                }
+                let pred = &drafts[number].members[usize::from(member)].1;
+                let weight = pred.weight(group.extract.is_wide());
+                Condition::Event(Atom { group: number as u16, weight, bit })
+            }
+        }
+    }
+}
+
+impl Condition {
+    /// The lower, the sooner to be looked at.
+    fn cost(&self) -> u8 {
+        match self {
+            Self::Const(_) | Self::Kind(_) => 0,
+            Self::Process(_) => 1,
+            Self::Not(term) => term.cost(),
+            Self::Event(_) => 2,
+            Self::And(terms) | Self::Or(terms) => terms.iter().map(Self::cost).max().unwrap_or(0) + 1,
+        }
+    }
+}
+
+impl Extract {
+    /// The fields that it reads.
+    fn each_field(&self, tell: &mut dyn FnMut(&'static tw_model::field::Field)) {
+        match self {
+            Self::Field(field) => tell(field.field),
+            Self::Text(_) | Self::Number(_) => {}
+            Self::List(parts) | Self::Concat(parts) => parts.iter().for_each(|part| part.each_field(tell)),
+            Self::ToLower(inner)
+            | Self::ToUpper(inner)
+            | Self::B64(inner)
+            | Self::Basename(inner)
+            | Self::Len(inner) => {
+                inner.each_field(tell);
+            }
+            Self::Join(first, second) | Self::Getopt(first, second, _) => {
+                first.each_field(tell);
+                second.each_field(tell);
+            }
+        }
+    }
+
+    /// Whether it depends on the process alone.
+    fn is_lasting(&self) -> bool {
+        let mut lasting = true;
+        self.each_field(&mut |field| lasting &= field.per_process);
+        lasting
+    }
+
+    /// Whether it has one value at most.
+    fn is_single(&self) -> bool {
+        let mut single = true;
+        self.each_field(&mut |field| single &= field.multi == Multi::Single);
+        single
+    }
+}
+
+impl Pred {
+    fn is_lasting(&self) -> bool {
+        match self {
+            Self::Other(_, right) => right.is_lasting(),
+            Self::Many(_, preds, _) => preds.iter().all(Self::is_lasting),
+            _ => true,
+        }
+    }
+
+    /// How much it tells of an event that it holds, roughly: the longer the text, the rarer.
+    fn weight(&self, wide: bool) -> u16 {
+        let length = |text: &[u8]| text.len().min(99) as u16;
+        let text = match self {
+            Self::Equals(text) => 300 + length(text),
+            Self::OneOf(set) => 300 + set.iter().map(|text| length(text)).min().unwrap_or(99),
+            Self::StartsWith(text) | Self::EndsWith(text) | Self::ContainsNoCase(text) => 200 + length(text),
+            Self::Contains(finder) => 200 + length(finder.needle()),
+            Self::Below(_) | Self::Glob(..) | Self::Regex(_) => 200,
+            Self::Number(Op::Eq, _) | Self::Numbers(_) | Self::Addresses(_) => return 150,
+            Self::Networks(_) => return 120,
+            Self::Bool(_) => return 50,
+            _ => return 10,
+        };
+        // The name of a type is shared by many events, a path is not. An empty text says nothing.
+        if wide && text % 100 != 0 { text } else { text % 100 }
+    }
+}

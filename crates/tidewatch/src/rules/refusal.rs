@@ -1,0 +1,126 @@
+//! Why a set of rules is not taken: one judgement for `run`, reloads and `config check`.
+
+use std::fmt;
+
+use super::load::Loaded;
+use super::texts::{Places, RuleTexts};
+use crate::screen;
+
+/// Rules that are not taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// What is wrong, in one line, with `file:line:column` where there is one.
+    what: String,
+    /// The same at length, with an excerpt of the source.
+    detail: String,
+    /// The file to mend and the line in it, from 1, if it is about a place.
+    pub place: Option<(String, usize)>,
+}
+
+impl Refusal {
+    /// Something that is wrong with no line of a rule file, in as many lines as it takes.
+    pub fn new(detail: impl Into<String>) -> Self {
+        let detail = detail.into();
+        // An excerpt of the source does not fit into one line.
+        let lines = detail.lines().take_while(|line| !line.trim_start().starts_with('|')).map(str::trim);
+        Self { what: lines.collect::<Vec<_>>().join(" "), detail, place: None }
+    }
+
+    /// What is wrong at length, in several lines.
+    pub fn detail(&self) -> &str {
+        &self.detail
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.what)
+    }
+}
+
+impl Loaded {
+    /// Why these rules are not taken, if so: something is broken, and not to be left out (`skip_broken`), or none of
+    /// them would be tried.
+    pub fn refusal(&self, skip_broken: bool) -> Option<Refusal> {
+        let first = self.diagnostics.iter().find(|diagnostic| diagnostic.is_error());
+        if let (Some(first), false) = (first, skip_broken) {
+            let errors = screen::count(self.errors(), "error");
+            let help = first.help.as_ref().map(|help| format!("; {help}")).unwrap_or_default();
+            return Some(Refusal {
+                what: format!("{errors} in the rules ({}), the first: {first}{help}", self.source),
+                detail: format!(
+                    "{errors} in the rules ({}), the first:\n{}",
+                    self.source,
+                    first.render(false).trim_end()
+                ),
+                place: Some((first.file.clone(), first.line)),
+            });
+        }
+        if self.enabled() > 0 {
+            return None;
+        }
+        let left = if self.rules.is_empty() { "no rule" } else { "no rule that is enabled" };
+        Some(Refusal::new(format!(
+            "{left} in {}: nothing to watch for; add one, or leave rules.files empty for the built-in pack",
+            self.source
+        )))
+    }
+}
+
+/// Reads and loads what lies at `places`, and judges it.
+///
+/// # Errors
+/// [`Refusal`].
+pub fn take(places: &Places, skip_broken: bool) -> Result<(RuleTexts, Loaded), Refusal> {
+    let texts = RuleTexts::read(places).map_err(|error| Refusal::new(format!("{error:#}")))?;
+    let loaded = texts.load();
+    match loaded.refusal(skip_broken) {
+        Some(refusal) => Err(refusal),
+        None => Ok((texts, loaded)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::texts::RuleText;
+    use super::*;
+
+    fn loaded(text: &str) -> Loaded {
+        let file = RuleText { name: "r.yaml".into(), text: text.into() };
+        RuleTexts { source: "r.yaml".into(), files: vec![file], doubts: Vec::new() }.load()
+    }
+
+    #[test]
+    fn broken_rules_are_refused_with_their_place_and_remedy_unless_they_may_be_left_out() {
+        let good = "- rule: a\n  desc: d\n  condition: evt.type = chroot\n  output: o\n  priority: INFO\n";
+        assert_eq!(loaded(good).refusal(false), None);
+        let broken =
+            format!("{good}- rule: b\n  desc: d\n  condition: evt.tipe = chroot\n  output: o\n  priority: INFO\n");
+        let refusal = loaded(&broken).refusal(false).unwrap();
+        assert_eq!(refusal.place, Some(("r.yaml".into(), 8)));
+        let said = refusal.to_string();
+        assert!(said.contains("r.yaml:8:14: error[") && said.contains("evt.type"), "{said}");
+        assert!(refusal.detail().contains("^^^^"), "{}", refusal.detail());
+        assert_eq!(loaded(&broken).refusal(true), None);
+    }
+
+    #[test]
+    fn an_alert_gets_one_line() {
+        let refusal = Refusal::new("error[X]: no\n --> a.yaml:1:2\n  |\n1 | x\n");
+        assert_eq!(refusal.to_string(), "error[X]: no --> a.yaml:1:2");
+    }
+
+    #[test]
+    fn rules_that_watch_for_nothing_are_refused() {
+        for (text, said) in [
+            ("# nothing yet\n", "no rule in r.yaml"),
+            (
+                "- rule: a\n  desc: d\n  condition: evt.type = chroot\n  output: o\n  priority: INFO\n  enabled: false\n",
+                "no rule that is enabled in r.yaml",
+            ),
+        ] {
+            let refusal = loaded(text).refusal(true).unwrap().to_string();
+            assert!(refusal.starts_with(said) && refusal.contains("built-in pack"), "{refusal}");
+        }
+    }
+}
