@@ -18,6 +18,8 @@ use tw_sensor::capture::{Account, CaptureReader, ContainerNews, Item, Listed};
 use super::{Origin, Replay, salt_of};
 use crate::agent::without_secrets;
 
+/// After so many items the bar of progress moves.
+const ITEMS: u32 = 4_096;
 /// Most users, groups and containers of a capture.
 const MAX_KNOWN: usize = 65_536;
 
@@ -38,8 +40,14 @@ impl Replay<'_> {
         let mut host = Host::new();
         self.hostname.clear();
         let started = Instant::now();
+        let (read, before) = (reader.bytes_read(), self.progress.position());
+        let mut items = 0_u32;
         let reading = reader.read(&mut |item| {
             self.item(&mut host, item);
+            items = items.wrapping_add(1);
+            if items.is_multiple_of(ITEMS) {
+                self.progress.set_position(before + read.get());
+            }
             self.flow()
         });
         if let Some(error) = self.failed.take() {

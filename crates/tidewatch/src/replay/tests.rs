@@ -21,6 +21,7 @@ fn replay(config: &Config) -> Replay<'_> {
         look: None,
         over: false,
         failed: None,
+        progress: ProgressBar::hidden(),
     }
 }
 
