@@ -9,7 +9,7 @@ use bumpalo::Bump;
 use tw_detect::Detector;
 use tw_enrich::{World, WorldOptions};
 use tw_model::Raw;
-use tw_model::raw::{from_words, to_words};
+use tw_model::raw::{Body, from_words, to_words};
 use tw_rules::{Loader, RuleSet};
 use tw_sensor::EbpfSensor;
 
@@ -191,12 +191,20 @@ fn collect() -> anyhow::Result<Records> {
     let mut sensor = EbpfSensor::start(&tw_sensor::Options::default())?;
     let mut records = Records { words: Vec::new(), pieces: Vec::new() };
     let mut work = Command::new("sh").args(["-c", WORK]).spawn()?;
+    // Whatever else runs on this host is left out.
+    let mut family = std::collections::HashSet::from([work.id()]);
     loop {
         let done = work.try_wait()?.is_some();
         sensor.drain(|bytes| {
-            if records.words.len() * 8 < KEEP {
-                records.keep(bytes);
+            let words = to_words(bytes);
+            let Ok(raw) = Raw::parse(from_words(&words)) else { return };
+            if !family.contains(&raw.header.pid) || records.words.len() * 8 >= KEEP {
+                return;
             }
+            if let Body::Fork(body) = raw.body {
+                family.insert(body.child_pid);
+            }
+            records.keep(raw.bytes());
         });
         if done {
             return Ok(records);

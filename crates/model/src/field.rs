@@ -9,6 +9,7 @@ mod event;
 mod fd;
 mod process;
 mod table;
+pub use fd::Opened;
 pub use table::FIELDS;
 
 /// What may stand in brackets behind a field's name.
@@ -135,6 +136,21 @@ static TEXT_PARAMS: &[&str] = &[
     "uargs",
 ];
 
+/// Fields whose value for an open is decided by its path, flags, mode and attributes.
+const OF_OPEN: [&str; 11] = [
+    "fd.name",
+    "fd.directory",
+    "fd.filename",
+    "fd.type",
+    "fd.typechar",
+    "fd.is_upper_layer",
+    "fd.is_lower_layer",
+    "evt.is_open_read",
+    "evt.is_open_write",
+    "evt.is_open_create",
+    "evt.is_open_exec",
+];
+
 /// A field with its argument, ready for evaluation.
 #[derive(Clone, Debug)]
 pub struct FieldRef {
@@ -230,23 +246,29 @@ impl FieldRef {
         (self.field.get?)(event, &self.arg)
     }
 
-    /// A number that decides the value, where the event has such a one and the value itself is dear to make: with equal
+    /// A number that decides the value, where there is such a one and the value itself is dear to make: with equal
     /// numbers the values are equal.
     pub fn stand_in(&self, event: &Event<'_>) -> Option<u64> {
-        match (self.field.name, &self.arg) {
-            ("evt.arg", Arg::Key(name)) if &**name == "flags" => event::open_flags_number(event),
-            ("thread.cap_effective", _) => Some(event.process.cred.cap_effective),
-            ("thread.cap_permitted", _) => Some(event.process.cred.cap_permitted),
-            ("thread.cap_inheritable", _) => Some(event.process.cred.cap_inheritable),
+        let cred = &event.process.cred;
+        match self.field.name {
+            "thread.cap_effective" => Some(cred.cap_effective),
+            "thread.cap_permitted" => Some(cred.cap_permitted),
+            "thread.cap_inheritable" => Some(cred.cap_inheritable),
             _ => None,
         }
     }
 
-    /// Whether some events have a [`FieldRef::stand_in`].
+    /// Whether events have a [`FieldRef::stand_in`].
     pub fn has_stand_in(&self) -> bool {
-        match (self.field.name, &self.arg) {
-            ("evt.arg", Arg::Key(name)) => &**name == "flags",
-            (name, _) => name.starts_with("thread.cap_"),
+        self.field.name.starts_with("thread.cap_")
+    }
+
+    /// Whether for an open the value is decided by what [`Opened`] has.
+    pub fn is_of_open(&self) -> bool {
+        match &self.arg {
+            Arg::Key(name) => self.field.name == "evt.arg" && &**name == "flags",
+            Arg::None => OF_OPEN.contains(&self.field.name),
+            Arg::Index(_) => false,
         }
     }
 

@@ -93,6 +93,12 @@ impl Library {
         self.work.get() <= MAX_WORK
     }
 
+    /// Begins anew to count what is spent, for conditions that have passed once.
+    pub fn refresh(&self) {
+        self.work.set(0);
+        self.searches.set(0);
+    }
+
     /// Names that are near, as long as not too many were looked for.
     pub fn near<'n>(&self, name: &str, known: impl Iterator<Item = &'n String>) -> Vec<&'n str> {
         self.searches.set(self.searches.get() + 1);

@@ -22,13 +22,13 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 use tw_model::event::EVENTS;
-use tw_model::field::Multi;
+use tw_model::field::{Multi, Opened};
 use tw_model::{Event, EventKind};
 
 use self::condition::{Atom, Condition, is_set};
-use self::group::{Group, Member, Texts, Way};
+use self::group::{Group, Member, Texts, Way, is_of_open};
 use self::memory::{Memory, Plan};
-use crate::ast::Op;
+use crate::ast::{Modifier, Op};
 use crate::extract::Extract;
 use crate::node::{Negation, Node, Test};
 use crate::predicate::Pred;
@@ -76,8 +76,17 @@ struct Truths {
     of: Box<[u64]>,
     /// For heavy groups what was found for texts before.
     texts: Box<[Option<Texts>]>,
+    /// What was found for opens before, in all groups that they decide. The bits of these come first.
+    opens: Opens,
     /// Number of the event.
     number: u64,
+}
+
+/// Groups whose bits are decided by what an open opens, and how.
+struct Opens {
+    groups: Box<[u16]>,
+    words: usize,
+    known: Texts,
 }
 
 impl Engine {
@@ -91,13 +100,16 @@ impl Engine {
         let kinds = EVENTS.iter().map(|info| Kind::new(set.candidates(info.kind), info.kind, &conditions, event));
         let kinds = kinds.collect();
         let texts = groups.iter().map(|group| group.heavy.then(|| Texts::new(group.words))).collect();
+        let of_open = (0_u16..).zip(&groups).filter(|(_, group)| group.of_open);
+        let words = of_open.clone().map(|(_, group)| group.words).sum();
+        let opens = Opens { groups: of_open.map(|(number, _)| number).collect(), words, known: Texts::new(words) };
         Self {
             conditions,
             kinds,
             first_only: set.matching() == Matching::First,
             memory: Memory::new(),
             process: vec![0; process].into(),
-            event: Truths { bits: vec![0; event].into(), of: vec![0; groups.len()].into(), texts, number: 0 },
+            event: Truths { bits: vec![0; event].into(), of: vec![0; groups.len()].into(), texts, opens, number: 0 },
             raised: Vec::with_capacity(set.len()),
             groups,
         }
@@ -122,10 +134,17 @@ impl Engine {
             return;
         }
         self.event.number += 1;
+        if std::env::var_os("TW_DEBUG").is_some() && self.event.number % 9973 == 5 {
+            eprintln!("{} {:?} always {:?}\n   groups {:?} alive {:?}", String::from_utf8_lossy(event.raw.comm()), kind,
+              plan.always.iter().map(|r| &set.rules()[*r as usize].name).collect::<Vec<_>>(),
+              plan.groups.iter().map(|g| (key::of_extract(&self.groups[*g as usize].extract), self.groups[*g as usize].of_open, self.groups[*g as usize].heavy)).collect::<Vec<_>>(),
+              (0..set.len()).filter(|r| is_set(&plan.alive, *r as u32)).map(|r| &set.rules()[r].name).collect::<Vec<_>>());
+        }
         self.raised.clear();
         self.raised.extend_from_slice(&plan.always);
         for group in &plan.groups {
-            of_kind.raise(&self.groups[usize::from(*group)], &mut self.event, *group, event, plan, &mut self.raised);
+            self.event.see(&self.groups, *group, event);
+            of_kind.raise(&self.event.bits, self.groups[usize::from(*group)].range(), plan, &mut self.raised);
         }
         if self.raised.len() > 1 {
             self.raised.sort_unstable();
@@ -135,7 +154,7 @@ impl Engine {
         for rule in &self.raised {
             let Some(condition) = self.conditions.get(*rule as usize) else { continue };
             let mut atom = |atom: Atom| {
-                truths.see(&self.groups[usize::from(atom.group)], atom.group, event);
+                truths.see(&self.groups, atom.group, event);
                 is_set(&truths.bits, atom.bit)
             };
             if condition.holds(kind, &class.truth, &mut atom)
@@ -152,13 +171,27 @@ impl Engine {
 
 impl Truths {
     /// Makes sure that the bits of a group are those of the event at hand.
-    fn see(&mut self, group: &Group, number: u16, event: &Event<'_>) {
-        let number = usize::from(number);
-        if self.of[number] == self.number {
+    fn see(&mut self, groups: &[Group], number: u16, event: &Event<'_>) {
+        let (place, group) = (usize::from(number), &groups[usize::from(number)]);
+        if self.of[place] == self.number {
             return;
         }
-        self.of[number] = self.number;
-        group.fill_with(event, self.texts[number].as_mut(), &mut self.bits[group.range()]);
+        if group.of_open
+            && let Some(Opened { how, path }) = Opened::of(event)
+        {
+            // One look decides them all.
+            let Opens { groups: of_open, words, known } = &mut self.opens;
+            of_open.iter().for_each(|number| self.of[usize::from(*number)] = self.number);
+            known.recall(how, path, &mut self.bits[..*words], |bits| {
+                for number in of_open {
+                    let group = &groups[usize::from(*number)];
+                    group.fill(event, &mut bits[group.range()]);
+                }
+            });
+            return;
+        }
+        self.of[place] = self.number;
+        group.fill_with(event, self.texts[place].as_mut(), &mut self.bits[group.range()]);
     }
 }
 
@@ -198,19 +231,10 @@ impl Kind {
         Plan { always: always.into(), groups: groups.into_iter().collect(), alive: alive.into() }
     }
 
-    /// Adds the living rules that wait for a bit of this group that is set.
-    fn raise(
-        &self,
-        group: &Group,
-        truths: &mut Truths,
-        number: u16,
-        event: &Event<'_>,
-        plan: &Plan,
-        raised: &mut Vec<u32>,
-    ) {
-        truths.see(group, number, event);
-        for word in group.range() {
-            let mut bits = truths.bits[word] & self.waited[word];
+    /// Adds the living rules that wait for a bit of these words that is set.
+    fn raise(&self, truths: &[u64], words: std::ops::Range<usize>, plan: &Plan, raised: &mut Vec<u32>) {
+        for word in words {
+            let mut bits = truths[word] & self.waited[word];
             while bits != 0 {
                 let bit = word as u32 * 64 + bits.trailing_zeros();
                 bits &= bits - 1;
@@ -257,6 +281,20 @@ impl Draft {
     }
 
     fn test(&mut self, test: &Test) -> Drawn {
+        // Several comparisons in one are taken apart where that means the same.
+        match &*test.pred {
+            Pred::Many(Modifier::AnyOf, preds, false) if test.negation == Negation::None => {
+                let atom = |pred: &Arc<Pred>| self.atom(&test.left, Arc::clone(pred), Negation::None);
+                return Drawn::Or(preds.iter().map(atom).collect());
+            }
+            Pred::Many(Modifier::AllOf, preds, false)
+                if test.negation == Negation::None && test.left.is_single() && !preds.is_empty() =>
+            {
+                let atom = |pred: &Arc<Pred>| self.atom(&test.left, Arc::clone(pred), Negation::None);
+                return Drawn::And(preds.iter().map(atom).collect());
+            }
+            _ => {}
+        }
         if test.negation == Negation::None || !test.left.is_single() {
             return self.atom(&test.left, Arc::clone(&test.pred), test.negation);
         }
@@ -303,12 +341,18 @@ impl Draft {
     /// The groups with their places, and how many words the truths of process and event have.
     fn groups(&self) -> (Box<[Group]>, [usize; 2]) {
         let mut words = [0, 0];
-        let groups = self.groups.iter().map(|draft| {
-            let first = &mut words[usize::from(!draft.lasting)];
-            let group = Group::new(draft.extract.clone(), draft.lasting, *first, &draft.members);
-            *first += group.words;
-            group
-        });
+        let mut places = vec![0; self.groups.len()];
+        // What an open decides comes first, so that it is copied at once.
+        let of_open = |draft: &DraftGroup| !draft.lasting && is_of_open(&draft.extract, &draft.members);
+        for first in [true, false] {
+            for (place, draft) in places.iter_mut().zip(&self.groups).filter(|(_, draft)| of_open(draft) == first) {
+                let next = &mut words[usize::from(!draft.lasting)];
+                *place = *next;
+                *next += draft.members.len().div_ceil(64);
+            }
+        }
+        let groups = self.groups.iter().zip(places);
+        let groups = groups.map(|(draft, at)| Group::new(draft.extract.clone(), draft.lasting, at, &draft.members));
         (groups.collect(), words)
     }
 }
@@ -393,7 +437,7 @@ impl Pred {
     fn is_lasting(&self) -> bool {
         match self {
             Self::Other(_, right) => right.is_lasting(),
-            Self::Many(_, preds, _) => preds.iter().all(Self::is_lasting),
+            Self::Many(_, preds, _) => preds.iter().all(|pred| pred.is_lasting()),
             _ => true,
         }
     }

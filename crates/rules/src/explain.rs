@@ -103,7 +103,9 @@ impl<'r> Explainer<'r> {
             let definition = Macro { text, expr, index: 0, visibility: usize::MAX, used: Default::default() };
             (known.name.clone(), definition)
         });
-        let library = Library { lists: lists.collect(), macros: macros.collect(), ..Library::new(rules.compat) };
+        let mut library = Library::new(rules.compat);
+        library.lists = lists.collect();
+        library.macros = macros.collect();
         Self { rules, library }
     }
 
@@ -123,6 +125,7 @@ impl<'r> Explainer<'r> {
 
     /// A condition written in `text`, such as that of a macro.
     pub fn condition(&self, expr: &Expr, text: &Text, event: Option<&Event<'_>>) -> Explained {
+        self.library.refresh();
         let mut walk = Walk { explainer: self, event, stack: Vec::new(), nodes: 0, depth: 0 };
         walk.expr(expr, text, true)
     }

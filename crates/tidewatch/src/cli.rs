@@ -26,6 +26,7 @@ pub use rules::{
   sudo tidewatch findings --since 1h          what it found
   sudo tidewatch replay --since 10m           the last ten minutes again, with the rules of now
   tidewatch rules check my_rules.yaml         are my rules in order? (no root needed)
+  tidewatch rules test my_rules.yaml          do they find what they should, and nothing else?
   tidewatch doctor                            what works on this host, and what would mend the rest"
 )]
 pub struct Cli {

@@ -7,6 +7,9 @@ use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
+use tw_model::EventKind;
+use tw_model::raw::{Encoder, FileBody, Header};
+use tw_sensor::recorder::{FrameKind, Recorder, RecorderOptions, SegmentMeta};
 
 const RULES: &str = "\
 - list: shells
@@ -244,6 +247,35 @@ it comes down to: proc.name in (shells: 2 values)  ← \"ls\"
 }
 
 #[test]
+fn events_are_taken_out_of_a_recording() {
+    let folder = Folder::new("recording");
+    let dir = folder.0.join("recorder");
+    let (mut recorder, _) = Recorder::open(RecorderOptions { dir, ..RecorderOptions::default() }).unwrap();
+    recorder.begin_segment(SegmentMeta { first_event: 41, ..SegmentMeta::default() });
+    for (time, kind) in [(5, EventKind::Chdir), (6, EventKind::Mkdir), (7, EventKind::Chdir)] {
+        let header = Header { kind: kind as u16, pid: 9, tid: 9, start: 3, time, ..Header::default() };
+        let mut out = Encoder::new(&header, size_of::<FileBody>());
+        let path = out.text(b"/tmp");
+        recorder.append(FrameKind::Record, &out.finish(&FileBody { path, ..FileBody::default() }));
+    }
+    recorder.close();
+    let explain = |number| {
+        let args = ["explain", "Folder Changed", "-r", "rules.yaml", "--replay", "recorder", "--num", number];
+        folder.run(&args)
+    };
+    let (code, stdout, _) = explain("43");
+    assert!(code == 0 && stdout.contains("✓ evt.type = chdir  ← \"chdir\""), "{stdout}");
+    let (_, stdout, _) = explain("42");
+    assert!(stdout.contains("✗ evt.type = chdir  ← \"mkdir\""), "{stdout}");
+    let (code, _, stderr) = explain("44");
+    assert!(code == 1 && stderr.contains("none of 3 events in recorder has the number 44"), "{stderr}");
+    folder.write("rules.yaml", &RULES.replace("enabled: false", "enabled: true"));
+    let (_, json) = folder.json(&["bench", "recorder", "-r", "rules.yaml", "--json"]);
+    let rule = &json["rules"].as_array().unwrap().iter().find(|rule| rule["name"] == "Folder Changed").unwrap();
+    assert_eq!((&json["events"], &rule["evaluations"], &rule["hits"]), (&3.into(), &2.into(), &2.into()));
+}
+
+#[test]
 fn tests_in_rule_files_are_run() {
     let folder = Folder::new("test");
     folder.write("both.yaml", &format!("{RULES}{TESTS}"));
@@ -307,6 +339,37 @@ fn a_run_without_tests_or_with_broken_ones_is_a_failure() {
     );
     let (code, stdout, _) = folder.run(&["test", "both.yaml", "--coverage", "--of", "Shell Below Web Server"]);
     assert!(code == 0 && stdout.contains("tested both ways: 1 of 1 rule\n"), "{stdout}");
+}
+
+/// The commands of docs/rules-tooling.md with what they answer; answers that are cut are left out.
+#[test]
+fn the_documented_examples_are_what_the_verbs_answer() {
+    let page = include_str!("../../../docs/rules-tooling.md");
+    let blocks = |mark: &str| {
+        let mark = format!("```{mark}\n");
+        let parts = page.split(mark.as_str()).skip(1);
+        parts.map(|part| part.split("```").next().unwrap()).collect::<Vec<_>>()
+    };
+    let rules = blocks("yaml")[0];
+    let folder = Folder::new("documents");
+    folder.write("my_rules.yaml", rules);
+    folder.write("wrong.yaml", &rules.replace("hits: [1]", "hits: [1, 2]"));
+    let mut compared = 0;
+    for block in blocks("console") {
+        let (command, answer) = block.strip_prefix("$ tidewatch rules ").unwrap().split_once('\n').unwrap();
+        if command == "bench" || answer.contains('…') {
+            continue;
+        }
+        // Names of rules stand in quotes.
+        let mut words = Vec::new();
+        for (i, part) in command.split('\'').enumerate() {
+            if i % 2 == 1 { words.push(part) } else { words.extend(part.split_whitespace()) }
+        }
+        let (_, stdout, stderr) = folder.run(&words);
+        assert_eq!(stdout, answer, "{command}: {stderr}");
+        compared += 1;
+    }
+    assert!(compared > 6, "{compared} examples");
 }
 
 #[test]

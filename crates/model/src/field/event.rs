@@ -416,11 +416,6 @@ fn file_param<'e>(event: &Event<'e>, name: &str) -> Option<Param<'e>> {
     }
 }
 
-/// What the text of an open's flags is made of, as one number.
-pub(super) fn open_flags_number(event: &Event<'_>) -> Option<u64> {
-    fd::open_body(event).map(|body| (event.kind() as u64) << 48 | u64::from(body.attrs) << 32 | u64::from(body.flags))
-}
-
 fn open_flags<'e>(event: &Event<'e>, body: &crate::raw::FileBody) -> &'e [u8] {
     let mut text = BumpVec::new_in(event.scratch);
     flags::push_open(&mut text, body.flags);

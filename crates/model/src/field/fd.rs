@@ -24,6 +24,27 @@ pub(super) fn open_body<'e>(event: &Event<'e>) -> Option<&'e FileBody> {
     }
 }
 
+/// What decides most fields of an open whose file the kernel resolved; opens of the same file in the same way are equal
+/// in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Opened<'e> {
+    /// Kind of the event, flags, mode and attributes.
+    pub how: u128,
+    /// Resolved path.
+    pub path: &'e [u8],
+}
+
+impl<'e> Opened<'e> {
+    /// Of an event; `None` if it is not an open, or one without a resolved path.
+    pub fn of(event: &Event<'e>) -> Option<Self> {
+        let body = open_body(event)?;
+        let path = event.raw.text(body.path);
+        let numbers = [event.kind() as u32, body.flags, body.mode, body.attrs];
+        let how = numbers.into_iter().fold(0, |how, number| how << 32 | u128::from(number));
+        (!path.is_empty()).then_some(Self { how, path })
+    }
+}
+
 /// The path that a call on files is about: the kernel object's if there is one, else put together.
 pub(super) fn file_path<'e>(event: &Event<'e>, body: &FileBody) -> &'e [u8] {
     let path = event.raw.text(body.path);

@@ -110,7 +110,8 @@ impl Compiler<'_> {
                     .map(|literal| self.predicate(op, left.ty, std::slice::from_ref(literal), check.span))
                     .collect();
                 let preds: Vec<Pred> = preds.into_iter().collect::<Option<_>>()?;
-                let pred = Pred::Many(modifier, preds.into(), negation != Negation::None);
+                let preds = preds.into_iter().map(Arc::new).collect();
+                let pred = Pred::Many(modifier, preds, negation != Negation::None);
                 return Some(test(left, pred, Negation::None));
             }
         };

@@ -1,6 +1,7 @@
 //! Literals: lists are put in, texts become what the field's type needs.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use ipnet::IpNet;
 use memchr::memmem::Finder;
@@ -210,7 +211,7 @@ impl Compiler<'_> {
         let preds: Vec<Pred> = values.iter().map(|value| Pred::Bool(*value)).collect();
         Some(match values.as_slice() {
             [value] => Pred::Bool(*value),
-            _ => Pred::Many(crate::ast::Modifier::AnyOf, preds.into(), false),
+            _ => Pred::Many(crate::ast::Modifier::AnyOf, preds.into_iter().map(Arc::new).collect(), false),
         })
     }
 

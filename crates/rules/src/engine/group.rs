@@ -46,6 +46,7 @@ impl Way {
             _ if negation != Negation::None => Self::Tried,
             Pred::Exists | Pred::Equals(_) | Pred::OneOf(_) | Pred::StartsWith(_) | Pred::EndsWith(_) => Self::LookedUp,
             Pred::Number(Op::Eq, _) | Pred::Numbers(_) | Pred::Addresses(_) | Pred::Bool(_) => Self::LookedUp,
+            Pred::Below(paths) if paths.is_literal() => Self::LookedUp,
             Pred::Contains(_) => Self::Sought,
             _ => Self::Tried,
         }
@@ -65,6 +66,8 @@ pub(super) struct Group {
     index: Index,
     /// Worth remembering by the text of the value, or by what stands in for it.
     pub heavy: bool,
+    /// For an open its bits are decided by [`tw_model::field::Opened`], and remembered with those of its like.
+    pub of_open: bool,
     stands_in: bool,
 }
 
@@ -72,11 +75,12 @@ impl Group {
     pub fn new(extract: Extract, lasting: bool, first: usize, members: &[Member]) -> Self {
         let index = Index::new(members);
         let pure = !members.iter().any(|(_, pred, _)| asks_others(pred));
+        let of_open = is_of_open(&extract, members);
         let sought = members.iter().any(|(_, pred, _)| matches!(**pred, Pred::Contains(_) | Pred::Regex(_)));
         let stands_in = matches!(&extract, Extract::Field(field) if field.has_stand_in());
         let many = !lasting && extract.is_wide() && (sought || members.len() > 4);
         let words = members.len().div_ceil(64);
-        Self { extract, lasting, first, words, index, heavy: pure && (many || stands_in), stands_in }
+        Self { extract, lasting, first, words, index, heavy: pure && (many || stands_in), of_open, stands_in }
     }
 
     /// Words of the group among the truths.
@@ -92,7 +96,7 @@ impl Group {
         }
     }
 
-    fn fill<'e>(&self, event: &Event<'e>, truth: &mut [u64]) {
+    pub fn fill<'e>(&self, event: &Event<'e>, truth: &mut [u64]) {
         truth.fill(0);
         if let Some(value) = self.extract.get(event) {
             self.index.fill(value, event, truth);
@@ -100,18 +104,13 @@ impl Group {
     }
 
     fn fill_or_recall<'e>(&self, event: &Event<'e>, texts: &mut Texts, truth: &mut [u64]) {
-        if self.stands_in {
-            // A text of another event could be taken for a number, so only numbers are remembered.
-            return match &self.extract {
-                Extract::Field(field) => match field.stand_in(event) {
-                    Some(number) => texts.recall(&number.to_ne_bytes(), truth, |truth| self.fill(event, truth)),
-                    None => self.fill(event, truth),
-                },
-                _ => self.fill(event, truth),
-            };
+        if let Extract::Field(field) = &self.extract
+            && let Some(number) = field.stand_in(event)
+        {
+            return texts.recall(number.into(), b"", truth, |truth| self.fill(event, truth));
         }
         match self.extract.get(event) {
-            Some(value @ Value::Text(text)) => texts.recall(text, truth, |truth| {
+            Some(value @ Value::Text(text)) if !self.stands_in => texts.recall(0, text, truth, |truth| {
                 truth.fill(0);
                 self.index.fill(value, event, truth);
             }),
@@ -124,10 +123,16 @@ impl Group {
     }
 }
 
+/// Whether for an open all that is asked is decided by [`tw_model::field::Opened`].
+pub(super) fn is_of_open(extract: &Extract, members: &[Member]) -> bool {
+    matches!(extract, Extract::Field(field) if field.is_of_open())
+        && members.iter().all(|(_, pred, negation)| Way::of(pred, *negation) == Way::LookedUp)
+}
+
 fn asks_others(pred: &Pred) -> bool {
     match pred {
         Pred::Other(..) => true,
-        Pred::Many(_, preds, _) => preds.iter().any(asks_others),
+        Pred::Many(_, preds, _) => preds.iter().any(|pred| asks_others(pred)),
         _ => false,
     }
 }
@@ -159,9 +164,39 @@ struct Index {
     addresses: Lookup<IpAddr>,
     prefixes: Option<Trie>,
     suffixes: Option<Trie>,
+    /// Paths without patterns, for `pmatch`.
+    paths: Option<Paths>,
     substrings: Option<Substrings>,
     /// Any other, one by one.
     rest: Box<[Member]>,
+}
+
+/// Directories that a path may be in.
+struct Paths {
+    /// As prefixes, for paths in the usual form.
+    trie: Trie,
+    /// The same as sets, for others.
+    sets: Box<[Member]>,
+}
+
+impl Paths {
+    fn find(&self, path: &[u8], event: &Event<'_>, truth: &mut [u64]) {
+        let odd = !path.starts_with(b"/") || path.windows(2).fold(false, |odd, pair| odd | (pair == b"//"));
+        if odd {
+            for (bit, pred, negation) in &self.sets {
+                if pred.holds_for(Value::Text(path), *negation, event) {
+                    set(truth, *bit);
+                }
+            }
+            return;
+        }
+        self.trie.prefixes(path.iter().copied(), &mut |bit, length| {
+            // Components are compared whole; the root is `/` itself.
+            if length <= 1 || matches!(path.get(length), None | Some(b'/')) {
+                set(truth, bit);
+            }
+        });
+    }
 }
 
 /// Substrings that are sought all at once.
@@ -202,7 +237,8 @@ fn put<K: Hash + Eq + Clone>(lookup: &mut Lookup<K>, keys: impl IntoIterator<Ite
 impl Index {
     fn new(members: &[Member]) -> Self {
         let mut index = Self::default();
-        let (mut prefixes, mut suffixes) = (Trie::new(), Trie::new());
+        let (mut prefixes, mut suffixes, mut directories) = (Trie::new(), Trie::new(), Trie::new());
+        let mut sets = Vec::new();
         let mut needles: Vec<(Finder<'static>, u16)> = Vec::new();
         let mut rest = Vec::new();
         let substrings = members.iter().filter(|(_, pred, _)| matches!(**pred, Pred::Contains(_))).count();
@@ -216,6 +252,10 @@ impl Index {
                 Pred::Number(Op::Eq, number) => put(&mut index.numbers, [*number], *bit),
                 Pred::Numbers(set) => put(&mut index.numbers, set.iter().copied(), *bit),
                 Pred::Addresses(set) => put(&mut index.addresses, set.iter().copied(), *bit),
+                Pred::Below(paths) if paths.is_literal() => {
+                    paths.each_literal(&mut |path| directories.insert(path.iter().copied(), *bit));
+                    sets.push(member.clone());
+                }
                 Pred::StartsWith(prefix) => prefixes.insert(prefix.iter().copied(), *bit),
                 Pred::EndsWith(suffix) => suffixes.insert(suffix.iter().rev().copied(), *bit),
                 Pred::Contains(finder) if substrings >= MANY_SUBSTRINGS => needles.push(((**finder).clone(), *bit)),
@@ -243,14 +283,15 @@ impl Index {
         }
         index.prefixes = Some(prefixes).filter(|trie| !trie.is_empty());
         index.suffixes = Some(suffixes).filter(|trie| !trie.is_empty());
+        index.paths = (!sets.is_empty()).then(|| Paths { trie: directories, sets: sets.into() });
         index.rest = rest.into();
         index
     }
 
     fn fill<'e>(&self, value: Value<'e>, event: &Event<'e>, truth: &mut [u64]) {
         match value {
-            Value::Any(values) => values.iter().for_each(|value| self.fill_one(*value, truth)),
-            one => self.fill_one(one, truth),
+            Value::Any(values) => values.iter().for_each(|value| self.fill_one(*value, event, truth)),
+            one => self.fill_one(one, event, truth),
         }
         for (bit, pred, negation) in &self.rest {
             if pred.holds_for(value, *negation, event) {
@@ -259,12 +300,12 @@ impl Index {
         }
     }
 
-    fn fill_one(&self, value: Value<'_>, truth: &mut [u64]) {
+    fn fill_one(&self, value: Value<'_>, event: &Event<'_>, truth: &mut [u64]) {
         if let Some(bit) = self.exists {
             set(truth, bit);
         }
         match value {
-            Value::Text(text) => self.fill_text(text, truth),
+            Value::Text(text) => self.fill_text(text, event, truth),
             Value::Int(number) if !self.numbers.is_empty() => self.fill_number(number.into(), truth),
             Value::Uint(number) if !self.numbers.is_empty() => self.fill_number(number.into(), truth),
             Value::Ip(address) => {
@@ -279,15 +320,18 @@ impl Index {
         self.numbers.get(&number).into_iter().flatten().for_each(|bit| set(truth, *bit));
     }
 
-    fn fill_text(&self, text: &[u8], truth: &mut [u64]) {
+    fn fill_text(&self, text: &[u8], event: &Event<'_>, truth: &mut [u64]) {
         if !self.exact.is_empty() {
             self.exact.get(text).into_iter().flatten().for_each(|bit| set(truth, *bit));
         }
         if let Some(prefixes) = &self.prefixes {
-            prefixes.prefixes(text.iter().copied(), &mut |bit| set(truth, bit));
+            prefixes.prefixes(text.iter().copied(), &mut |bit, _| set(truth, bit));
+        }
+        if let Some(paths) = &self.paths {
+            paths.find(text, event, truth);
         }
         if let Some(suffixes) = &self.suffixes {
-            suffixes.prefixes(text.iter().rev().copied(), &mut |bit| set(truth, bit));
+            suffixes.prefixes(text.iter().rev().copied(), &mut |bit, _| set(truth, bit));
         }
         if let Some(substrings) = &self.substrings {
             substrings.seek(text, truth);
@@ -303,6 +347,7 @@ const TEXTS: usize = 2048;
 /// What was found for texts seen lately: the same libraries and configuration files are opened again and again.
 pub(super) struct Texts {
     words: usize,
+    numbers: Box<[u128]>,
     lengths: Box<[u8]>,
     texts: Box<[[u8; LONGEST]]>,
     truths: Box<[u64]>,
@@ -313,24 +358,29 @@ impl Texts {
     pub fn new(words: usize) -> Self {
         Self {
             words,
+            numbers: vec![0; TEXTS].into(),
             lengths: vec![u8::MAX; TEXTS].into(),
             texts: vec![[0; LONGEST]; TEXTS].into(),
             truths: vec![0; TEXTS * words].into(),
         }
     }
 
-    fn recall(&mut self, text: &[u8], truth: &mut [u64], find: impl FnOnce(&mut [u64])) {
+    /// Gives what was found for the same number and text before, or finds it.
+    pub fn recall(&mut self, number: u128, text: &[u8], truth: &mut [u64], find: impl FnOnce(&mut [u64])) {
         if text.len() > LONGEST {
             return find(truth);
         }
-        let slot = place(text);
+        let slot = place(number, text);
         let range = slot * self.words..(slot + 1) * self.words;
-        let (Some(length), Some(known), Some(kept)) =
-            (self.lengths.get_mut(slot), self.texts.get_mut(slot), self.truths.get_mut(range))
-        else {
+        let (Some(known_number), Some(length), Some(known), Some(kept)) = (
+            self.numbers.get_mut(slot),
+            self.lengths.get_mut(slot),
+            self.texts.get_mut(slot),
+            self.truths.get_mut(range),
+        ) else {
             return find(truth);
         };
-        if usize::from(*length) == text.len() && &known[..text.len()] == text {
+        if usize::from(*length) == text.len() && *known_number == number && &known[..text.len()] == text {
             // Most groups are one word: a copy of that is cheaper than a call.
             match (&mut *truth, &*kept) {
                 ([truth], [kept]) => *truth = *kept,
@@ -339,20 +389,22 @@ impl Texts {
             return;
         }
         find(truth);
+        *known_number = number;
         *length = text.len() as u8;
         known[..text.len()].copy_from_slice(text);
         kept.copy_from_slice(truth);
     }
 }
 
-/// A place for a text, by its length and some of its bytes: two texts at the same place cost time, nothing else.
-fn place(text: &[u8]) -> usize {
+/// A place for a number and a text, by its length and some of its bytes: two at the same place cost time, nothing else.
+fn place(number: u128, text: &[u8]) -> usize {
     let word = |bytes: Option<&[u8; 8]>| bytes.map_or(0, |bytes| u64::from_le_bytes(*bytes));
     let middle = text.get(text.len() / 2..).and_then(|rest| rest.first_chunk());
     let ends = word(text.last_chunk()) ^ word(middle).rotate_left(23) ^ word(text.first_chunk()).rotate_left(41);
     // Texts shorter than a word.
     let short = text.iter().rev().take(if text.len() < 8 { 8 } else { 0 });
     let short = short.fold(0, |word: u64, byte| word << 8 | u64::from(*byte));
-    let mixed = (ends ^ short ^ text.len() as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let number = number as u64 ^ (number >> 64) as u64;
+    let mixed = (ends ^ short ^ text.len() as u64 ^ number.rotate_left(31)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     (mixed ^ mixed >> 29).wrapping_mul(0xbf58_476d_1ce4_e5b9) as usize >> 20 & (TEXTS - 1)
 }

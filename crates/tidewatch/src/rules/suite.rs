@@ -122,7 +122,7 @@ pub fn run(args: &RulesTestArgs, configure: Configure<'_>) -> anyhow::Result<Exi
         print_stdout(&format!("{}\n", as_json(&results)))?;
     } else {
         show(&loaded.diagnostics, false);
-        write_report(&mut anstream::AutoStream::auto(io::stdout()), &results, &named)?;
+        write_report(&mut anstream::AutoStream::auto(io::stdout()), &results, &named, args.of.as_deref())?;
     }
     Ok(if results.passed() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -172,7 +172,7 @@ fn as_json(results: &Results) -> Value {
         "tests": results.tests(), "failed": results.failed(), "files": files, "coverage": results.coverage})
 }
 
-fn write_report(out: &mut dyn Write, results: &Results, named: &[PathBuf]) -> io::Result<()> {
+fn write_report(out: &mut dyn Write, results: &Results, named: &[PathBuf], of: Option<&str>) -> io::Result<()> {
     let width = results.files.iter().map(|file| file.name.chars().count()).max().unwrap_or_default();
     for file in &results.files {
         let (style, failed) = match file.failed() {
@@ -193,9 +193,10 @@ fn write_report(out: &mut dyn Write, results: &Results, named: &[PathBuf]) -> io
     }
     write_coverage(out, results)?;
     if results.tests() == 0 {
+        let about = of.map(|of| format!(" about `{}`", escape::line(of))).unwrap_or_default();
         return writeln!(
             out,
-            "{BAD}no test found{BAD:#} in {}; `tidewatch rules test --help` shows how one is written",
+            "{BAD}no test{about} found{BAD:#} in {}; `tidewatch rules test --help` shows how one is written",
             escape::line(&results.source)
         );
     }
