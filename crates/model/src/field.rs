@@ -272,6 +272,17 @@ impl FieldRef {
         }
     }
 
+    /// Whether anything supplies values: some fields, and some parameters of events, are known by name only.
+    pub fn has_source(&self) -> bool {
+        let delivered = match &self.arg {
+            Arg::Key(param) if matches!(self.field.name, "evt.arg" | "evt.rawarg") => {
+                EVENTS.iter().any(|info| info.params.contains(&&**param))
+            }
+            _ => true,
+        };
+        self.field.get.is_some() && delivered
+    }
+
     /// Type of the value.
     pub fn ty(&self) -> FieldType {
         match &self.arg {

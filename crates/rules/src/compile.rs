@@ -24,9 +24,9 @@ const MAX_DEPTH: usize = 250;
 const MAX_CHECKS: usize = 100_000;
 
 /// How many values and comparisons all conditions together may have with their macros and lists put in.
-const MAX_WORK: usize = 4_000_000;
+const MAX_WORK: usize = 2_000_000;
 /// What a regular expression that was not met before costs of it.
-const REGEX_WORK: usize = 2000;
+const REGEX_WORK: usize = 1000;
 /// How many names are looked for among macros and lists, for what may have been meant.
 const MAX_SEARCHES: usize = 500;
 /// How many macros or lists are looked at for that.

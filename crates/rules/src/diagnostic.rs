@@ -301,6 +301,19 @@ error[LOAD_ERR_COMPILE_CONDITION]: no field `proc.nmae`
     }
 
     #[test]
+    fn json_has_what_an_editor_needs() {
+        let json = serde_json::to_value(diagnostic("- macro: é\n  condition: proc.nmae = y\n", "proc.nmae")).unwrap();
+        let expected = serde_json::json!({
+            "severity": "error", "code": "LOAD_ERR_COMPILE_CONDITION", "file": "rules.yaml",
+            "span": {"start": 25, "end": 34}, "line": 2, "column": 14,
+            "range": {"start": {"line": 2, "column": 14}, "end": {"line": 2, "column": 23}},
+            "message": "no field `proc.nmae`", "help": "did you mean `proc.name`?",
+            "url": "docs/rule-errors.md#load_err_compile_condition",
+        });
+        assert_eq!(json, expected);
+    }
+
+    #[test]
     fn control_characters_are_escaped() {
         let shown = diagnostic("x: \u{1b}[31m \u{202e}proc.nmae\n", "proc.nmae");
         let text = shown.render(false);

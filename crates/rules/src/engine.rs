@@ -134,12 +134,6 @@ impl Engine {
             return;
         }
         self.event.number += 1;
-        if std::env::var_os("TW_DEBUG").is_some() && self.event.number % 9973 == 5 {
-            eprintln!("{} {:?} always {:?}\n   groups {:?} alive {:?}", String::from_utf8_lossy(event.raw.comm()), kind,
-              plan.always.iter().map(|r| &set.rules()[*r as usize].name).collect::<Vec<_>>(),
-              plan.groups.iter().map(|g| (key::of_extract(&self.groups[*g as usize].extract), self.groups[*g as usize].of_open, self.groups[*g as usize].heavy)).collect::<Vec<_>>(),
-              (0..set.len()).filter(|r| is_set(&plan.alive, *r as u32)).map(|r| &set.rules()[r].name).collect::<Vec<_>>());
-        }
         self.raised.clear();
         self.raised.extend_from_slice(&plan.always);
         for group in &plan.groups {

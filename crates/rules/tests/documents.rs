@@ -5,8 +5,8 @@
 use tw_rules::Loader;
 use tw_rules::diagnostic::code::{ALL, PAGE};
 
-fn page() -> String {
-    std::fs::read_to_string(format!("{}/../../{PAGE}", env!("CARGO_MANIFEST_DIR"))).unwrap()
+fn read(path: &str) -> String {
+    std::fs::read_to_string(format!("{}/../../{path}", env!("CARGO_MANIFEST_DIR"))).unwrap()
 }
 
 /// Words with one blank between them: how lines are broken does not matter.
@@ -16,7 +16,7 @@ fn words(text: &str) -> String {
 
 #[test]
 fn every_code_is_explained_by_an_example_that_gives_it() {
-    let page = page();
+    let page = read(PAGE);
     let mut sections = page.split("\n## ").skip(1);
     for info in ALL {
         let section = sections.next().unwrap_or_default();
@@ -39,4 +39,29 @@ fn every_code_is_explained_by_an_example_that_gives_it() {
         assert!(others.iter().all(expected), "{}: {others:?}", info.code);
     }
     assert_eq!(sections.next(), None);
+}
+
+/// The fenced blocks of a document behind a heading.
+fn blocks<'t>(text: &'t str, heading: &str) -> Vec<&'t str> {
+    let rest = text.split_once(heading).unwrap().1;
+    rest.split("```").skip(1).step_by(2).map(|block| block.split_once('\n').unwrap().1).collect()
+}
+
+#[test]
+fn errors_look_as_the_documents_say() {
+    let text = read("docs/rules.md");
+    let blocks = blocks(&text, "\n## How errors look\n");
+    let (_, diagnostics) = Loader::new().add_file("broken.yaml", blocks[0]).finish();
+    let (errors, warnings): (Vec<_>, Vec<_>) = diagnostics.iter().partition(|diagnostic| diagnostic.is_error());
+    let shown: String =
+        errors.into_iter().chain(warnings).map(|d| format!("{}\n\n", d.render(false).trim_end())).collect();
+    assert!(blocks[1].starts_with(&shown), "docs/rules.md should show:\n{shown}");
+}
+
+#[test]
+fn the_documents_count_the_fields_without_a_source() {
+    let all = tw_model::field::FIELDS.len();
+    let without = tw_model::field::FIELDS.iter().filter(|field| field.get.is_none()).count();
+    let text = words(&read("docs/rules.md"));
+    assert!(text.contains(&format!("{without} of {all} fields")), "it is {without} of {all}");
 }

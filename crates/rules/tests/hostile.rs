@@ -8,26 +8,22 @@ use std::time::{Duration, Instant};
 use tw_rules::{Compat, Diagnostic, Loader, Matching, RuleSet};
 
 /// What a file may take in a build that is not optimised, on a slow machine that has other work.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_secs(120);
 
 fn load(what: &str, text: String) -> (RuleSet, Vec<Diagnostic>) {
-    let mut last = None;
-    for compat in [Compat::Strict, Compat::Normal] {
-        let start = Instant::now();
-        let loader = Loader::new().compat(compat).matching(Matching::First).add_file("hostile.yaml", text.clone());
-        let (rules, diagnostics) = loader.finish();
-        let shown: usize = diagnostics.iter().map(|diagnostic| diagnostic.render(false).len()).sum();
-        let took = start.elapsed();
-        eprintln!("{what}: {} bytes, {compat:?}, {took:?}, {} diagnostics", text.len(), diagnostics.len());
-        assert!(took < LIMIT, "{what}: {took:?}");
-        assert!(
-            diagnostics.len() <= 1001 && shown < 16 << 20,
-            "{what}: {} diagnostics, {shown} bytes",
-            diagnostics.len()
-        );
-        last = Some((rules, diagnostics));
-    }
-    last.unwrap()
+    load_as(Compat::Normal, what, &text)
+}
+
+fn load_as(compat: Compat, what: &str, text: &str) -> (RuleSet, Vec<Diagnostic>) {
+    let start = Instant::now();
+    let loader = Loader::new().compat(compat).matching(Matching::First).add_file("hostile.yaml", text);
+    let (rules, diagnostics) = loader.finish();
+    let shown: usize = diagnostics.iter().map(|diagnostic| diagnostic.render(false).len()).sum();
+    let took = start.elapsed();
+    eprintln!("{what}: {} bytes, {compat:?}, {took:?}, {} diagnostics", text.len(), diagnostics.len());
+    assert!(took < LIMIT, "{what}: {took:?}");
+    assert!(diagnostics.len() <= 1001 && shown < 16 << 20, "{what}: {} diagnostics, {shown} bytes", diagnostics.len());
+    (rules, diagnostics)
 }
 
 /// A rule with this condition, in a folded block.
@@ -70,7 +66,9 @@ fn yaml_bombs() {
 
 #[test]
 fn long_conditions() {
-    let (rules, diagnostics) = load("many comparisons", rule("R", &vec!["proc.name = a"; 300_000].join(" or ")));
+    let text = rule("R", &vec!["proc.name = a"; 300_000].join(" or "));
+    load_as(Compat::Strict, "many comparisons", &text);
+    let (rules, diagnostics) = load("many comparisons", text);
     assert!(rules.is_empty() && has(&diagnostics, "too large"));
     let (rules, diagnostics) = load("deep parentheses", rule("R", &"(".repeat(5_000_000)));
     assert!(rules.is_empty() && has(&diagnostics, "nested more than"));
@@ -113,12 +111,15 @@ fn cycles_and_explosions() {
     for i in 1..100 {
         writeln!(lists, "- list: l{i}\n  items: [l{0}, l{0}, l{i}]", i - 1).unwrap();
     }
-    let (rules, _) = load("lists of lists", lists + &rule("R", "proc.name in (l99)"));
+    let lists = lists + &rule("R", "proc.name in (l99)");
+    load_as(Compat::Strict, "lists of lists", &lists);
+    let (rules, _) = load("lists of lists", lists);
     assert!(rules.is_empty());
     let items = "x,".repeat(50_000);
     let text =
         format!("- list: l\n  items: [{items}]\n- macro: m\n  condition: proc.name in (l) or proc.name in (l)\n");
     let text = (0..200).fold(text, |text, i| text + &rule(&format!("R{i}"), "m and evt.type = open"));
+    load_as(Compat::Strict, "a large list in many rules", &text);
     let (rules, diagnostics) = load("a large list in many rules", text);
     assert!(rules.len() < 200 && has(&diagnostics, "grow too large"), "{}", rules.len());
     let append = "- rule: R\n  condition: or fd.num = 1\n  override: {condition: append}\n".repeat(3000);

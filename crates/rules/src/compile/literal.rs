@@ -298,7 +298,8 @@ impl Compiler<'_> {
             Op::Lt | Op::Le | Op::Gt | Op::Ge => {
                 let message = format!("`{}` compares texts byte by byte here, not numbers", op.name());
                 let problem = Problem::warning(code::NUMBER_WITH_TEXT, literal.place.clone(), message);
-                self.problems.push(problem.help("use a field that holds a number, or `len()`"));
+                self.problems
+                    .push(problem.help("use a field that holds a number, such as `evt.rawarg.NAME`, or `len()`"));
                 Pred::Other(op, Box::new(Extract::Text(bytes)))
             }
             _ => Pred::Equals(bytes),

@@ -275,6 +275,7 @@ fn warnings() {
         ("proc.name > 3", "`>` compares texts byte by byte here, not numbers"),
         ("user.name = 0", "`user.name` is a name, but `0` is a number"),
         ("evt.type = bpf and evt.arg.cmd in (BPF_PROG_LOAD, 5)", "`evt.arg.cmd` is a name, but `5` is a number"),
+        ("fd.num = 1 or evt.arg.vm_size = 3", "nothing supplies the field `evt.arg.vm_size` yet: it is always null"),
         ("fd.num = 1 or proc.nchilds = 3", "nothing supplies the field `proc.nchilds` yet: it is always null"),
         ("evt.dir = <", "the field `evt.dir` is deprecated"),
         ("evt.latency > 3", "the field `evt.latency` is deprecated"),
