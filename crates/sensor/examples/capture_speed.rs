@@ -1,6 +1,7 @@
 //! How fast captures are read: `cargo run --release -p tidewatch-sensor --example capture_speed [FILE]`.
 //!
-//! Without a file, a capture is made up: a server and shell jobs, as old and as new writers tell them.
+//! Without a file, a capture is made up: a server and shell jobs, as old and as new writers tell them. With `write FILE`
+//! that capture is written instead, to be replayed.
 
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -66,6 +67,12 @@ fn measure(what: &str, reader: Result<CaptureReader, CaptureError>, bytes: usize
 }
 
 fn main() -> Result<(), CaptureError> {
+    if std::env::args().nth(1).as_deref() == Some("write") {
+        let path = std::env::args().nth(2).unwrap_or_else(|| "mixed.scap".to_owned());
+        std::fs::write(&path, mixed(Form::New, 100_000).bytes)
+            .unwrap_or_else(|error| eprintln!("cannot write {path}: {error}"));
+        return Ok(());
+    }
     if let Some(path) = std::env::args().nth(1) {
         let bytes = std::fs::metadata(&path).map_or(0, |data| data.len() as usize);
         return measure(&path, CaptureReader::open(Path::new(&path)), bytes);

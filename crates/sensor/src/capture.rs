@@ -33,6 +33,7 @@ mod table;
 pub use convert::Conversion;
 pub use error::CaptureError;
 pub use machine::{Account, Interface, Machine};
+pub use source::BytesRead;
 
 use block::{Block, BlockKind, Blocks, EventForm, damaged};
 use convert::Converter;
@@ -205,6 +206,11 @@ impl CaptureReader {
     /// Whether the file is compressed.
     pub fn is_packed(&self) -> bool {
         self.source.is_packed()
+    }
+
+    /// A view of how much of the file was read, which goes on while [`Self::read`] does.
+    pub fn bytes_read(&self) -> BytesRead {
+        self.source.bytes_read()
     }
 
     /// Delivers everything in order, until `take` breaks.

@@ -65,11 +65,12 @@ pub enum Command {
     Containers(ContainersArgs),
     /// Read rules and settings again, without a gap. What is broken changes nothing and is told.
     Reload(AskArgs),
-    /// Run records of the flight recorder through the rules again.
+    /// Run what was recorded through the rules: by the flight recorder, or by sysdig or Falco (*.scap).
     #[command(after_help = "Examples:
   sudo tidewatch replay --list                what is recorded
   sudo tidewatch replay --json                everything again, as JSON lines
-  sudo tidewatch replay --rules new.yaml --stats   what would my new rules have found?")]
+  sudo tidewatch replay --rules new.yaml --stats   what would my new rules have found?
+  tidewatch replay trace.scap --stats         a capture of sysdig or Falco (no root needed)")]
     Replay(ReplayArgs),
     /// Check, list, show, explain and test rules; look up the fields that they may use.
     Rules(RulesArgs),
@@ -281,10 +282,11 @@ pub struct ContainersArgs {
 /// Arguments of `replay`.
 #[derive(Clone, Debug, Args)]
 pub struct ReplayArgs {
-    /// Segments (*.twrec) or folders of them; without any, the recording of this host.
+    /// Segments (*.twrec), captures of sysdig or Falco (*.scap, also compressed), or folders of them; without any, the
+    /// recording of this host.
     #[arg(value_name = "FILE_OR_DIR")]
     pub paths: Vec<PathBuf>,
-    /// List the segments instead.
+    /// List the files instead.
     #[arg(long)]
     pub list: bool,
     /// Print findings as JSON lines, as `run --json` does.

@@ -6,7 +6,6 @@ use std::io::{self, IsTerminal as _, Read as _, Write as _};
 use std::ops::{ControlFlow, RangeInclusive};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Instant;
 
 use bumpalo::Bump;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -70,18 +69,17 @@ pub fn run(args: &ReplayArgs, config: &Config) -> anyhow::Result<ExitCode> {
         look: None,
         over: false,
         failed: None,
+        progress: progress(files.iter().map(|file| size(file)).sum()),
     };
-    let bytes = files.iter().filter_map(|file| std::fs::metadata(file).ok()).map(|data| data.len()).sum();
-    let progress = progress(bytes);
-    let started = Instant::now();
     let mut whole = true;
     for file in &files {
+        let before = replay.progress.position();
         whole &= replay.file(file, &digest)?;
-        progress.inc(std::fs::metadata(file).map_or(0, |data| data.len()));
+        replay.progress.set_position(before + size(file));
     }
-    progress.finish_and_clear();
+    replay.progress.finish_and_clear();
     if args.stats {
-        replay.stats.show(started.elapsed(), args.json)?;
+        replay.stats.show(args.json)?;
     }
     Ok(if whole { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -108,6 +106,7 @@ pub fn events(paths: &[PathBuf], config: &Config, look: Look<'_>) -> anyhow::Res
         look: Some(look),
         over: false,
         failed: None,
+        progress: ProgressBar::hidden(),
     };
     for file in files(paths, config)? {
         replay.file(&file, "")?;
@@ -163,6 +162,10 @@ fn is_capture(path: &Path) -> bool {
     is_file
         && File::open(path).and_then(|file| file.take(4).read_to_end(&mut head)).is_ok()
         && looks_like_capture(&head)
+}
+
+fn size(file: &Path) -> u64 {
+    std::fs::metadata(file).map_or(0, |data| data.len())
 }
 
 fn progress(bytes: u64) -> ProgressBar {
@@ -249,6 +252,8 @@ struct Replay<'c> {
     over: bool,
     /// Standard output is closed.
     failed: Option<io::Error>,
+    /// Bytes of all files.
+    progress: ProgressBar,
 }
 
 impl Replay<'_> {

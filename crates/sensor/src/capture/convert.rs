@@ -118,7 +118,7 @@ impl Converter {
 
     /// A thread that runs already. Tell all of a list with [`Self::thread`] first.
     pub(super) fn listed(&mut self, entry: &Entry<'_>, tell: Tell<'_>) {
-        if entry.tid != entry.pid {
+        if entry.tid != entry.pid || entry.pid == 0 {
             return;
         }
         let (cgroup, new) = self.state.cgroup(entry.cgroups);
@@ -179,9 +179,15 @@ impl Converter {
 
     /// A thread that runs already, and its process.
     pub(super) fn thread(&mut self, entry: &Entry<'_>) {
-        self.state.add_thread(entry.tid, entry.pid);
-        if entry.tid != entry.pid {
-            self.state.process(entry.pid).others += 1;
+        self.add_thread(entry.tid, entry.pid);
+    }
+
+    /// A thread of a process; it counts once.
+    fn add_thread(&mut self, tid: u32, pid: u32) {
+        let known = self.state.threads.get(&tid).is_some_and(|thread| thread.pid == pid);
+        self.state.add_thread(tid, pid);
+        if !known && tid != pid {
+            self.state.process(pid).others += 1;
         }
     }
 

@@ -165,6 +165,7 @@ fn read_descriptor<'a>(list: &mut Cursor<'a>, version: u8) -> Option<(Option<i32
             };
             (descriptor.lport, descriptor.rport) = (from.u16()?, from.u16()?);
             descriptor.set_protocol(from.u8()?);
+            descriptor.attrs = if descriptor.rport == 0 { 0 } else { tw_model::raw::sock_attr::CONNECTED };
         }
         5 | 6 => {
             descriptor.kind = Kind::Socket;

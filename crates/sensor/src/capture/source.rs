@@ -6,6 +6,8 @@ use std::fs::{File, OpenOptions};
 use std::io::{BufReader, Cursor, ErrorKind, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use flate2::read::MultiGzDecoder;
 
@@ -16,11 +18,37 @@ const CHUNK: usize = 64 << 10;
 /// What a gzip file begins with.
 const GZIP: [u8; 2] = [0x1f, 0x8b];
 
+/// How many bytes of a file were read, for whoever shows how far it is.
+#[derive(Clone, Debug, Default)]
+pub struct BytesRead(Arc<AtomicU64>);
+
+impl BytesRead {
+    /// Bytes of the file so far, packed or not.
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Counts what is read.
+struct Counted<R> {
+    input: R,
+    read: BytesRead,
+}
+
+impl<R: Read> Read for Counted<R> {
+    fn read(&mut self, out: &mut [u8]) -> std::io::Result<usize> {
+        let read = self.input.read(out)?;
+        self.read.0.fetch_add(read as u64, Ordering::Relaxed);
+        Ok(read)
+    }
+}
+
 /// A window that moves over the bytes.
 pub(super) struct Source {
     path: PathBuf,
     input: Box<dyn Read + Send>,
     packed: bool,
+    read: BytesRead,
     buffer: Vec<u8>,
     start: usize,
     end: usize,
@@ -51,12 +79,14 @@ impl Source {
     }
 
     fn new(path: PathBuf, packed: bool, input: impl Read + Send + 'static) -> Self {
+        let read = BytesRead::default();
+        let input = Counted { input, read: read.clone() };
         let input: Box<dyn Read + Send> = if packed {
             Box::new(MultiGzDecoder::new(BufReader::with_capacity(CHUNK, input)))
         } else {
             Box::new(input)
         };
-        Self { path, input, packed, buffer: Vec::new(), start: 0, end: 0, offset: 0, ended: false }
+        Self { path, input, packed, read, buffer: Vec::new(), start: 0, end: 0, offset: 0, ended: false }
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -66,6 +96,11 @@ impl Source {
     /// Whether the file is compressed.
     pub(super) fn is_packed(&self) -> bool {
         self.packed
+    }
+
+    /// How much was read.
+    pub(super) fn bytes_read(&self) -> BytesRead {
+        self.read.clone()
     }
 
     /// Place of the next byte in the unpacked capture.

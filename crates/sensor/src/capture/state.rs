@@ -20,6 +20,8 @@ pub(super) const MAX_PROCESSES: usize = 65_536;
 const MAX_ENDED: usize = 1_024;
 /// Most cgroups that are told apart.
 const MAX_CGROUPS: usize = 16_384;
+/// Longest paths of a cgroup, of all controllers together; writers have less.
+const MAX_PATHS: usize = 8_192;
 /// Most bytes of begins that are kept.
 const BEGUN: usize = 64 << 20;
 /// How long the second half of a fork may take.
@@ -231,7 +233,7 @@ impl State {
         if let Some(id) = self.cgroups.get(paths) {
             return (*id, None);
         }
-        if self.cgroups.len() >= MAX_CGROUPS {
+        if self.cgroups.len() >= MAX_CGROUPS || paths.len() > MAX_PATHS {
             return (0, None);
         }
         // 1 is the root of the hierarchy.

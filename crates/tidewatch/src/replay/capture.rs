@@ -4,6 +4,7 @@
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Instant;
 
 use tw_enrich::procfs::keep_env;
 use tw_enrich::{Context, World, WorldOptions};
@@ -17,8 +18,16 @@ use tw_sensor::capture::{Account, CaptureReader, ContainerNews, Item, Listed};
 use super::{Origin, Replay, salt_of};
 use crate::agent::without_secrets;
 
+/// After so many items the bar of progress moves.
+const ITEMS: u32 = 4_096;
 /// Most users, groups and containers of a capture.
 const MAX_KNOWN: usize = 65_536;
+/// Most bytes of what was told of containers, of one and of all.
+const MAX_CONTAINER: usize = 1 << 20;
+const MAX_CONTAINERS: usize = 64 << 20;
+/// Longest name of a user or group; longest text of a process, as the kernel half cuts it.
+const MAX_NAME: usize = 256;
+const MAX_TEXT: usize = 4_096;
 
 impl Replay<'_> {
     /// One capture; false if it could not be read, or not to its end.
@@ -36,13 +45,21 @@ impl Replay<'_> {
         }
         let mut host = Host::new();
         self.hostname.clear();
+        let started = Instant::now();
+        let (read, before) = (reader.bytes_read(), self.progress.position());
+        let mut items = 0_u32;
         let reading = reader.read(&mut |item| {
             self.item(&mut host, item);
+            items = items.wrapping_add(1);
+            if items.is_multiple_of(ITEMS) {
+                self.progress.set_position(before + read.get());
+            }
             self.flow()
         });
         if let Some(error) = self.failed.take() {
             return Err(error.into());
         }
+        self.stats.took += started.elapsed();
         self.stats.captures += 1;
         self.stats.add(&reading.conversion);
         if let Some(error) = &reading.error {
@@ -101,8 +118,10 @@ struct Host {
     /// By first twelve digits of a container's id (empty: the host) and number.
     users: HashMap<(Box<str>, u32), User>,
     groups: HashMap<(Box<str>, u32), Arc<str>>,
-    /// What was told of containers, by the first twelve digits of their ids.
-    containers: HashMap<Box<str>, Container>,
+    /// What was told of containers, by the first twelve digits of their ids, and in how many bytes.
+    containers: HashMap<Box<str>, (Container, usize)>,
+    /// Bytes of all of them.
+    told_bytes: usize,
     /// Full ids by the same.
     full: HashMap<Box<str>, Box<str>>,
     /// Full ids by cgroup.
@@ -124,6 +143,14 @@ fn text(bytes: &[u8]) -> std::borrow::Cow<'_, str> {
     String::from_utf8_lossy(bytes)
 }
 
+fn cut(bytes: &[u8], most: usize) -> &[u8] {
+    bytes.get(..most).unwrap_or(bytes)
+}
+
+fn name(bytes: &[u8]) -> Arc<str> {
+    text(cut(bytes, MAX_NAME)).into()
+}
+
 impl Host {
     fn new() -> Self {
         Self {
@@ -131,6 +158,7 @@ impl Host {
             users: HashMap::new(),
             groups: HashMap::new(),
             containers: HashMap::new(),
+            told_bytes: 0,
             full: HashMap::new(),
             places: HashMap::new(),
             told: HashSet::new(),
@@ -183,10 +211,10 @@ impl Host {
     }
 
     fn process(&self, listed: &Listed<'_>) -> Process {
-        let mut argv = Vec::with_capacity(listed.exe.len() + 1 + listed.args.len());
-        argv.extend_from_slice(listed.exe);
+        let mut argv = Vec::new();
+        argv.extend_from_slice(cut(listed.exe, MAX_TEXT));
         argv.push(0);
-        argv.extend_from_slice(listed.args);
+        argv.extend_from_slice(cut(listed.args, MAX_TEXT.saturating_sub(argv.len())));
         let file = ExeFile {
             ino: listed.ino,
             ctime_ns: listed.ctime_ns,
@@ -197,9 +225,13 @@ impl Host {
             writable: listed.writable,
             ..ExeFile::default()
         };
+        // The oldest lists have no path; that which it was called by is one as a rule.
+        let exepath =
+            if listed.exepath.is_empty() && listed.exe.starts_with(b"/") { listed.exe } else { listed.exepath };
         let image = Image {
-            exepath: listed.exepath.into(),
-            env: keep_env(listed.env).into(),
+            exepath: cut(exepath, MAX_TEXT).into(),
+            env: keep_env(cut(listed.env, MAX_TEXT)).into(),
+            argv_truncated: listed.exe.len() + 1 + listed.args.len() > MAX_TEXT,
             file,
             ..Image::from_argv(if argv == [0] { b"" } else { &argv })
         };
@@ -207,7 +239,7 @@ impl Host {
         let mut process = Process {
             key: listed.key,
             parent: listed.parent,
-            comm: listed.comm.into(),
+            comm: cut(listed.comm, MAX_NAME).into(),
             image: Arc::new(image),
             cwd: listed.cwd.into(),
             cred: Credentials {
@@ -238,13 +270,21 @@ impl Host {
         }
         self.places.insert(cgroup, id.into());
         self.world.relive(Context::Place { cgroup, container: id.to_owned() });
-        if let Some(known) = self.containers.get(short(id)) {
+        if let Some((known, _)) = self.containers.get(short(id)) {
             let container = Box::new(Container { id: id.to_owned(), ..known.clone() });
             self.world.relive(Context::Container { container });
         }
     }
 
     fn container(&mut self, news: &ContainerNews<'_>) {
+        let size = match news {
+            ContainerNews::Json(json) | ContainerNews::Gone(json) => json.len(),
+            ContainerNews::Words { id, name, image, .. } => id.len() + name.len() + image.len(),
+        };
+        if size > MAX_CONTAINER {
+            tracing::warn!("{size} bytes about one container in the capture: it is left out");
+            return;
+        }
         let container = match news {
             ContainerNews::Json(json) => from_json(json),
             ContainerNews::Words { id, kind, name, image } => {
@@ -272,8 +312,11 @@ impl Host {
             container.id = full.to_string();
             self.world.relive(Context::Container { container: Box::new(container.clone()) });
         }
-        if self.containers.len() < MAX_KNOWN || self.containers.contains_key(&key) {
-            self.containers.insert(key, container);
+        let before = self.containers.get(&key).map(|(_, size)| *size);
+        let bytes = self.told_bytes - before.unwrap_or(0) + size;
+        if bytes <= MAX_CONTAINERS && (before.is_some() || self.containers.len() < MAX_KNOWN) {
+            self.told_bytes = bytes;
+            self.containers.insert(key, (container, size));
         }
     }
 
@@ -282,14 +325,13 @@ impl Host {
             Account::User { uid, container, .. } => (container, *uid),
             Account::Group { gid, container, .. } => (container, *gid),
         };
-        let key = (short(&text(of)).into(), number);
+        let key = (short(&text(cut(of, MAX_NAME))).into(), number);
         match account {
-            Account::User { name, home, shell, .. } if self.users.len() < MAX_KNOWN => {
-                let user = User { name: text(name).into(), home: text(home).into(), shell: text(shell).into() };
-                self.users.insert(key, user);
+            Account::User { name: user, home, shell, .. } if self.users.len() < MAX_KNOWN => {
+                self.users.insert(key, User { name: name(user), home: name(home), shell: name(shell) });
             }
-            Account::Group { name, .. } if self.groups.len() < MAX_KNOWN => {
-                self.groups.insert(key, text(name).into());
+            Account::Group { name: group, .. } if self.groups.len() < MAX_KNOWN => {
+                self.groups.insert(key, name(group));
             }
             _ => {}
         }

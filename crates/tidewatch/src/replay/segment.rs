@@ -2,6 +2,7 @@
 //! was learnt.
 
 use std::path::Path;
+use std::time::Instant;
 
 use tw_enrich::{Context, World, WorldOptions};
 use tw_model::raw::{from_words, to_words};
@@ -47,6 +48,7 @@ impl Replay<'_> {
         let mut world = World::reliving(WorldOptions::default().max_processes);
         // The state says so too, but it may be lost.
         world.relive(Context::Events { count: meta.first_event.saturating_sub(1) });
+        let started = Instant::now();
         let reading = reader.frames(|kind, payload| {
             self.frame(&mut world, &kinds, kind, payload);
             self.flow()
@@ -54,6 +56,7 @@ impl Replay<'_> {
         if let Some(error) = self.failed.take() {
             return Err(error.into());
         }
+        self.stats.took += started.elapsed();
         self.stats.segments += 1;
         if let Some(error @ RecorderError::Unfinished { .. }) = &reading.error {
             tracing::info!("{error}");

@@ -13,6 +13,8 @@ use crate::screen;
 pub(super) struct Stats {
     pub segments: u64,
     pub captures: u64,
+    /// Time that it took to go through them.
+    pub took: Duration,
     /// Records that the rules looked at.
     pub events: u64,
     /// Records that the recorder had lost, or that could not be read.
@@ -56,7 +58,8 @@ impl Stats {
         self.events - self.conversion.records.min(self.events) + self.conversion.events
     }
 
-    pub fn show(&self, took: Duration, json: bool) -> io::Result<()> {
+    pub fn show(&self, json: bool) -> io::Result<()> {
+        let took = self.took;
         let rate = self.read() as f64 / took.as_secs_f64().max(1e-9);
         if json {
             // Findings are on standard output; what is said about them is not.

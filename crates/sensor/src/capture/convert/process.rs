@@ -100,14 +100,6 @@ impl Converter {
         }
     }
 
-    fn add_thread(&mut self, tid: u32, pid: u32) {
-        let known = self.state.threads.get(&tid).is_some_and(|thread| thread.pid == pid);
-        self.state.add_thread(tid, pid);
-        if !known && tid != pid {
-            self.state.process(pid).others += 1;
-        }
-    }
-
     /// A new process `pid` of `parent`.
     fn fork(&mut self, call: &Call<'_>, parent: u32, pid: u32, awaits: Awaits, tell: Tell<'_>) {
         let process = self.state.process(parent);

@@ -149,9 +149,10 @@ impl Converter {
 
     pub(super) fn accept(&mut self, kind: EventKind, call: &Call<'_>, tell: Tell<'_>) {
         let arguments = &call.arguments;
-        let Some(tuple) = Tuple::of(arguments).filter(|_| arguments.ret() >= 0) else {
+        if arguments.ret() < 0 {
             return; // nothing was accepted: servers ask all the time
-        };
+        }
+        let tuple = Tuple::of(arguments).unwrap_or_default();
         let process = self.state.process(call.pid);
         let header = call.header(kind, process);
         let fd = header.ret as i32;
@@ -161,7 +162,7 @@ impl Converter {
             cloexec: arguments.u32(Role::Flags) & SOCK_CLOEXEC != 0,
             family: tuple.family,
             type_: 1,
-            proto: if tuple.family == AF_UNIX { 0 } else { TCP },
+            proto: if matches!(tuple.family, AF_INET | AF_INET6) { TCP } else { 0 },
             laddr: tuple.destination.0,
             lport: tuple.destination.1,
             raddr: tuple.source.0,
