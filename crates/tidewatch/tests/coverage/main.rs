@@ -48,7 +48,7 @@ fn pack() -> RuleSet {
     files.retain(|path| path.extension().is_some_and(|extension| extension == "yaml"));
     files.sort();
     let loader = files.iter().fold(Loader::new(), |loader, path| {
-        loader.add_file(&path.display().to_string(), &fs::read_to_string(path).unwrap())
+        loader.add_file(path.display().to_string(), fs::read_to_string(path).unwrap())
     });
     loader.finish().0
 }
