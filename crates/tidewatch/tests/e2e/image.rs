@@ -37,6 +37,7 @@ const DRILL_LINKS: [&str; 25] = [
     "traffmonetizer",
     "slowhttptest",
     "velero",
+    "useradd",
 ];
 
 const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n";
