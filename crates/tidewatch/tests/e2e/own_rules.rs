@@ -106,7 +106,8 @@ drills! { default_pack;
 // Identity.
 drills! { default_pack;
     root_taken: "Root Taken in Container", [], ["/usr/local/bin/perl", "become-root"];
-    known_exploit: "Known Local Exploit Tried", [], ["/usr/local/bin/pkexec"];
+    known_exploit: "Known Local Exploit Tried", [],
+        ["/usr/local/bin/drills", "call-itself", "", "/usr/local/bin/pkexec"];
     account_switched: "Account Switched Below Server", [],
         ["/usr/local/bin/nginx", "spawn", "/usr/local/bin/sudo", "-l"];
     cluster_keys: "Cluster Keys Read", [], ["cat", "/etc/kubernetes/pki/ca.key"];
