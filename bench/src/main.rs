@@ -16,10 +16,11 @@ use watch::{Mode, Usage};
 /// Rounds; in each, every load runs in every mode, so that a drift of the host hits all alike.
 const ROUNDS: usize = 5;
 
-const HELP: &str = "usage: tidewatch-bench [rules | endure [RATE [SECONDS [KILLS]]]]
+const HELP: &str = "usage: tidewatch-bench [rules [NAME] | endure [RATE [SECONDS [KILLS]]]]
   without arguments: what watching costs on this host
-  rules:  how many events enrichment and rules take on one core, with rule sets of several sizes; also Falco's rule
-          files if TIDEWATCH_FALCO_RULES names them, joined by colons (stable:incubating:sandbox)
+  rules:  how many events enrichment and rules take on one core, with rule sets of several sizes (or those with NAME
+          in their name); also Falco's rule files if TIDEWATCH_FALCO_RULES names them, joined by colons
+          (stable:incubating:sandbox)
   endure: findings at RATE a second (1000) for SECONDS (600) through the whole service, while agent or manager is
           killed KILLS times (0); fails if a finding that was shown is not stored exactly once";
 
@@ -41,7 +42,7 @@ fn main() -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::from(3));
     }
     if args.first().is_some_and(|verb| verb == "rules") {
-        pipeline::measure()?;
+        pipeline::measure(args.get(1).map_or("", String::as_str))?;
         return Ok(ExitCode::SUCCESS);
     }
     let agent = watch::find_agent()?;
@@ -54,7 +55,7 @@ fn main() -> anyhow::Result<ExitCode> {
     let (times, usage) = measure(&agent)?;
     print_loads(&times);
     print_usage(&usage);
-    pipeline::measure()?;
+    pipeline::measure("")?;
     Ok(ExitCode::SUCCESS)
 }
 

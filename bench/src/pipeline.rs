@@ -6,11 +6,10 @@ use std::process::Command;
 use std::time::Duration;
 
 use bumpalo::Bump;
-use rustix::time::{ClockId, clock_gettime};
 use tw_detect::Detector;
 use tw_enrich::{World, WorldOptions};
 use tw_model::Raw;
-use tw_model::raw::{from_words, to_words};
+use tw_model::raw::{Body, from_words, to_words};
 use tw_rules::{Loader, RuleSet};
 use tw_sensor::EbpfSensor;
 
@@ -45,6 +44,50 @@ struct Records {
     pieces: Vec<(usize, usize)>,
 }
 
+impl Records {
+    fn keep(&mut self, record: &[u8]) {
+        let start = self.words.len();
+        self.words.extend(to_words(record));
+        self.pieces.push((start, self.words.len() - start));
+    }
+
+    fn each(&self) -> impl Iterator<Item = Raw<'_>> {
+        let pieces = self.pieces.iter();
+        pieces.filter_map(|&(start, len)| Raw::parse(from_words(&self.words[start..start + len])).ok())
+    }
+
+    /// The most frequent kinds with their share in percent.
+    fn kinds(&self) -> Vec<String> {
+        let mut counts = std::collections::HashMap::new();
+        self.each().for_each(|raw| *counts.entry(raw.kind().name()).or_insert(0_usize) += 1);
+        let mut counts: Vec<_> = counts.into_iter().collect();
+        counts.sort_by_key(|(name, count)| (std::cmp::Reverse(*count), *name));
+        let share = |count| 100.0 * count as f64 / self.pieces.len() as f64;
+        counts.into_iter().take(8).map(|(name, count)| format!("{name} {:.0} %", share(count))).collect()
+    }
+}
+
+/// The records in the file that `TIDEWATCH_BENCH_RECORDS` names; if it is not there, new ones are collected and kept
+/// in it. So two versions can be measured on the same.
+fn kept_or_collected() -> anyhow::Result<Records> {
+    let Some(file) = std::env::var_os("TIDEWATCH_BENCH_RECORDS") else { return collect() };
+    let mut records = Records { words: Vec::new(), pieces: Vec::new() };
+    if let Ok(bytes) = std::fs::read(&file) {
+        let mut rest = bytes.as_slice();
+        // The first two bytes of a record are its size.
+        while let Some(size) = rest.first_chunk().map(|size| usize::from(u16::from_ne_bytes(*size))) {
+            anyhow::ensure!(size >= 8 && size <= rest.len(), "{} is damaged: remove it", file.display());
+            records.keep(&rest[..size]);
+            rest = &rest[size..];
+        }
+    } else {
+        records = collect()?;
+        let bytes: Vec<u8> = records.each().flat_map(|raw| raw.bytes().to_vec()).collect();
+        std::fs::write(&file, bytes)?;
+    }
+    Ok(records)
+}
+
 /// Which engine is measured.
 #[derive(Clone, Copy, PartialEq)]
 enum Way {
@@ -54,12 +97,13 @@ enum Way {
     Plain,
 }
 
-/// Collects, runs, prints.
-pub fn measure() -> anyhow::Result<()> {
-    let records = collect()?;
+/// Collects, runs, prints; only the rule sets with `wanted` in their name.
+pub fn measure(wanted: &str) -> anyhow::Result<()> {
+    let records = kept_or_collected()?;
     println!(
-        "User space, one core, on {} records of real work (shell jobs, tar, gcc, files, web server, redis):\n",
-        records.pieces.len()
+        "User space, one core, on {} records of real work (shell jobs, tar, gcc, files, web server, redis):\n{}.\n",
+        records.pieces.len(),
+        records.kinds().join(", ")
     );
     println!("| rules | events a CPU second | ns an event | one by one | findings |");
     println!("|---|---|---|---|---|");
@@ -76,8 +120,12 @@ pub fn measure() -> anyhow::Result<()> {
     for count in [10, 100, 1000] {
         sets.push(("made up".to_owned(), vec![("made-up.yaml".to_owned(), made_up(count))]));
     }
-    for (name, files) in sets {
+    for (name, files) in sets.into_iter().filter(|(name, _)| name.contains(wanted)) {
         let (fast, findings) = run(&records, load(&files), Way::Engine)?;
+        if std::env::var_os("TWB_ONLY").is_some() {
+            println!("| {name} | {fast:.0} | {:.0} | {findings} |", 1e9 / fast);
+            continue;
+        }
         let (plain, expected) = run(&records, load(&files), Way::Plain)?;
         anyhow::ensure!(findings == expected, "{name}: the engine found {findings}, one by one {expected}");
         let count = load(&files).rules().iter().filter(|rule| rule.enabled).count();
@@ -143,14 +191,20 @@ fn collect() -> anyhow::Result<Records> {
     let mut sensor = EbpfSensor::start(&tw_sensor::Options::default())?;
     let mut records = Records { words: Vec::new(), pieces: Vec::new() };
     let mut work = Command::new("sh").args(["-c", WORK]).spawn()?;
+    // Whatever else runs on this host is left out.
+    let mut family = std::collections::HashSet::from([work.id()]);
     loop {
         let done = work.try_wait()?.is_some();
         sensor.drain(|bytes| {
-            if records.words.len() * 8 < KEEP {
-                let start = records.words.len();
-                records.words.extend(to_words(bytes));
-                records.pieces.push((start, records.words.len() - start));
+            let words = to_words(bytes);
+            let Ok(raw) = Raw::parse(from_words(&words)) else { return };
+            if !family.contains(&raw.header.pid) || records.words.len() * 8 >= KEEP {
+                return;
             }
+            if let Body::Fork(body) = raw.body {
+                family.insert(body.child_pid);
+            }
+            records.keep(raw.bytes());
         });
         if done {
             return Ok(records);
@@ -159,10 +213,11 @@ fn collect() -> anyhow::Result<Records> {
     }
 }
 
-/// CPU time of this thread.
-fn cpu_time() -> Duration {
-    let time = clock_gettime(ClockId::ThreadCPUTime);
-    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+/// CPU time of this thread, from the first number of proc_pid_schedstat(5): nanoseconds on the CPU.
+fn cpu_time() -> anyhow::Result<Duration> {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat")?;
+    let ns = text.split(' ').next().unwrap_or_default().parse()?;
+    Ok(Duration::from_nanos(ns))
 }
 
 /// Events a CPU second, and findings in the last pass.
@@ -171,12 +226,10 @@ fn run(records: &Records, rules: RuleSet, way: Way) -> anyhow::Result<(f64, u64)
     let mut detector = Detector::new(rules);
     let mut scratch = Bump::new();
     let (mut findings, mut passes) = (0, 0_u64);
-    let mut started = cpu_time();
-    while passes == 0 || cpu_time().saturating_sub(started) < MEASURE {
+    let mut started = cpu_time()?;
+    while passes == 0 || cpu_time()?.saturating_sub(started) < MEASURE {
         findings = 0;
-        for &(start, len) in &records.pieces {
-            let bytes = from_words(&records.words[start..start + len]);
-            let Ok(raw) = Raw::parse(bytes) else { continue };
+        for raw in records.each() {
             if world.admit(&raw) {
                 let event = world.observe(raw, &scratch);
                 match way {
@@ -189,9 +242,9 @@ fn run(records: &Records, rules: RuleSet, way: Way) -> anyhow::Result<(f64, u64)
         passes += 1;
         if passes == 1 {
             // The first teaches the world its processes.
-            started = cpu_time();
+            started = cpu_time()?;
         }
     }
     let events = (passes - 1) * records.pieces.len() as u64;
-    Ok((events as f64 / cpu_time().saturating_sub(started).as_secs_f64(), findings))
+    Ok((events as f64 / cpu_time()?.saturating_sub(started).as_secs_f64(), findings))
 }

@@ -87,6 +87,63 @@ fn anchors(page: &str) -> BTreeSet<String> {
         .collect()
 }
 
+/// Where the links of a page lead, without those to the web.
+fn links(page: &str) -> Vec<&str> {
+    let starts = page.match_indices("](").map(|(at, _)| &page[at + 2..]);
+    let targets = starts.filter_map(|rest| rest.split_once(')')).map(|(target, _)| target);
+    targets.filter(|target| !target.contains("://") && !target.contains(char::is_whitespace)).collect()
+}
+
+/// Asserts that each link of the pages below `folder` leads to a file there, and to a heading of it.
+fn assert_links_lead(folder: &Path, pages: &[PathBuf]) {
+    let mut seen = 0;
+    for page in pages {
+        let text = std::fs::read_to_string(page).unwrap();
+        for link in links(&text) {
+            let (file, heading) = link.split_once('#').unwrap_or((link, ""));
+            let target = if file.is_empty() { page.clone() } else { page.parent().unwrap().join(file) };
+            let target = target.canonicalize().unwrap_or_else(|error| panic!("{}: {link}: {error}", page.display()));
+            assert!(target.starts_with(folder), "{}: {link} leads outside", page.display());
+            if !heading.is_empty() {
+                let known = anchors(&std::fs::read_to_string(&target).unwrap());
+                assert!(known.contains(heading), "{}: {link}: there is no such heading", page.display());
+            }
+            seen += 1;
+        }
+    }
+    assert!(seen >= pages.len(), "{seen} links in {} pages", pages.len());
+}
+
+fn pages(folders: &[PathBuf]) -> Vec<PathBuf> {
+    let entries = folders.iter().flat_map(|folder| std::fs::read_dir(folder).unwrap());
+    let files = entries.map(|entry| entry.unwrap().path());
+    files.filter(|file| file.extension().is_some_and(|extension| extension == "md")).collect()
+}
+
+#[test]
+fn every_link_in_the_documents_leads_somewhere() {
+    let folder = root().canonicalize().unwrap();
+    assert_links_lead(&folder, &pages(&[folder.clone(), folder.join("docs"), folder.join("docs/spec")]));
+}
+
+#[test]
+fn every_link_in_the_installed_documents_leads_to_what_is_installed() {
+    for (prefix, package) in [("/usr/local", ""), ("/usr", "deb")] {
+        let stage = std::env::temp_dir().join(format!("tidewatch-pages-{}-{package}", std::process::id()));
+        let mut install = Command::new(root().join("scripts/install"));
+        // Any program will do: it is asked for completions, and pages do not depend on it.
+        install.env("DESTDIR", &stage).env("PREFIX", prefix).env("PACKAGE", package).env("SYSTEMD", "yes");
+        let out = install.env("BINARY", "/bin/true").output().unwrap();
+        assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+        let folder = stage.canonicalize().unwrap().join(&prefix[1..]).join("share/doc/tidewatch");
+        assert_links_lead(&folder, &pages(&[folder.clone(), folder.join("spec")]));
+        let text = std::fs::read_to_string(folder.join("run.md")).unwrap();
+        // A page is what it was but for its links.
+        assert_eq!(text.lines().count(), read("docs/run.md").lines().count());
+        std::fs::remove_dir_all(&stage).unwrap();
+    }
+}
+
 #[test]
 fn a_removal_leaves_nothing_behind_and_an_upgrade_keeps_the_configuration() {
     script("install");

@@ -36,10 +36,11 @@ impl Detector {
         self.session = session;
     }
 
-    /// Takes other rules from the next event on; returns those that were in force.
-    pub fn set_rules(&mut self, rules: RuleSet) -> RuleSet {
-        self.engine = Engine::new(&rules);
-        std::mem::replace(&mut self.rules, rules)
+    /// Puts another detector, made beside this one, in its place from the next event on; the session stays. Returns the
+    /// one that was in force.
+    pub fn replace_by(&mut self, other: Self) -> Self {
+        let session = self.session;
+        std::mem::replace(self, other.in_session(session))
     }
 
     /// Tells `found` what there is to say of the event. Allocates only if there is something, or if the process is of

@@ -8,6 +8,7 @@ mod audit;
 mod findings;
 mod health;
 mod inventory;
+mod moment;
 mod overview;
 mod problem;
 mod reload;
@@ -37,8 +38,9 @@ pub use findings::{FindingItem, FindingPage};
 pub use inventory::{
     ContainerItem, ContainerPage, ImageItem, ImagePage, RuleItem, RulePage, WorkloadItem, WorkloadPage,
 };
+pub use moment::{NoMoment, moment};
 pub use overview::{LinkOverview, ManagerOverview, Overview, ProblemPage, StoreOverview};
-pub use problem::ApiProblem;
+pub use problem::{ApiProblem, UNKNOWN_REQUEST};
 pub use reload::Reloaded;
 pub(crate) use server::{serve_tcp, serve_unix};
 
@@ -109,10 +111,14 @@ pub(crate) fn outside(state: Arc<State>) -> Router {
 
 fn guarded(router: Router<Arc<State>>, state: Arc<State>) -> Router {
     router
-        .fallback(async || ApiProblem::not_found("there is no such path").with_remedy("see /api/v1/openapi.json"))
+        .fallback(async || {
+            let problem = ApiProblem::not_found("there is no such path");
+            problem.with_remedy("see /api/v1/openapi.json").with_code(UNKNOWN_REQUEST)
+        })
         .method_not_allowed_fallback(async || {
             ApiProblem::new(StatusCode::METHOD_NOT_ALLOWED, "this path does not take that method")
                 .with_remedy("see /api/v1/openapi.json")
+                .with_code(UNKNOWN_REQUEST)
         })
         .layer(CatchPanicLayer::custom(|_: Box<dyn std::any::Any + Send>| {
             tracing::error!("a request made the API panic: this is a defect");
@@ -133,9 +139,9 @@ async fn count(Shared(state): Shared<Arc<State>>, request: Request, next: Next) 
     // What the layers below answer has no remedy yet.
     let told = response.headers().get(CONTENT_TYPE).is_some_and(|kind| kind == "application/problem+json");
     let response = match response.status() {
-        status @ StatusCode::GATEWAY_TIMEOUT if !told => {
-            ApiProblem::new(status, "no answer in time").with_remedy("look at /readyz, and try again").into_response()
-        }
+        status @ StatusCode::GATEWAY_TIMEOUT if !told => ApiProblem::new(status, "no answer in time")
+            .with_remedy("try again; `tidewatch status` says how the service is")
+            .into_response(),
         status @ StatusCode::PAYLOAD_TOO_LARGE if !told => {
             let problem = ApiProblem::new(status, format!("the body is longer than {BODY} bytes"));
             problem.with_remedy("no path takes a body that long").into_response()

@@ -14,7 +14,7 @@ mod outside;
 pub mod retention;
 mod state;
 pub mod store;
-mod usage;
+pub mod usage;
 
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;

@@ -2,9 +2,13 @@
 //!
 //! Oldest first, in chunks of a bounded size, so that a commit of findings waits for one chunk at most. What came in
 //! last goes last, whatever the clock did meanwhile.
+//!
+//! The limits are settings: the section `store.retention` of the configuration is made of the types here.
 
 use std::time::Duration;
 
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::store::{Deleted, Entry, Kind, Limit, Reason, Store, StoreError};
@@ -18,32 +22,39 @@ const DOUBTED: Duration = Duration::from_secs(3600);
 /// … until it has stayed so for this long.
 const BELIEVED: Duration = Duration::from_secs(600);
 
-/// Limits of one kind. Zero means: none.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// Days that something is kept.
-    pub max_days: u32,
-    /// Rows that are kept.
-    pub max_rows: u64,
-    /// Mebibytes that are kept, of content: the database's own needs come on top.
-    pub max_mib: u64,
+/// How long and how much is kept. What is beyond any of the limits is deleted, oldest first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Retention {
+    /// Findings.
+    pub findings: Limits,
+    /// Containers that no longer run.
+    pub containers: Limits,
+    /// Images that no container uses any more.
+    pub images: Limits,
+    /// Workloads that no longer run.
+    pub workloads: Limits,
+    /// Versions of rules that no finding refers to.
+    pub rules: Limits,
+    /// Who changed what.
+    pub audit: Limits,
 }
 
-/// Limits of all kinds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Retention {
-    /// Of findings.
-    pub findings: Limits,
-    /// Of containers.
-    pub containers: Limits,
-    /// Of images.
-    pub images: Limits,
-    /// Of workloads.
-    pub workloads: Limits,
-    /// Of rule files.
-    pub rules: Limits,
-    /// Of the audit.
-    pub audit: Limits,
+/// Limits of one kind of thing in the store.
+// Zero means that there is none; who configures it gives one at least.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Limits {
+    /// Oldest that is kept, in days.
+    #[schemars(range(min = 1, max = 36_500), extend("x-applies" = "live"))]
+    pub max_days: u32,
+    /// Most rows that are kept.
+    #[schemars(range(min = 1, max = 1_000_000_000), extend("x-applies" = "live"))]
+    pub max_rows: u64,
+    /// Most that the rows take together, in MiB.
+    // Of content: the database's own needs come on top.
+    #[schemars(range(min = 1, max = 1_048_576), extend("x-applies" = "live"))]
+    pub max_mib: u64,
 }
 
 impl Default for Retention {

@@ -9,7 +9,7 @@ use crate::raw::Raw;
 mod names;
 mod table;
 pub use names::PARAMS;
-pub use table::{EVENTS, EventInfo, EventKind, Lane, Shape, is_known_type};
+pub use table::{EVENTS, EventInfo, EventKind, Lane, Shape, is_known_type, known_types};
 
 /// A set of event kinds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -9,6 +9,7 @@ mod event;
 mod fd;
 mod process;
 mod table;
+pub use fd::Opened;
 pub use table::FIELDS;
 
 /// What may stand in brackets behind a field's name.
@@ -135,6 +136,21 @@ static TEXT_PARAMS: &[&str] = &[
     "uargs",
 ];
 
+/// Fields whose value for an open is decided by its path, flags, mode and attributes.
+const OF_OPEN: [&str; 11] = [
+    "fd.name",
+    "fd.directory",
+    "fd.filename",
+    "fd.type",
+    "fd.typechar",
+    "fd.is_upper_layer",
+    "fd.is_lower_layer",
+    "evt.is_open_read",
+    "evt.is_open_write",
+    "evt.is_open_create",
+    "evt.is_open_exec",
+];
+
 /// A field with its argument, ready for evaluation.
 #[derive(Clone, Debug)]
 pub struct FieldRef {
@@ -230,6 +246,43 @@ impl FieldRef {
         (self.field.get?)(event, &self.arg)
     }
 
+    /// A number that decides the value, where there is such a one and the value itself is dear to make: with equal
+    /// numbers the values are equal.
+    pub fn stand_in(&self, event: &Event<'_>) -> Option<u64> {
+        let cred = &event.process.cred;
+        match self.field.name {
+            "thread.cap_effective" => Some(cred.cap_effective),
+            "thread.cap_permitted" => Some(cred.cap_permitted),
+            "thread.cap_inheritable" => Some(cred.cap_inheritable),
+            _ => None,
+        }
+    }
+
+    /// Whether events have a [`FieldRef::stand_in`].
+    pub fn has_stand_in(&self) -> bool {
+        self.field.name.starts_with("thread.cap_")
+    }
+
+    /// Whether for an open the value is decided by what [`Opened`] has.
+    pub fn is_of_open(&self) -> bool {
+        match &self.arg {
+            Arg::Key(name) => self.field.name == "evt.arg" && &**name == "flags",
+            Arg::None => OF_OPEN.contains(&self.field.name),
+            Arg::Index(_) => false,
+        }
+    }
+
+    /// Whether anything supplies values: some fields, and some parameters of events, are known by name only.
+    pub fn has_source(&self) -> bool {
+        let delivered = match &self.arg {
+            Arg::Key(param) if matches!(self.field.name, "evt.arg" | "evt.rawarg") => {
+                EVENTS.iter().any(|info| info.params.contains(&&**param))
+            }
+            _ => true,
+        };
+        self.field.get.is_some() && delivered
+    }
+
     /// Type of the value.
     pub fn ty(&self) -> FieldType {
         match &self.arg {
@@ -255,8 +308,20 @@ impl std::fmt::Display for FieldRef {
 
 /// Whether a rule may write `name` without brackets, as far as that can be told cheaply.
 pub fn is_field(name: &str) -> bool {
-    FIELDS.iter().any(|field| field.name == name && field.arg != ArgRule::Required)
-        || name.strip_prefix("evt.arg.").is_some_and(|param| crate::event::PARAMS.contains(&param))
+    FIELDS.iter().any(|field| field.name == name && field.arg != ArgRule::Required) || is_dotted(name)
+}
+
+/// Whether `name` is a field that has its argument behind a dot.
+fn is_dotted(name: &str) -> bool {
+    let is_param = |prefix| name.strip_prefix(prefix).is_some_and(|param| crate::event::PARAMS.contains(&param));
+    let has_key =
+        |prefix: &&str| name.strip_prefix(*prefix).is_some_and(|rest| rest.len() > 1 && rest.starts_with('.'));
+    is_param("evt.arg.") || is_param("evt.rawarg.") || DOTTED.iter().any(has_key)
+}
+
+/// Whether `name` is in the table, with or without what belongs in brackets.
+pub fn is_known(name: &str) -> bool {
+    FIELDS.iter().any(|field| field.name == name) || is_dotted(name)
 }
 
 fn row(name: &str) -> &'static Field {
@@ -267,6 +332,7 @@ fn row(name: &str) -> &'static Field {
 pub fn nearest<'a>(word: &str, candidates: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
     let limit = (word.len() / 3).clamp(2, 6);
     let mut near: Vec<(usize, &str)> = candidates
+        .filter(|candidate| may_be_near(word.as_bytes(), candidate.as_bytes(), limit))
         .map(|candidate| (edit_distance(word.as_bytes(), candidate.as_bytes()), candidate))
         .filter(|(distance, _)| *distance <= limit)
         .collect();
@@ -274,6 +340,16 @@ pub fn nearest<'a>(word: &str, candidates: impl Iterator<Item = &'a str>) -> Vec
     // What is much farther than the best is not meant.
     let best = near.first().map_or(0, |(distance, _)| *distance);
     near.into_iter().take_while(|(distance, _)| *distance <= best + 1).take(3).map(|(_, name)| name).collect()
+}
+
+/// Cheaply finds that words are far apart: by their lengths, and by the bytes that only one of them has.
+fn may_be_near(a: &[u8], b: &[u8], limit: usize) -> bool {
+    let set = |word: &[u8]| word.iter().fold(0_u64, |set, byte| set | 1 << (byte & 63));
+    a.len().abs_diff(b.len()) <= limit && a.len() <= 64 && {
+        let (a, b) = (set(a), set(b));
+        // One edit can take away one byte and bring another.
+        (a & !b).count_ones() as usize <= limit && (b & !a).count_ones() as usize <= limit
+    }
 }
 
 /// Edit distance in bytes, in which two neighbours that changed places count once; inputs over 64 bytes count as far

@@ -204,7 +204,7 @@ impl Sample {
             parent = Some(key);
         }
         let key = ProcKey {
-            start_ns: NOW_NS.saturating_sub(self.proc.age_ms * 1_000_000),
+            start_ns: NOW_NS.saturating_sub(self.proc.age_ms.saturating_mul(1_000_000)),
             pid: self.proc.pid.unwrap_or(1000),
         };
         let process = self.proc.build(key, parent)?;

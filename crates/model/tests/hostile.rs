@@ -5,7 +5,7 @@
 use bumpalo::Bump;
 use proptest::prelude::*;
 use tw_model::event::EVENTS;
-use tw_model::field::{ArgRule, FIELDS, FieldRef};
+use tw_model::field::{ArgRule, FIELDS, FieldRef, Opened};
 use tw_model::raw::{Header, from_words, to_words};
 use tw_model::{Event, KindSet, ProcKey, Process, ProcessTable, Raw};
 use zerocopy::IntoBytes as _;
@@ -62,7 +62,50 @@ fn lasting_fields(words: &[u64], wall_ns: u64, processes: &ProcessTable) -> Opti
     Some(values.collect())
 }
 
+/// Values of the fields that an open decides, and what decides them.
+fn fields_of_an_open(words: &[u64], ret: i64) -> Option<(String, Vec<String>)> {
+    let raw = Raw::parse(from_words(words)).ok()?;
+    let (process, processes, scratch) = (Process::default(), ProcessTable::new(4), Bump::new());
+    let event = Event {
+        raw,
+        num: ret.unsigned_abs(),
+        wall_ns: 5,
+        process: &process,
+        processes: &processes,
+        container: None,
+        context: 0,
+        scratch: &scratch,
+    };
+    let opened = format!("{:?}", Opened::of(&event)?);
+    let all = FIELDS.iter().filter_map(|field| FieldRef::resolve(field.name, None).ok());
+    let of_open = all.chain(FieldRef::resolve("evt.arg.flags", None)).filter(FieldRef::is_of_open);
+    Some((opened, of_open.map(|field| format!("{field}: {:?}", field.get(&event))).collect()))
+}
+
 proptest! {
+    #[test]
+    fn equal_opens_have_equal_fields(
+        kind in proptest::sample::select(&["open", "openat", "openat2", "creat", "open_by_handle_at"][..]),
+        one in (any::<i64>(), proptest::collection::vec(0_u16..200, 120)),
+        other in (any::<i64>(), proptest::collection::vec(0_u16..200, 120)),
+        same in proptest::collection::vec(any::<u16>(), 120),
+    ) {
+        let kind = EVENTS.iter().find(|info| info.name == kind).map(|info| info.kind as u16).expect("it is a kind");
+        // What decides: flags, mode and attributes, in halves of the body, and the path's text.
+        let record_of = |(ret, body): &(i64, Vec<u16>)| {
+            let mut body = body.clone();
+            for at in [10, 11, 12, 13, 16, 17] {
+                body[at] = same[at];
+            }
+            // Place and length of the path: the tail begins at byte 312.
+            (body[24], body[25]) = (312, 17);
+            record(kind, *ret, &body, b"/usr/share/a.conf, and what no place points to: so that strings of the body lie inside.")
+        };
+        let (first, second) = (fields_of_an_open(&record_of(&one), one.0), fields_of_an_open(&record_of(&other), other.0));
+        prop_assert!(first.is_some() && second.is_some());
+        prop_assert_eq!(first, second);
+    }
+
     #[test]
     fn fields_of_a_process_do_not_depend_on_the_event(
         kind in 0_u16..EVENTS.len() as u16, ret in any::<i64>(), wall_ns in any::<u64>(),

@@ -1,12 +1,13 @@
 //! From conditions as written to compiled ones: macros and lists are resolved, fields looked up, types checked.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 
+use regex::bytes::Regex;
 use tw_model::field::nearest;
 
 use crate::ast::Expr;
-use crate::diagnostic::{Problem, code};
+use crate::diagnostic::{Problem, Severity, code};
 use crate::loader::Compat;
 use crate::node::Node;
 use crate::text::{Place, Span, Text};
@@ -22,7 +23,19 @@ const MAX_DEPTH: usize = 250;
 /// How many comparisons and macros a condition may have with all its macros put in.
 const MAX_CHECKS: usize = 100_000;
 
+/// How many values and comparisons all conditions together may have with their macros and lists put in.
+const MAX_WORK: usize = 2_000_000;
+/// What a regular expression that was not met before costs of it.
+const REGEX_WORK: usize = 1000;
+/// How many names are looked for among macros and lists, for what may have been meant.
+const MAX_SEARCHES: usize = 500;
+/// How many macros or lists are looked at for that.
+const MAX_NAMES: usize = 5000;
+/// More errors of one condition are not told.
+const MAX_PROBLEMS: usize = 100;
+
 const TOO_LARGE: &str = "the condition grows too large with its macros put in";
+const ALL_TOO_LARGE: &str = "the rules together grow too large with their macros and lists put in";
 
 /// A list with all lists in it put in.
 #[derive(Debug, Default)]
@@ -61,6 +74,41 @@ pub(crate) struct Library {
     pub macros: HashMap<String, Macro>,
     /// Whether Falco's quirks are wished for. Lists have been put in as text then.
     pub compat: Compat,
+    /// What was spent of [`MAX_WORK`].
+    pub work: Cell<usize>,
+    pub searches: Cell<usize>,
+    /// Regular expressions that were compiled, by their text.
+    pub regexes: RefCell<HashMap<String, Regex>>,
+}
+
+impl Library {
+    /// An empty library.
+    pub fn new(compat: Compat) -> Self {
+        Self { compat, ..Self::default() }
+    }
+
+    /// Spends some of the work that all conditions together may make; false if there is none left.
+    pub fn spend(&self, work: usize) -> bool {
+        self.work.set(self.work.get().saturating_add(work));
+        self.work.get() <= MAX_WORK
+    }
+
+    /// Begins anew to count what is spent, for conditions that have passed once.
+    pub fn refresh(&self) {
+        self.work.set(0);
+        self.searches.set(0);
+    }
+
+    /// Names that are near, as long as not too many were looked for.
+    pub fn near<'n>(&self, name: &str, known: impl Iterator<Item = &'n String>) -> Vec<&'n str> {
+        self.searches.set(self.searches.get() + 1);
+        if self.searches.get() > MAX_SEARCHES {
+            return Vec::new();
+        }
+        let mut near = nearest(name, known.take(MAX_NAMES).map(String::as_str));
+        near.dedup();
+        near
+    }
 }
 
 /// A compiler of one condition.
@@ -72,6 +120,9 @@ pub(crate) struct Compiler<'l> {
     stack: Vec<&'l str>,
     depth: usize,
     checks: usize,
+    /// How many problems were looked at, and how many of them are errors.
+    counted: usize,
+    errors: usize,
     /// What was wrong.
     pub problems: Vec<Problem>,
 }
@@ -79,11 +130,17 @@ pub(crate) struct Compiler<'l> {
 impl<'l> Compiler<'l> {
     /// A compiler of a condition written in `text`.
     pub fn new(library: &'l Library, text: &'l Text) -> Self {
-        Self { library, text, stack: Vec::new(), depth: 0, checks: 0, problems: Vec::new() }
+        Self { library, text, stack: Vec::new(), depth: 0, checks: 0, counted: 0, errors: 0, problems: Vec::new() }
     }
 
     /// Compiles a condition. Where something is wrong there is a problem more, and the part is constant.
     pub fn expr(&mut self, expr: &'l Expr) -> Node {
+        let new = self.problems.get(self.counted..).unwrap_or_default();
+        self.errors += new.iter().filter(|problem| problem.severity == Severity::Error).count();
+        self.counted = self.problems.len();
+        if self.errors >= MAX_PROBLEMS {
+            return Node::Const(false);
+        }
         if self.depth >= MAX_DEPTH {
             self.error_once(expr.span(), "the macros in this condition are nested too deep");
             return Node::Const(false);
@@ -99,6 +156,9 @@ impl<'l> Compiler<'l> {
                 if self.checks > MAX_CHECKS {
                     self.error_once(check.span, TOO_LARGE);
                     Node::Const(false)
+                } else if !self.library.spend(1) {
+                    self.error_once(check.span, ALL_TOO_LARGE);
+                    Node::Const(false)
                 } else {
                     self.check(check)
                 }
@@ -110,7 +170,7 @@ impl<'l> Compiler<'l> {
 
     fn macro_call(&mut self, name: &str, span: Span) -> Node {
         let Some((name, definition)) = self.library.macros.get_key_value(name) else {
-            let near = nearest(name, self.library.macros.keys().map(String::as_str));
+            let near = self.library.near(name, self.library.macros.keys());
             let problem = Problem::error(code::VALIDATE, self.place(span), format!("there is no macro `{name}`"));
             self.problems.push(match near.is_empty() {
                 true => problem.help("a field's name has a dot, as in `proc.name`"),

@@ -5,7 +5,7 @@
 use std::fmt::Write as _;
 use std::ops::Range;
 
-use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
+use annotate_snippets::{AnnotationKind, Level, Origin, Renderer, Snippet};
 use serde::Serialize;
 
 use crate::text::{Files, Place, ceil, floor};
@@ -69,10 +69,17 @@ pub struct Diagnostic {
     /// The source lines around the span and the span in them.
     #[serde(skip)]
     excerpt: (String, Range<usize>),
+    /// The excerpt does not begin where a line does.
+    #[serde(skip)]
+    is_cut: bool,
 }
 
 /// At most so many lines of source are shown.
 const MAX_LINES: usize = 3;
+/// Longer lines are cut in what is shown, in bytes.
+const MAX_LINE: usize = 1000;
+/// Longer messages are cut, in bytes: names in them come from the file.
+const MAX_MESSAGE: usize = 500;
 
 impl Diagnostic {
     /// Says that a file could not be read, for those who read files.
@@ -90,11 +97,15 @@ impl Diagnostic {
             Severity::Warning => Level::WARNING,
         };
         let (source, span) = escape_source(&self.excerpt.0, &self.excerpt.1);
-        let snippet = Snippet::source(source)
-            .line_start(self.line)
-            .path(escape(&self.file))
-            .annotation(AnnotationKind::Primary.span(span));
-        let mut group = level.primary_title(escape(&self.message)).id(self.code).element(snippet);
+        let snippet = Snippet::source(source).line_start(self.line).annotation(AnnotationKind::Primary.span(span));
+        let title = level.primary_title(escape(&self.message)).id(self.code);
+        let path = escape(&self.file);
+        let mut group = if self.is_cut {
+            // Columns cannot be counted in a part of a line.
+            title.element(Origin::path(path).line(self.line).char_column(self.column)).element(snippet)
+        } else {
+            title.element(snippet.path(path))
+        };
         if let Some(help) = &self.help {
             group = group.element(Level::HELP.message(escape(help)));
         }
@@ -140,7 +151,8 @@ pub(crate) struct Problem {
 impl Problem {
     /// An error.
     pub fn error(code: &'static str, place: Place, message: impl Into<String>) -> Self {
-        Self { severity: Severity::Error, code, place, message: message.into(), help: None, unknown: false }
+        let message = cut(message.into());
+        Self { severity: Severity::Error, code, place, message, help: None, unknown: false }
     }
 
     /// A warning.
@@ -151,7 +163,7 @@ impl Problem {
     /// Adds help.
     #[must_use]
     pub fn help(self, help: impl Into<String>) -> Self {
-        Self { help: Some(help.into()), ..self }
+        Self { help: Some(cut(help.into())), ..self }
     }
 
     /// Adds "did you mean", if there is anything near.
@@ -170,6 +182,7 @@ impl Problem {
         let end = ceil(text, self.place.end.max(start));
         let (line, column) = files.line_column(self.place.file, start);
         let (end_line, end_column) = files.line_column(self.place.file, end);
+        let (excerpt, is_cut) = excerpt(text, start..end);
         let range = Extent { start: Position { line, column }, end: Position { line: end_line, column: end_column } };
         Diagnostic {
             severity: self.severity,
@@ -182,7 +195,8 @@ impl Problem {
             message: self.message,
             help: self.help,
             url: code::Info::anchor(self.code),
-            excerpt: excerpt(text, start..end),
+            excerpt,
+            is_cut,
         }
     }
 }
@@ -193,9 +207,20 @@ pub(crate) fn did_you_mean(near: &[&str]) -> Option<String> {
     (!quoted.is_empty()).then(|| format!("did you mean {}?", quoted.join(" or ")))
 }
 
-/// The lines that the span touches, not too many of them.
-fn excerpt(text: &str, span: Range<usize>) -> (String, Range<usize>) {
-    let from = text[..span.start].rfind('\n').map_or(0, |at| at + 1);
+/// Cuts a message that is too long.
+fn cut(mut message: String) -> String {
+    if message.len() > MAX_MESSAGE {
+        message.truncate(floor(&message, MAX_MESSAGE));
+        message.push('…');
+    }
+    message
+}
+
+/// The lines that the span touches, not too many of them and not too much of each, and whether the first was cut.
+fn excerpt(text: &str, span: Range<usize>) -> ((String, Range<usize>), bool) {
+    let line = text[..span.start].rfind('\n').map_or(0, |at| at + 1);
+    let is_cut = span.start - line > MAX_LINE;
+    let from = if is_cut { ceil(text, span.start - MAX_LINE / 4) } else { line };
     let mut to = from;
     for _ in 0..MAX_LINES {
         to = text[to..].find('\n').map_or(text.len(), |at| to + at + 1);
@@ -203,9 +228,10 @@ fn excerpt(text: &str, span: Range<usize>) -> (String, Range<usize>) {
             break;
         }
     }
+    to = floor(text, to.min(span.start + MAX_LINE));
     let lines = text[from..to].trim_end_matches(['\n', '\r']);
     let start = (span.start - from).min(lines.len());
-    (lines.to_owned(), start..(span.end.min(to) - from).clamp(start, lines.len()))
+    ((lines.to_owned(), start..(span.end.min(to) - from).clamp(start, lines.len())), is_cut)
 }
 
 fn is_unsafe(c: char) -> bool {
@@ -275,6 +301,19 @@ error[LOAD_ERR_COMPILE_CONDITION]: no field `proc.nmae`
     }
 
     #[test]
+    fn json_has_what_an_editor_needs() {
+        let json = serde_json::to_value(diagnostic("- macro: é\n  condition: proc.nmae = y\n", "proc.nmae")).unwrap();
+        let expected = serde_json::json!({
+            "severity": "error", "code": "LOAD_ERR_COMPILE_CONDITION", "file": "rules.yaml",
+            "span": {"start": 25, "end": 34}, "line": 2, "column": 14,
+            "range": {"start": {"line": 2, "column": 14}, "end": {"line": 2, "column": 23}},
+            "message": "no field `proc.nmae`", "help": "did you mean `proc.name`?",
+            "url": "docs/rule-errors.md#load_err_compile_condition",
+        });
+        assert_eq!(json, expected);
+    }
+
+    #[test]
     fn control_characters_are_escaped() {
         let shown = diagnostic("x: \u{1b}[31m \u{202e}proc.nmae\n", "proc.nmae");
         let text = shown.render(false);
@@ -290,6 +329,20 @@ error[LOAD_ERR_COMPILE_CONDITION]: no field `proc.nmae`
         files.add("f".into(), text.into());
         let shown = Problem::warning(code::VALIDATE, place(FileId(0), 0..9), "all").locate(&files).render(false);
         assert!(shown.contains("c") && !shown.contains("4 |"), "{shown}");
+    }
+
+    #[test]
+    fn long_lines_and_messages_are_cut() {
+        let text = format!("{}é x {}", "é ".repeat(5000), "y".repeat(100_000));
+        let mut files = Files::default();
+        files.add("f".into(), text.clone());
+        let at = text.find('x').unwrap();
+        let problem = Problem::error(code::CONDITION, place(FileId(0), at..at + 1), "z".repeat(100_000));
+        let diagnostic = problem.locate(&files);
+        let shown = diagnostic.render(false);
+        assert!(shown.len() < 3000, "{}", shown.len());
+        assert!(shown.contains("--> f:1:10003") && shown.contains('^'), "{shown}");
+        assert_eq!((diagnostic.column, diagnostic.range.end.column), (10_003, 10_004));
     }
 
     #[test]

@@ -22,13 +22,13 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 use tw_model::event::EVENTS;
-use tw_model::field::Multi;
+use tw_model::field::{Multi, Opened};
 use tw_model::{Event, EventKind};
 
 use self::condition::{Atom, Condition, is_set};
-use self::group::{Group, Member, Texts};
+use self::group::{Group, Member, Texts, Way, is_of_open};
 use self::memory::{Memory, Plan};
-use crate::ast::Op;
+use crate::ast::{Modifier, Op};
 use crate::extract::Extract;
 use crate::node::{Negation, Node, Test};
 use crate::predicate::Pred;
@@ -76,8 +76,17 @@ struct Truths {
     of: Box<[u64]>,
     /// For heavy groups what was found for texts before.
     texts: Box<[Option<Texts>]>,
+    /// What was found for opens before, in all groups that they decide. The bits of these come first.
+    opens: Opens,
     /// Number of the event.
     number: u64,
+}
+
+/// Groups whose bits are decided by what an open opens, and how.
+struct Opens {
+    groups: Box<[u16]>,
+    words: usize,
+    known: Texts,
 }
 
 impl Engine {
@@ -91,13 +100,16 @@ impl Engine {
         let kinds = EVENTS.iter().map(|info| Kind::new(set.candidates(info.kind), info.kind, &conditions, event));
         let kinds = kinds.collect();
         let texts = groups.iter().map(|group| group.heavy.then(|| Texts::new(group.words))).collect();
+        let of_open = (0_u16..).zip(&groups).filter(|(_, group)| group.of_open);
+        let words = of_open.clone().map(|(_, group)| group.words).sum();
+        let opens = Opens { groups: of_open.map(|(number, _)| number).collect(), words, known: Texts::new(words) };
         Self {
             conditions,
             kinds,
             first_only: set.matching() == Matching::First,
             memory: Memory::new(),
             process: vec![0; process].into(),
-            event: Truths { bits: vec![0; event].into(), of: vec![0; groups.len()].into(), texts, number: 0 },
+            event: Truths { bits: vec![0; event].into(), of: vec![0; groups.len()].into(), texts, opens, number: 0 },
             raised: Vec::with_capacity(set.len()),
             groups,
         }
@@ -108,10 +120,10 @@ impl Engine {
     pub fn inspect(&mut self, set: &RuleSet, event: &Event<'_>, hit: &mut dyn FnMut(&Rule)) {
         let kind = event.kind();
         let Some(of_kind) = self.kinds.get(kind as usize).filter(|of_kind| !of_kind.rules.is_empty()) else { return };
-        let (groups, process) = (&self.groups, &mut self.process);
+        let (groups, process, texts) = (&self.groups, &mut self.process, &mut self.event.texts);
         let class = self.memory.class_of(event, || {
-            for group in groups.iter().filter(|group| group.lasting) {
-                group.fill(event, &mut process[group.range()]);
+            for (group, texts) in groups.iter().zip(texts).filter(|(group, _)| group.lasting) {
+                group.fill_with(event, texts.as_mut(), &mut process[group.range()]);
             }
             process
         });
@@ -125,7 +137,8 @@ impl Engine {
         self.raised.clear();
         self.raised.extend_from_slice(&plan.always);
         for group in &plan.groups {
-            of_kind.raise(&self.groups[usize::from(*group)], &mut self.event, *group, event, plan, &mut self.raised);
+            self.event.see(&self.groups, *group, event);
+            of_kind.raise(&self.event.bits, self.groups[usize::from(*group)].range(), plan, &mut self.raised);
         }
         if self.raised.len() > 1 {
             self.raised.sort_unstable();
@@ -135,7 +148,7 @@ impl Engine {
         for rule in &self.raised {
             let Some(condition) = self.conditions.get(*rule as usize) else { continue };
             let mut atom = |atom: Atom| {
-                truths.see(&self.groups[usize::from(atom.group)], atom.group, event);
+                truths.see(&self.groups, atom.group, event);
                 is_set(&truths.bits, atom.bit)
             };
             if condition.holds(kind, &class.truth, &mut atom)
@@ -152,17 +165,27 @@ impl Engine {
 
 impl Truths {
     /// Makes sure that the bits of a group are those of the event at hand.
-    fn see(&mut self, group: &Group, number: u16, event: &Event<'_>) {
-        let number = usize::from(number);
-        if self.of[number] == self.number {
+    fn see(&mut self, groups: &[Group], number: u16, event: &Event<'_>) {
+        let (place, group) = (usize::from(number), &groups[usize::from(number)]);
+        if self.of[place] == self.number {
             return;
         }
-        self.of[number] = self.number;
-        let bits = &mut self.bits[group.range()];
-        match &mut self.texts[number] {
-            Some(texts) => group.fill_or_recall(event, texts, bits),
-            None => group.fill(event, bits),
+        if group.of_open
+            && let Some(Opened { how, path }) = Opened::of(event)
+        {
+            // One look decides them all.
+            let Opens { groups: of_open, words, known } = &mut self.opens;
+            of_open.iter().for_each(|number| self.of[usize::from(*number)] = self.number);
+            known.recall(how, path, &mut self.bits[..*words], |bits| {
+                for number in of_open {
+                    let group = &groups[usize::from(*number)];
+                    group.fill(event, &mut bits[group.range()]);
+                }
+            });
+            return;
         }
+        self.of[place] = self.number;
+        group.fill_with(event, self.texts[place].as_mut(), &mut self.bits[group.range()]);
     }
 }
 
@@ -202,19 +225,10 @@ impl Kind {
         Plan { always: always.into(), groups: groups.into_iter().collect(), alive: alive.into() }
     }
 
-    /// Adds the living rules that wait for a bit of this group that is set.
-    fn raise(
-        &self,
-        group: &Group,
-        truths: &mut Truths,
-        number: u16,
-        event: &Event<'_>,
-        plan: &Plan,
-        raised: &mut Vec<u32>,
-    ) {
-        truths.see(group, number, event);
-        for word in group.range() {
-            let mut bits = truths.bits[word] & self.waited[word];
+    /// Adds the living rules that wait for a bit of these words that is set.
+    fn raise(&self, truths: &[u64], words: std::ops::Range<usize>, plan: &Plan, raised: &mut Vec<u32>) {
+        for word in words {
+            let mut bits = truths[word] & self.waited[word];
             while bits != 0 {
                 let bit = word as u32 * 64 + bits.trailing_zeros();
                 bits &= bits - 1;
@@ -261,6 +275,20 @@ impl Draft {
     }
 
     fn test(&mut self, test: &Test) -> Drawn {
+        // Several comparisons in one are taken apart where that means the same.
+        match &*test.pred {
+            Pred::Many(Modifier::AnyOf, preds, false) if test.negation == Negation::None => {
+                let atom = |pred: &Arc<Pred>| self.atom(&test.left, Arc::clone(pred), Negation::None);
+                return Drawn::Or(preds.iter().map(atom).collect());
+            }
+            Pred::Many(Modifier::AllOf, preds, false)
+                if test.negation == Negation::None && test.left.is_single() && !preds.is_empty() =>
+            {
+                let atom = |pred: &Arc<Pred>| self.atom(&test.left, Arc::clone(pred), Negation::None);
+                return Drawn::And(preds.iter().map(atom).collect());
+            }
+            _ => {}
+        }
         if test.negation == Negation::None || !test.left.is_single() {
             return self.atom(&test.left, Arc::clone(&test.pred), test.negation);
         }
@@ -273,8 +301,13 @@ impl Draft {
 
     fn atom(&mut self, left: &Extract, pred: Arc<Pred>, negation: Negation) -> Drawn {
         let lasting = left.is_lasting() && pred.is_lasting();
-        // The scope is part of the key: `proc.name = val(fd.name)` is of the event though its left side is not.
-        let extract_key = format!("{lasting} {}", key::of_extract(left));
+        // The scope is part of the key: `proc.name = val(fd.name)` is of the event though its left side is not. So is how
+        // it is looked up: what is found at once must not wait for what must be tried.
+        let way = Way::of(&pred, negation);
+        let mut extract_key = format!("{lasting} {way:?} {}", key::of_extract(left));
+        if way == Way::Tried && !lasting {
+            extract_key = format!("{extract_key} {}", key::of_pred(&pred, negation));
+        }
         let mut number = self.by_extract.get(&extract_key).copied();
         if number.is_some_and(|number| self.groups[number].members.len() > usize::from(u16::MAX) - 1) {
             // Full: another group of the same.
@@ -302,12 +335,18 @@ impl Draft {
     /// The groups with their places, and how many words the truths of process and event have.
     fn groups(&self) -> (Box<[Group]>, [usize; 2]) {
         let mut words = [0, 0];
-        let groups = self.groups.iter().map(|draft| {
-            let first = &mut words[usize::from(!draft.lasting)];
-            let group = Group::new(draft.extract.clone(), draft.lasting, *first, &draft.members);
-            *first += group.words;
-            group
-        });
+        let mut places = vec![0; self.groups.len()];
+        // What an open decides comes first, so that it is copied at once.
+        let of_open = |draft: &DraftGroup| !draft.lasting && is_of_open(&draft.extract, &draft.members);
+        for first in [true, false] {
+            for (place, draft) in places.iter_mut().zip(&self.groups).filter(|(_, draft)| of_open(draft) == first) {
+                let next = &mut words[usize::from(!draft.lasting)];
+                *place = *next;
+                *next += draft.members.len().div_ceil(64);
+            }
+        }
+        let groups = self.groups.iter().zip(places);
+        let groups = groups.map(|(draft, at)| Group::new(draft.extract.clone(), draft.lasting, at, &draft.members));
         (groups.collect(), words)
     }
 }
@@ -392,7 +431,7 @@ impl Pred {
     fn is_lasting(&self) -> bool {
         match self {
             Self::Other(_, right) => right.is_lasting(),
-            Self::Many(_, preds, _) => preds.iter().all(Self::is_lasting),
+            Self::Many(_, preds, _) => preds.iter().all(|pred| pred.is_lasting()),
             _ => true,
         }
     }

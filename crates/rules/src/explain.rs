@@ -103,12 +103,20 @@ impl<'r> Explainer<'r> {
             let definition = Macro { text, expr, index: 0, visibility: usize::MAX, used: Default::default() };
             (known.name.clone(), definition)
         });
-        Self { rules, library: Library { lists: lists.collect(), macros: macros.collect(), compat: rules.compat } }
+        let mut library = Library::new(rules.compat);
+        library.lists = lists.collect();
+        library.macros = macros.collect();
+        Self { rules, library }
     }
 
     /// The condition of a rule; with an event also why it holds or does not.
     pub fn rule(&self, rule: &Rule, event: Option<&Event<'_>>) -> Explained {
         let mut explained = self.condition(&rule.ast, &rule.condition, event);
+        if let (Part::And, Some(own)) = (explained.part, explained.children.len().checked_sub(rule.exceptions.len())) {
+            for (child, name) in explained.children[own..].iter_mut().zip(&rule.exceptions) {
+                child.note = Some(format!("exception {name}"));
+            }
+        }
         if event.is_some_and(|event| !rule.kinds.contains(event.kind())) {
             explained.note = Some("the rule is not tried on events of this type".to_owned());
         }
@@ -117,6 +125,7 @@ impl<'r> Explainer<'r> {
 
     /// A condition written in `text`, such as that of a macro.
     pub fn condition(&self, expr: &Expr, text: &Text, event: Option<&Event<'_>>) -> Explained {
+        self.library.refresh();
         let mut walk = Walk { explainer: self, event, stack: Vec::new(), nodes: 0, depth: 0 };
         walk.expr(expr, text, true)
     }

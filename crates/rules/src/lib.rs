@@ -27,7 +27,7 @@ mod ruleset;
 mod sense;
 pub mod suite;
 mod text;
-mod yaml;
+pub mod yaml;
 
 #[cfg(test)]
 mod testing;

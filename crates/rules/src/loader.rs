@@ -40,6 +40,11 @@ pub enum Compat {
     Strict,
 }
 
+/// With more problems no further item is read.
+const MAX_PROBLEMS: usize = 20_000;
+/// How many bytes all changes of rules together may copy.
+const MAX_COPIED: usize = 1 << 30;
+
 /// Definitions of one kind: in order, and by name.
 struct Named<T> {
     items: Vec<T>,
@@ -105,6 +110,8 @@ pub struct Loader {
     least: Option<Priority>,
     selections: Vec<Selection>,
     additions: Vec<Addition>,
+    /// Bytes that changes of rules copied.
+    copied: usize,
 }
 
 impl Loader {
@@ -166,7 +173,16 @@ impl Loader {
     fn document(&mut self, document: &Node) {
         match &document.kind {
             Kind::Null => {}
-            Kind::List(items) => items.iter().for_each(|item| self.item(item)),
+            Kind::List(items) => {
+                for item in items {
+                    if self.problems.len() > MAX_PROBLEMS {
+                        let message = "too much is wrong with the items before this one: the rest is not read";
+                        self.problems.push(Problem::error(code::YAML_VALIDATE, item.place.clone(), message));
+                        return;
+                    }
+                    self.item(item);
+                }
+            }
             _ => {
                 let message = format!("a rule file is a list of items, but this is {}", document.kind_name());
                 let problem = Problem::error(code::YAML_VALIDATE, document.place.clone(), message);

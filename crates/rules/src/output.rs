@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use tw_model::field::FieldError;
+use tw_model::field::{FieldError, is_known};
 use tw_model::finding::Shown;
 use tw_model::{Event, FieldRef, FieldType, Value};
 
@@ -18,6 +18,11 @@ use crate::text::{Span, Text};
 const NULL: &str = "<NA>";
 /// More characters a field is not padded to.
 const MAX_WIDTH: usize = 1000;
+
+/// With more problems the rest is not looked at.
+const MAX_PROBLEMS: usize = 100;
+/// No field's name is longer, in bytes.
+const MAX_NAME: usize = 200;
 
 /// A compiled output.
 #[derive(Debug, Default)]
@@ -58,7 +63,13 @@ impl Template {
         let mut parts = Vec::new();
         let source = text.as_str();
         let mut at = 0;
+        let before = problems.len();
         while let Some(found) = source[at..].find('%') {
+            if problems.len() - before > MAX_PROBLEMS {
+                let place = text.place(Span::new(at, at + found));
+                problems.push(Problem::error(code::OUTPUT, place, "too much is wrong with this output"));
+                return Self::default();
+            }
             let percent = at + found;
             if percent > at {
                 parts.push(Part::Literal(source[at..percent].to_owned()));
@@ -143,7 +154,7 @@ fn token(text: &Text, percent: usize, problems: &mut Vec<Problem>) -> Option<(Op
     let digits = source[percent + 1..].bytes().take_while(u8::is_ascii_digit).count();
     let start = percent + 1 + digits;
     let width = source[percent + 1..start].parse().ok().map(|width: usize| width.min(MAX_WIDTH));
-    let run = source[start..].bytes().take_while(|byte| is_name_byte(*byte) || *byte == b'.').count();
+    let run = source[start..].bytes().take(MAX_NAME).take_while(|byte| is_name_byte(*byte) || *byte == b'.').count();
     let name = &source[start..start + run];
     if name.trim_matches('.').is_empty() {
         let place = text.place(Span::new(percent, start));
@@ -193,6 +204,10 @@ fn operand_at(text: &Text, start: usize, name: &str, problems: &mut Vec<Problem>
     }
     for length in (1..=name.len()).rev() {
         let prefix = &name[..length];
+        let whole = length == name.trim_end_matches('.').len();
+        if !whole && !is_known(prefix) {
+            continue;
+        }
         let error = match FieldRef::resolve(prefix, None) {
             Ok(_) => {
                 let span = Span::new(start, start + length);
@@ -206,7 +221,6 @@ fn operand_at(text: &Text, start: usize, name: &str, problems: &mut Vec<Problem>
             }
             Err(error) => error,
         };
-        let whole = length == name.trim_end_matches('.').len();
         if first_error.is_none() && (whole || error == FieldError::ArgMissing) {
             let place = text.place(Span::new(start, start + length));
             first_error = Some(field_problem(code::OUTPUT, place, prefix, &error));

@@ -62,6 +62,9 @@ pub fn parse_as(text: &str, compat: Compat) -> Parsed<Expr> {
     match parser.lexer.peek() {
         None => Ok(expr),
         Some(b')') => Err(parser.unexpected("there is a `)` too many")),
+        Some(byte @ (b'=' | b',' | b'"' | b'\'')) => Err(parser
+            .unexpected("expected `and` or `or`")
+            .help(format!("a value with {} in it needs quotes", char::from(byte)))),
         Some(_) => Err(parser.unexpected("expected `and` or `or`")),
     }
 }

@@ -53,6 +53,29 @@ impl PathSet {
         format!("{}({})", if self.end { "!" } else { "" }, inside.join(","))
     }
 
+    /// Whether no component is a pattern.
+    pub fn is_literal(&self) -> bool {
+        self.patterns.is_empty() && self.literal.values().all(Self::is_literal)
+    }
+
+    /// Tells each path in the usual form, `/a/b`; only those above all others of the set.
+    pub fn each_literal(&self, tell: &mut dyn FnMut(&[u8])) {
+        self.literal_below(&mut Vec::new(), tell);
+    }
+
+    fn literal_below(&self, path: &mut Vec<u8>, tell: &mut dyn FnMut(&[u8])) {
+        if self.end {
+            return tell(if path.is_empty() { b"/" } else { path });
+        }
+        for (name, below) in &self.literal {
+            let length = path.len();
+            path.push(b'/');
+            path.extend_from_slice(name);
+            below.literal_below(path, tell);
+            path.truncate(length);
+        }
+    }
+
     /// Whether a path of the set is `path` or one of its parent directories.
     pub fn holds(&self, path: &[u8]) -> bool {
         self.holds_rest(components(path))

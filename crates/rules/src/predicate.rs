@@ -1,6 +1,7 @@
 //! Compiled right sides of comparisons.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use hashbrown::HashSet;
 use ipnet::IpNet;
@@ -57,7 +58,7 @@ pub(crate) enum Pred {
     /// It stands in this relation to another value of the event.
     Other(Op, Box<Extract>),
     /// As many of these hold as the modifier says; true: each is negated.
-    Many(Modifier, Box<[Pred]>, bool),
+    Many(Modifier, Box<[Arc<Pred>]>, bool),
 }
 
 impl Pred {

@@ -5,14 +5,14 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use tw_model::event::is_known_type;
+use tw_model::event::{EVENTS, EventInfo, Shape, is_known_type};
 use tw_model::field::{Arg, Multi};
 use tw_model::{EventKind, FieldRef, FieldType, services};
 
 use crate::ast::{Argument, Check, Expr, Modifier, Op, Operand, Right, Transformer, Word};
 use crate::compile::Library;
 use crate::loader::Compat;
-use crate::text::{Place, Text};
+use crate::text::{Place, Span, Text};
 
 mod solver;
 
@@ -20,6 +20,8 @@ pub(crate) use solver::{Solver, Verdict};
 
 /// Formulas with more atoms are not looked at.
 const MAX_ATOMS: usize = 5000;
+/// Values and comparisons of all formulas together.
+const MAX_WORK: usize = 1_000_000;
 /// How deep macros are followed.
 const MAX_DEPTH: usize = 100;
 
@@ -78,6 +80,8 @@ struct OperandInfo {
     ty: FieldType,
     /// The field, if it is one without an argument.
     field: Option<&'static str>,
+    /// The atom that the event is of a type which has it at all.
+    types: Option<u32>,
 }
 
 /// Why a part of a condition is constant.
@@ -106,6 +110,8 @@ pub(crate) struct Sense<'l> {
     operand_names: HashMap<String, u32>,
     atoms: Vec<Atom>,
     atom_numbers: HashMap<(u32, Test), u32>,
+    /// Values looked at so far.
+    work: usize,
 }
 
 /// The walk over one condition.
@@ -158,6 +164,7 @@ impl<'l> Sense<'l> {
             operand_names: HashMap::new(),
             atoms: Vec::new(),
             atom_numbers: HashMap::new(),
+            work: 0,
         }
     }
 
@@ -196,7 +203,19 @@ impl<'l> Sense<'l> {
                 }
                 let place = text.place(check.span);
                 match self.atom(check)? {
-                    Ok((atom, holds)) => Form::Atom(Literal { atom, positive: positive == holds, place }),
+                    Ok((atom, holds)) => {
+                        let literal = Literal { atom, positive: positive == holds, place };
+                        let info =
+                            self.atoms.get(atom as usize).and_then(|atom| self.operands.get(atom.operand as usize));
+                        match info.and_then(|info| info.types).filter(|_| literal.positive) {
+                            // What is not null tells the type of the event.
+                            Some(types) => {
+                                let of_type = Literal { atom: types, positive: true, place: literal.place.clone() };
+                                Form::And(vec![Form::Atom(literal), Form::Atom(of_type)])
+                            }
+                            None => Form::Atom(literal),
+                        }
+                    }
                     Err((value, why)) => {
                         if value != positive && walk.never.is_none() {
                             let message =
@@ -213,17 +232,20 @@ impl<'l> Sense<'l> {
     }
 
     fn operand(&mut self, operand: &Operand) -> Option<u32> {
-        let name = operand.to_string();
+        // Both are the same field.
+        let name = Some(operand.to_string()).filter(|name| name != "syscall.type").unwrap_or("evt.type".to_owned());
         if let Some(known) = self.operand_names.get(&name) {
             return Some(*known);
         }
         let info = match operand {
             Operand::Field { name, arg, .. } => {
                 let field = FieldRef::resolve(name, arg.as_deref()).ok()?;
+                let types = types_with(&field).and_then(|types| self.type_atom(types, &field));
                 OperandInfo {
+                    types,
                     single: field.field.multi == Multi::Single && field.ty() != FieldType::TextList,
                     total: is_total(field.field.name, &field.arg),
-                    has_source: field.field.get.is_some(),
+                    has_source: field.has_source(),
                     ty: field.ty(),
                     field: (field.arg == Arg::None).then_some(field.field.name),
                 }
@@ -234,12 +256,33 @@ impl<'l> Sense<'l> {
                     _ if is_list(operand) => FieldType::TextList,
                     _ => FieldType::Text,
                 };
-                OperandInfo { single: ty != FieldType::TextList, total: false, has_source: true, ty, field: None }
+                OperandInfo {
+                    single: ty != FieldType::TextList,
+                    total: false,
+                    has_source: true,
+                    ty,
+                    field: None,
+                    types: None,
+                }
             }
         };
         let number = u32::try_from(self.operands.len()).ok()?;
         self.operands.push(info);
         self.operand_names.insert(name, number);
+        Some(number)
+    }
+
+    /// The atom that the event is of one of these types, which alone have the field.
+    fn type_atom(&mut self, types: BTreeSet<Vec<u8>>, field: &FieldRef) -> Option<u32> {
+        let operand = self.operand(&Operand::Field { name: "evt.type".into(), arg: None, span: Span::default() })?;
+        let key = (operand, Test::Values(types));
+        if let Some(known) = self.atom_numbers.get(&key) {
+            return Some(*known);
+        }
+        let number = u32::try_from(self.atoms.len()).ok()?;
+        let shown = format!("an event that has {field}");
+        self.atoms.push(Atom { operand, test: key.1.clone(), shown });
+        self.atom_numbers.insert(key, number);
         Some(number)
     }
 
@@ -254,6 +297,11 @@ impl<'l> Sense<'l> {
             return Some(Err((true, format!("every event has `{}`", check.left))));
         }
         let words = self.words(&check.right);
+        self.work += 1 + words.as_ref().map_or(0, Vec::len);
+        if self.work > MAX_WORK {
+            return None;
+        }
+        let info = self.operands.get(operand as usize)?;
         let empty = words.as_ref().is_some_and(Vec::is_empty);
         if empty && matches!(check.op, Op::In | Op::Intersects | Op::PMatch) && info.ty != FieldType::TextList
             || empty && check.modifier.is_some()
@@ -303,6 +351,8 @@ impl<'l> Sense<'l> {
         let mut values = Vec::with_capacity(words.len());
         for word in words {
             match self.list(word) {
+                // More than that is known already to be too much.
+                Some(_) if self.work > MAX_WORK => {}
                 Some(list) => values.extend(list.items.iter().map(|(bytes, _)| bytes.to_vec())),
                 None => values.push(word.bytes.clone()),
             }
@@ -316,6 +366,19 @@ impl<'l> Sense<'l> {
         }
         self.library.lists.get(std::str::from_utf8(&word.bytes).ok()?)
     }
+}
+
+/// The names of the types of events that can have a field; `None` if any can, or if that is not known.
+fn types_with(field: &FieldRef) -> Option<BTreeSet<Vec<u8>>> {
+    let name = field.field.name;
+    let has: &dyn Fn(&EventInfo) -> bool = match &field.arg {
+        Arg::Key(param) if matches!(name, "evt.arg" | "evt.rawarg") => &|info| info.params.contains(&&**param),
+        _ if name.starts_with("fd.") => &|info| matches!(info.shape, Shape::File | Shape::Sock),
+        _ if name.starts_with("fs.path.") => &|info| info.shape == Shape::File,
+        _ if name.starts_with("evt.is_open_") => &|info| info.name == "creat" || info.name.starts_with("open"),
+        _ => return None,
+    };
+    Some(EVENTS.iter().filter(|info| has(info)).map(|info| info.name.as_bytes().to_vec()).collect())
 }
 
 /// Whether a field or transformer gives a list.

@@ -1,7 +1,6 @@
-//! YAML as a tree in which every node knows where it stands.
+//! YAML of rule files: every scalar is a text, whatever it looks like.
 
-use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
-use serde_saphyr::{DuplicateKeyPolicy, MergeKeyPolicy, NonFiniteFloatPolicy, Spanned};
+pub mod tree;
 
 use crate::text::{FileId, Place, Text, place};
 
@@ -11,7 +10,7 @@ pub(crate) mod typed;
 const MAX_DEPTH: usize = 32;
 /// How many nodes a rule file may have; Falco's largest has some ten thousand.
 const MAX_NODES: usize = 1_000_000;
-/// How many bytes all aliases of a rule file may add up to.
+/// How many nodes all aliases of a rule file may add up to.
 const MAX_ALIASED: usize = 100_000;
 
 /// A node of a document.
@@ -58,6 +57,16 @@ impl Node {
         }
     }
 
+    /// Bytes that a copy takes, about.
+    pub fn size(&self) -> usize {
+        64 + match &self.kind {
+            Kind::Null => 0,
+            Kind::Scalar { value, raw } => value.len() + raw.len(),
+            Kind::List(items) => items.iter().map(Self::size).sum(),
+            Kind::Map(pairs) => pairs.iter().map(|(key, value)| key.size() + value.size()).sum(),
+        }
+    }
+
     /// Name of the kind, for messages.
     pub fn kind_name(&self) -> &'static str {
         match self.kind {
@@ -83,140 +92,28 @@ pub(crate) struct YamlError {
 /// # Errors
 /// [`YamlError`], also for files that would become too large.
 pub(crate) fn parse(file: FileId, source: &str) -> Result<Vec<Node>, YamlError> {
-    let options = serde_saphyr::options! {
-        // Told by ourselves, so that the other items are still loaded.
-        duplicate_keys: DuplicateKeyPolicy::PassThrough,
-        merge_keys: MergeKeyPolicy::AsOrdinary,
-        non_finite_float_policy: NonFiniteFloatPolicy::AsString,
-        with_snippet: false,
-        budget: serde_saphyr::budget! {
-            max_depth: MAX_DEPTH,
-            max_nodes: MAX_NODES,
-            max_events: 4 * MAX_NODES,
-        },
-        alias_limits: serde_saphyr::alias_limits! {
-            max_total_replayed_events: MAX_ALIASED,
-            max_replay_stack_depth: MAX_DEPTH,
-        },
-    };
-    let documents: Vec<Spanned<Shape>> =
-        serde_saphyr::from_multiple_with_options(source, options).map_err(|error| describe(file, source, &error))?;
+    let bounds = tree::Bounds { depth: MAX_DEPTH, nodes: MAX_NODES, aliased: MAX_ALIASED };
+    let documents = tree::parse(source, bounds)
+        .map_err(|error| YamlError { message: error.message, place: place(file, error.at..error.at) })?;
     Ok(documents.into_iter().map(|document| build(file, source, document)).collect())
 }
 
-fn describe(file: FileId, source: &str, error: &serde_saphyr::Error) -> YamlError {
-    let offset = error.location().map_or(0, |location| location.span().offset());
-    let offset = usize::try_from(offset).unwrap_or(usize::MAX);
-    // The library counts characters here.
-    let start = source.char_indices().nth(offset).map_or(source.len(), |(at, _)| at);
-    let text = error.without_snippet().to_string();
-    let message = text.rsplit_once(" at line ").map_or(text.as_str(), |(message, _)| message);
-    YamlError { message: format!("not valid YAML: {message}"), place: place(file, start..start) }
-}
-
-fn build(file: FileId, source: &str, node: Spanned<Shape>) -> Node {
-    let span = node.defined.span();
-    let number = |value: Option<u64>| value.and_then(|value| usize::try_from(value).ok()).unwrap_or(0);
-    let start = number(span.byte_offset()).min(source.len());
-    let end = start.saturating_add(number(span.byte_len())).min(source.len());
-    let raw = source.get(start..end).unwrap_or_default();
+fn build(file: FileId, source: &str, node: tree::Node) -> Node {
+    let raw = source.get(node.span.start..node.end).unwrap_or_default();
     let scalar = |value: &str| Kind::Scalar { value: value.to_owned(), raw: raw.to_owned() };
-    let kind = match node.value {
-        Shape::Null if matches!(raw.trim(), "") => Kind::Null,
+    let kind = match node.kind {
+        tree::Kind::Null if raw.trim().is_empty() => Kind::Null,
         // Words such as `null` and `1e3` are texts to rules.
-        Shape::Null | Shape::Typed => scalar(raw.trim().trim_matches(['"', '\''])),
-        Shape::Text(value) => scalar(&value),
-        Shape::List(items) => Kind::List(items.into_iter().map(|item| build(file, source, item)).collect()),
-        Shape::Map(pairs) => Kind::Map(
+        tree::Kind::Null | tree::Kind::Flag(..) | tree::Kind::Number(..) | tree::Kind::OddNumber(_) => {
+            scalar(raw.trim().trim_matches(['"', '\'']))
+        }
+        tree::Kind::Text(value) => scalar(&value),
+        tree::Kind::List(items) => Kind::List(items.into_iter().map(|item| build(file, source, item)).collect()),
+        tree::Kind::Map(pairs) => Kind::Map(
             pairs.into_iter().map(|(key, value)| (build(file, source, key), build(file, source, value))).collect(),
         ),
     };
-    Node { place: place(file, start..start + raw.trim_end().len()), kind }
-}
-
-/// What the library delivers.
-enum Shape {
-    Null,
-    Typed,
-    Text(String),
-    List(Vec<Spanned<Shape>>),
-    Map(Vec<(Spanned<Shape>, Spanned<Shape>)>),
-}
-
-impl<'de> Deserialize<'de> for Shape {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(ShapeVisitor)
-    }
-}
-
-struct ShapeVisitor;
-
-impl<'de> Visitor<'de> for ShapeVisitor {
-    type Value = Shape;
-
-    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("any YAML")
-    }
-
-    fn visit_unit<E>(self) -> Result<Shape, E> {
-        Ok(Shape::Null)
-    }
-
-    fn visit_none<E>(self) -> Result<Shape, E> {
-        Ok(Shape::Null)
-    }
-
-    fn visit_bool<E>(self, _: bool) -> Result<Shape, E> {
-        Ok(Shape::Typed)
-    }
-
-    fn visit_i64<E>(self, _: i64) -> Result<Shape, E> {
-        Ok(Shape::Typed)
-    }
-
-    fn visit_u64<E>(self, _: u64) -> Result<Shape, E> {
-        Ok(Shape::Typed)
-    }
-
-    fn visit_i128<E>(self, _: i128) -> Result<Shape, E> {
-        Ok(Shape::Typed)
-    }
-
-    fn visit_u128<E>(self, _: u128) -> Result<Shape, E> {
-        Ok(Shape::Typed)
-    }
-
-    fn visit_f64<E>(self, _: f64) -> Result<Shape, E> {
-        Ok(Shape::Typed)
-    }
-
-    fn visit_str<E>(self, text: &str) -> Result<Shape, E> {
-        Ok(Shape::Text(text.to_owned()))
-    }
-
-    fn visit_bytes<E: serde::de::Error>(self, _: &[u8]) -> Result<Shape, E> {
-        Err(E::custom("binary data has no place in rules"))
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Shape, A::Error> {
-        let mut list = Vec::new();
-        while let Some(item) = items.next_element()? {
-            list.push(item);
-        }
-        Ok(Shape::List(list))
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Shape, A::Error> {
-        let mut map = Vec::new();
-        while let Some(key) = entries.next_key()? {
-            let value = entries.next_value()?;
-            map.push((key, value));
-            if map.len() > MAX_NODES {
-                return Err(A::Error::custom("too many entries"));
-            }
-        }
-        Ok(Shape::Map(map))
-    }
+    Node { place: place(file, node.span), kind }
 }
 
 #[cfg(test)]

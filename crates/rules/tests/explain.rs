@@ -131,9 +131,6 @@ fn follows(node: &Explained) -> bool {
 }
 
 proptest! {
-    // Each case is explained by every rule.
-    #![proptest_config(ProptestConfig::with_cases(100))]
-
     #[test]
     fn the_root_says_what_the_engine_says(sample in sample()) {
         let explainer = Explainer::new(&PACK);

@@ -3,37 +3,13 @@
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 use tw_sensor::recorder::{FrameKind, Recorder, RecorderOptions, SegmentMeta};
 
+mod allocations;
 mod recording;
 use recording::mixed;
-
-struct Counting;
-
-thread_local! {
-    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
-}
-
-// SAFETY: everything is the system allocator's; only a counter of this thread is touched beside it.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        let _ = ALLOCATIONS.try_with(|count| count.set(count.get() + 1));
-        // SAFETY: the caller's promises are passed on.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: as above.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
 
 fn stream(queue_blocks: usize, pause: Duration) -> (u64, u64) {
     let dir = tempfile::tempdir().unwrap();
@@ -56,11 +32,11 @@ fn stream(queue_blocks: usize, pause: Duration) -> (u64, u64) {
         }
     };
     pass(&mut recorder);
-    let before = ALLOCATIONS.get();
+    let before = allocations::of_this_thread();
     for _ in 0..10 {
         pass(&mut recorder);
     }
-    let allocations = ALLOCATIONS.get() - before;
+    let allocations = allocations::of_this_thread() - before;
     (allocations, recorder.close().lost)
 }
 
@@ -76,11 +52,4 @@ fn losing_blocks_allocates_nothing() {
     let (allocations, lost) = stream(1, Duration::ZERO);
     assert!(lost > 0, "a stream that is too fast");
     assert_eq!(allocations, 0, "allocations for 10,000 records");
-}
-
-#[test]
-fn the_counter_counts() {
-    let before = ALLOCATIONS.get();
-    drop(std::hint::black_box(vec![0_u8; 100]));
-    assert!(ALLOCATIONS.get() > before);
 }

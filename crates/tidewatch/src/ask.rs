@@ -104,12 +104,23 @@ pub fn findings(args: &FindingsArgs, config: &Config) -> anyhow::Result<ExitCode
     }
     if !args.ask.json {
         if !any {
-            anstream::eprintln!("nothing found that fits");
+            anstream::eprintln!("{}", nothing(&mut client, query.is_empty())?);
         } else if cursor.is_some() {
             anstream::eprintln!("… and older ones: --limit or --until shows them");
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What to say instead of findings; `all` if none were left out.
+fn nothing(client: &mut Client, all: bool) -> anyhow::Result<String> {
+    if !all {
+        let page: FindingPage = client.get("/api/v1/findings", &[("limit", "1".to_owned())])?;
+        if let Some(newest) = page.findings.first() {
+            return Ok(show::nothing_fits(newest));
+        }
+    }
+    Ok(show::nothing_yet(&client.get("/api/v1/status", &[])?))
 }
 
 /// The newest few, then what is stored from now on, in the order of their times.

@@ -7,7 +7,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use rules::{
-    CheckFormat, RulesArgs, RulesCheckArgs, RulesCommand, RulesExplainArgs, RulesListArgs, RulesShowArgs, RulesTestArgs,
+    CheckFormat, RulesArgs, RulesBenchArgs, RulesCheckArgs, RulesCommand, RulesExplainArgs, RulesListArgs,
+    RulesShowArgs, RulesTestArgs,
 };
 
 /// Sees what containers really do, and says what does not belong.
@@ -25,15 +26,15 @@ pub use rules::{
   sudo tidewatch findings --since 1h          what it found
   sudo tidewatch replay --since 10m           the last ten minutes again, with the rules of now
   tidewatch rules check my_rules.yaml         are my rules in order? (no root needed)
+  tidewatch rules test my_rules.yaml          do they find what they should, and nothing else?
   tidewatch doctor                            what works on this host, and what would mend the rest"
 )]
 pub struct Cli {
-    /// More of the program's own log on standard error (-vv for even more). TIDEWATCH_LOG overrides.
-    #[arg(short, long, action = clap::ArgAction::Count, global = true)]
+    /// Log more on standard error; repeat for still more. Or set TIDEWATCH_LOG.
+    #[arg(short, long, action = clap::ArgAction::Count, global = true, help_heading = GLOBAL)]
     pub verbose: u8,
-    /// The configuration, instead of /etc/tidewatch/tidewatch.yaml; drop-ins are read from conf.d beside it.
-    /// TIDEWATCH_CONFIG names it too.
-    #[arg(long, value_name = "PATH", global = true)]
+    /// Read this file, not /etc/tidewatch/tidewatch.yaml. Or set TIDEWATCH_CONFIG.
+    #[arg(long, value_name = "PATH", global = true, help_heading = GLOBAL)]
     pub config: Option<PathBuf>,
     /// What to do.
     #[command(subcommand)]
@@ -84,6 +85,9 @@ pub enum Command {
         shell: clap_complete::Shell,
     },
 }
+
+/// The heading of what every verb takes.
+const GLOBAL: &str = "Global options";
 
 /// Settings given on the command line: they win over files and environment.
 #[derive(Clone, Debug, Default, Args)]
@@ -225,10 +229,10 @@ pub struct AskArgs {
 #[derive(Clone, Debug, Args)]
 pub struct FindingsArgs {
     /// Not older than this: a time (2026-11-24T08:00:00Z) or how long ago (15m, 2h, 7d).
-    #[arg(long, value_name = "WHEN")]
+    #[arg(long, value_name = "WHEN", value_parser = parse_when)]
     pub since: Option<String>,
     /// Not younger than this.
-    #[arg(long, value_name = "WHEN")]
+    #[arg(long, value_name = "WHEN", value_parser = parse_when)]
     pub until: Option<String>,
     /// This bad or worse.
     #[arg(long, value_name = "PRIORITY", value_parser = parse_priority)]
@@ -246,7 +250,7 @@ pub struct FindingsArgs {
     #[arg(short = 'q', long = "text", value_name = "TEXT")]
     pub text: Option<String>,
     /// How many at most.
-    #[arg(short = 'n', long, default_value_t = 100, value_name = "N")]
+    #[arg(short = 'n', long, default_value_t = 100, value_name = "N", value_parser = parse_limit)]
     pub limit: u64,
     /// Go on with what comes, until interrupted.
     #[arg(short, long)]
@@ -290,10 +294,10 @@ pub struct ReplayArgs {
     #[arg(long)]
     pub stats: bool,
     /// Nothing that happened before: a time, or how long ago (15m, 2h, 7d).
-    #[arg(long, value_name = "WHEN")]
+    #[arg(long, value_name = "WHEN", value_parser = parse_when)]
     pub since: Option<String>,
     /// Nothing that happened after.
-    #[arg(long, value_name = "WHEN")]
+    #[arg(long, value_name = "WHEN", value_parser = parse_when)]
     pub until: Option<String>,
     #[command(flatten)]
     pub rules: RuleArgs,
@@ -318,6 +322,16 @@ pub struct DoctorArgs {
     pub docker_socket: Option<PathBuf>,
     #[command(flatten)]
     pub ask: AskArgs,
+}
+
+fn parse_limit(text: &str) -> Result<u64, String> {
+    let number = text.parse().map_err(|_| "a whole number is wanted".to_owned())?;
+    if number == 0 { Err("must be at least 1".into()) } else { Ok(number) }
+}
+
+/// Whether it is a time is told before anybody is asked; which one is a matter of who reads it.
+fn parse_when(text: &str) -> Result<String, tw_manager::api::NoMoment> {
+    tw_manager::api::moment(text, jiff::Timestamp::now()).map(|_| text.to_owned())
 }
 
 fn parse_priority(text: &str) -> Result<tw_model::Priority, String> {
@@ -348,6 +362,35 @@ mod tests {
         let Command::Run(args) = cli.command else { panic!() };
         assert_eq!(args.rules.priority, Some(tw_model::Priority::Warning));
         assert!(Cli::try_parse_from(["tidewatch", "run", "--priority", "bad"]).is_err());
+    }
+
+    #[test]
+    fn bad_times_and_limits_are_told_in_one_way() {
+        let said = |args: &[&str]| Cli::try_parse_from(args).unwrap_err().to_string();
+        for verb in ["findings", "replay"] {
+            let said = said(&["tidewatch", verb, "--since", "yesterday"]);
+            assert!(said.contains("'--since <WHEN>': neither a time nor how long ago: give a time such as"), "{said}");
+        }
+        let limit = said(&["tidewatch", "findings", "--limit", "0"]);
+        assert!(limit.contains("'--limit <N>': must be at least 1"), "{limit}");
+    }
+
+    #[test]
+    fn every_verb_has_the_global_options_at_its_end() {
+        fn look(command: &mut clap::Command) {
+            let help = command.render_help().to_string();
+            let (own, global) = help.split_once("\nGlobal options:\n").expect(&help);
+            assert!(!own.contains("--verbose") && !own.contains("--config "), "{help}");
+            // Each on one line, in 100 columns.
+            let global = global.split("\n\n").next().unwrap();
+            assert_eq!(global.trim_end().lines().count(), 2, "{help}");
+            for verb in command.get_subcommands_mut().filter(|verb| verb.get_name() != "help") {
+                look(verb);
+            }
+        }
+        let mut command = <Cli as clap::CommandFactory>::command().term_width(100);
+        command.build();
+        look(&mut command);
     }
 
     #[test]

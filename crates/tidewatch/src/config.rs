@@ -26,7 +26,7 @@ use std::path::PathBuf;
 pub use diagnostic::{ConfigErrors, Diagnostic, Origin};
 pub use key::Applies;
 pub use secret::StoreUrl;
-pub use settings::{Config, Limits, LogFormat, Matching, Retention, Stdout, Sync};
+pub use settings::{Config, LogFormat, Matching, Stdout, Sync};
 pub use source::Sources;
 pub use verbs::{ConfigArgs, run};
 

@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 use tw_manager::store::Place;
 use tw_manager::{Options, Outside, retention};
 
-use crate::config::{Config, Retention, Sources};
+use crate::config::{Config, Sources};
 use crate::log::LogLevel;
 use crate::{agent, sandbox, socket};
 
@@ -42,7 +42,7 @@ pub fn run(config: &Config, sources: Sources, level: LogLevel) -> anyhow::Result
         tracing::warn!("{doubt}");
     }
     let reloaded = Arc::<Notify>::default();
-    let (kept, changed) = tokio::sync::watch::channel(limits(&config.store.retention));
+    let (kept, changed) = tokio::sync::watch::channel(config.store.retention);
     let options = Options {
         store_url: url.reveal().to_owned(),
         retention: changed,
@@ -84,28 +84,12 @@ pub fn run(config: &Config, sources: Sources, level: LogLevel) -> anyhow::Result
 fn reload(sources: &Sources, kept: &tokio::sync::watch::Sender<retention::Retention>, level: &LogLevel) {
     match Config::load(sources) {
         Ok(loaded) => {
-            kept.send_replace(limits(&loaded.config.store.retention));
+            kept.send_replace(loaded.config.store.retention);
             if let Err(error) = level.set(&loaded.config.log.level) {
                 tracing::warn!("{error:#}");
             }
         }
         Err(errors) => tracing::error!("settings stay as they were: {errors}"),
-    }
-}
-
-fn limits(configured: &Retention) -> retention::Retention {
-    let limits = |limits: crate::config::Limits| retention::Limits {
-        max_days: u32::try_from(limits.max_days).unwrap_or(u32::MAX),
-        max_rows: limits.max_rows,
-        max_mib: limits.max_mib,
-    };
-    retention::Retention {
-        findings: limits(configured.findings),
-        containers: limits(configured.containers),
-        images: limits(configured.images),
-        workloads: limits(configured.workloads),
-        rules: limits(configured.rules),
-        audit: limits(configured.audit),
     }
 }
 

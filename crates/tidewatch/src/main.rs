@@ -49,8 +49,8 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
         Command::Run(args) => {
             let (config, _) = configure(cli, args.settings())?;
             start_log(cli, &config, "run")?;
-            if !rustix::process::geteuid().is_root() {
-                return Ok(agent::cannot_watch(&tw_sensor::SensorError::NotPermitted("not root".into())));
+            if let Some(code) = refused() {
+                return Ok(code);
             }
             service::run(&config, &for_children(cli, args, &config))
         }
@@ -58,6 +58,14 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
             let sources = sources(cli, args.settings());
             let (config, settings_error) = agent::settings(&sources)?;
             let level = start_log(cli, &config, "agent")?;
+            if let Some(code) = refused() {
+                return Ok(code);
+            }
+            // One that is started by hand has no supervisor that holds its run directory.
+            let _hold = match agent::supervisor() {
+                Some(_) => None,
+                None => Some(socket::hold(&config.run_dir, "agent")?),
+            };
             let duration = args.duration.map(Duration::from_secs);
             agent::run(config, agent::AgentOptions { sources, duration, level, settings_error })
         }
@@ -96,6 +104,12 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
     }
+}
+
+/// The code to end with if this user may not watch; why is told.
+fn refused() -> Option<ExitCode> {
+    let may = rustix::process::geteuid().is_root();
+    (!may).then(|| agent::cannot_watch(&tw_sensor::SensorError::NotPermitted("not root".into())))
 }
 
 /// The configuration with these settings of the command line on top.

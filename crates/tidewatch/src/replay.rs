@@ -3,16 +3,17 @@
 
 use std::fs::File;
 use std::io::{self, IsTerminal as _, Read as _, Write as _};
-use std::ops::RangeInclusive;
+use std::ops::{ControlFlow, RangeInclusive};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 
 use bumpalo::Bump;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use sha2::{Digest as _, Sha256};
 use tw_detect::Detector;
 use tw_enrich::World;
-use tw_model::{Finding, Raw};
+use tw_model::{Event, Finding, Raw};
 use tw_report::redact::{Redactor, load_or_make_salt};
 use tw_sensor::capture::looks_like_capture;
 use tw_sensor::recorder::segment_paths;
@@ -66,6 +67,8 @@ pub fn run(args: &ReplayArgs, config: &Config) -> anyhow::Result<ExitCode> {
         found: Vec::new(),
         stats: Stats::default(),
         hostname: String::new(),
+        look: None,
+        over: false,
         failed: None,
     };
     let bytes = files.iter().filter_map(|file| std::fs::metadata(file).ok()).map(|data| data.len()).sum();
@@ -81,6 +84,38 @@ pub fn run(args: &ReplayArgs, config: &Config) -> anyhow::Result<ExitCode> {
         replay.stats.show(started.elapsed(), args.json)?;
     }
     Ok(if whole { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Looks at an event, and says whether to go on.
+pub type Look<'l> = &'l mut dyn FnMut(&Event<'_>) -> ControlFlow<()>;
+
+/// Shows every event of what was recorded to `look`, in order, until it breaks; no rule is asked. Tells how many there
+/// were.
+///
+/// # Errors
+/// If a file is not there. A damaged file is read as far as it can be, and told.
+pub fn events(paths: &[PathBuf], config: &Config, look: Look<'_>) -> anyhow::Result<u64> {
+    let mut replay = Replay {
+        detector: Detector::new(tw_rules::RuleSet::default()),
+        redactors: Redactors::new(config),
+        period: 0..=u64::MAX,
+        config,
+        json: true,
+        scratch: Bump::new(),
+        found: Vec::new(),
+        stats: Stats::default(),
+        hostname: String::new(),
+        look: Some(look),
+        over: false,
+        failed: None,
+    };
+    for file in files(paths, config)? {
+        replay.file(&file, "")?;
+        if replay.over {
+            break;
+        }
+    }
+    Ok(replay.stats.events)
 }
 
 /// The files that were named; of a folder all segments, oldest first, then all captures.
@@ -152,17 +187,18 @@ enum Origin {
 }
 
 /// Take secrets out.
+#[derive(Default)]
 struct Redactors {
     /// With the salt of this host equal secrets get equal digests. Without it, free text keeps what was recorded.
     segment: Option<Redactor>,
-    /// Without the salt of this host one that is made up for this run.
+    /// Of captures, if secrets are taken out; see [`Replay::capture`].
     capture: Option<Redactor>,
 }
 
 impl Redactors {
     fn new(config: &Config) -> Self {
         if !config.redaction.enabled {
-            return Self { segment: None, capture: None };
+            return Self::default();
         }
         let path = config.agent_dir().join("redaction-salt");
         let salt = if path.exists() { Some(load_or_make_salt(&path)) } else { None };
@@ -176,7 +212,7 @@ impl Redactors {
             }
             None => None,
         };
-        Self { segment: salt.map(Redactor::new), capture: Some(Redactor::new(salt.unwrap_or_else(made_up_salt))) }
+        Self { segment: salt.map(Redactor::new), capture: salt.map(Redactor::new) }
     }
 
     fn of(&self, origin: Origin) -> Option<&Redactor> {
@@ -187,11 +223,12 @@ impl Redactors {
     }
 }
 
-fn made_up_salt() -> [u8; 32] {
-    let mut salt = [0; 32];
-    // Where there is no randomness, digests can be guessed; the secrets themselves are taken out all the same.
-    let _ = File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut salt));
-    salt
+/// A salt for a capture where this host has none: the same again for the same file, and known to nobody who has not got
+/// the file, in which the secrets are.
+fn salt_of(path: &Path) -> io::Result<[u8; 32]> {
+    let mut head = Vec::new();
+    File::open(path)?.take(1 << 20).read_to_end(&mut head)?;
+    Ok(Sha256::digest(&head).into())
 }
 
 /// The pipeline, with files in the kernel's place.
@@ -206,6 +243,10 @@ struct Replay<'c> {
     found: Vec<Finding>,
     stats: Stats,
     hostname: String,
+    /// Whoever looks at the events instead of the rules.
+    look: Option<Look<'c>>,
+    /// They have seen enough.
+    over: bool,
     /// Standard output is closed.
     failed: Option<io::Error>,
 }
@@ -216,13 +257,21 @@ impl Replay<'_> {
         if is_capture(path) { self.capture(path) } else { self.segment(path, digest) }
     }
 
+    /// Whether to go on reading.
+    fn flow(&self) -> ControlFlow<()> {
+        if self.over || self.failed.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    }
+
     /// One record: the world takes it, the rules look at it.
     fn inspect(&mut self, world: &mut World, raw: Raw<'_>, origin: Origin) {
         let clean = Clean::new(self.redactors.of(origin), &raw);
         let raw = clean.instead_of(raw);
         let mut found = std::mem::take(&mut self.found);
         let event = world.observe(raw, &self.scratch);
-        self.detector.inspect(&event, &mut |finding| found.push(finding));
+        match &mut self.look {
+            Some(look) => self.over |= look(&event).is_break(),
+            None => self.detector.inspect(&event, &mut |finding| found.push(finding)),
+        }
         self.scratch.reset();
         for finding in found.drain(..).filter(|finding| finding.priority <= self.config.agent.priority) {
             self.report(finding, origin);
@@ -231,7 +280,7 @@ impl Replay<'_> {
     }
 
     fn report(&mut self, mut finding: Finding, origin: Origin) {
-        if !self.period.contains(&finding.time_ns) {
+        if self.look.is_some() || !self.period.contains(&finding.time_ns) {
             return;
         }
         if let Some(redactor) = self.redactors.of(origin) {

@@ -1,5 +1,6 @@
 //! Rules as files: loading them, and the `rules` verbs.
 
+mod bench;
 mod check;
 mod choice;
 mod explain;
@@ -32,6 +33,7 @@ pub fn run(args: &RulesArgs, configure: Configure<'_>) -> anyhow::Result<ExitCod
         RulesCommand::Show(args) => show::run(args, configure),
         RulesCommand::Explain(args) => explain::run(args, configure),
         RulesCommand::Fields { search, json } => fields::fields(search.as_deref(), *json),
+        RulesCommand::Bench(args) => bench::run(args, configure),
         RulesCommand::Test(args) => suite::run(args, configure),
     }
 }

@@ -5,7 +5,7 @@ use std::io::Write as _;
 use anstyle::{AnsiColor, Style};
 use tw_enrich::World;
 use tw_model::Container;
-use tw_model::status::RulesStatus;
+use tw_model::status::{RulesOrigin, RulesStatus};
 use tw_report::escape;
 use tw_sensor::EbpfSensor;
 
@@ -65,7 +65,12 @@ pub fn status(sensor: &EbpfSensor, world: &World, rules: &RulesStatus, seeded: (
         let _ = writeln!(out, "              {DOUBT}without {}: no {} ({problem}){DOUBT:#}", hook.name, hook.serves);
     }
     let enabled = usize::try_from(rules.enabled).unwrap_or(usize::MAX);
-    let _ = write!(out, "  rules       {GOOD}{}{GOOD:#} from {}", count(enabled, "rule"), rules.source);
+    // Others than were asked for are not what one hopes to see.
+    let style = if rules.origin == RulesOrigin::Configured { GOOD } else { ERROR };
+    let _ = write!(out, "  rules       {style}{}{style:#} from {}", count(enabled, "rule"), rules.source);
+    if rules.origin != RulesOrigin::Configured {
+        let _ = write!(out, ", {ERROR}since those that were asked for do not load{ERROR:#}");
+    }
     if rules.broken > 0 {
         let _ = write!(out, ", {ERROR}{} broken{ERROR:#}", rules.broken);
     }

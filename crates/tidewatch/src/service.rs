@@ -47,7 +47,7 @@ pub struct ServiceOptions {
 pub fn run(config: &Config, options: &ServiceOptions) -> anyhow::Result<ExitCode> {
     let signals = Signals::listen()?;
     let account = folders::prepare(config)?;
-    let _hold = socket::hold(&config.run_dir)?;
+    let _hold = socket::hold(&config.run_dir, "run")?;
     let agent_socket = config.agent_socket();
     let control_socket = config.control_socket();
     let for_agent = socket::bind(&agent_socket, socket::Access::Group(account.gid))?;

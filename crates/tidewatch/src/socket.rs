@@ -5,9 +5,9 @@
 //! again finds the connections that waited meanwhile.
 
 use std::fs::{File, Permissions};
-use std::io;
+use std::io::{self, Read as _, Write as _};
 use std::os::fd::AsFd as _;
-use std::os::unix::fs::{PermissionsExt as _, chown};
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _, chown};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
@@ -29,36 +29,44 @@ pub struct Hold {
     _lock: File,
 }
 
-/// Takes a run directory for this process.
+/// Takes a run directory for this process, which does the work of `verb`. Makes it if it is missing.
 ///
 /// # Errors
 /// If another process holds it; the message names it.
-pub fn hold(run_dir: &Path) -> anyhow::Result<Hold> {
+pub fn hold(run_dir: &Path, verb: &str) -> anyhow::Result<Hold> {
+    std::fs::create_dir_all(run_dir).with_context(|| format!("cannot make the folder {}", run_dir.display()))?;
     let path = run_dir.join("lock");
-    let lock = File::options()
+    let mut lock = File::options()
         .create(true)
         .truncate(false)
         .write(true)
         .read(true)
+        // By hand, the folder may be another user's: no link of theirs is followed.
+        .custom_flags(libc::O_NOFOLLOW)
         .open(&path)
         .with_context(|| format!("cannot open {}", path.display()))?;
     match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => {}
         Err(rustix::io::Errno::WOULDBLOCK) => anyhow::bail!(
-            "another Tidewatch runs with {}{}: stop it (systemctl stop tidewatch), or give this one folders of its \
-             own (--set run_dir=… --set state_dir=…)",
+            "another Tidewatch runs with {}{}: ask that one (tidewatch status), stop it (systemctl stop tidewatch, or \
+             Ctrl-C where it runs), or give this one folders of its own (--set run_dir=… --set state_dir=…)",
             run_dir.display(),
-            holder(&path).map(|pid| format!(" (process {pid})")).unwrap_or_default()
+            holder(&mut lock).unwrap_or_default()
         ),
         Err(error) => return Err(error).with_context(|| format!("cannot lock {}", path.display())),
     }
-    std::fs::write(&path, format!("{}\n", std::process::id()))?;
+    lock.set_len(0)?;
+    lock.write_all(format!("{} {verb}\n", std::process::id()).as_bytes())?;
     Ok(Hold { _lock: lock })
 }
 
-/// Who wrote the lock file.
-fn holder(lock: &Path) -> Option<u32> {
-    std::fs::read_to_string(lock).ok()?.trim().parse().ok()
+/// Who wrote the lock file, as a part of a sentence.
+fn holder(lock: &mut File) -> Option<String> {
+    let mut text = String::new();
+    lock.take(64).read_to_string(&mut text).ok()?;
+    let (pid, verb) = text.trim().split_once(' ')?;
+    let pid: u32 = pid.parse().ok()?;
+    verb.bytes().all(|byte| byte.is_ascii_lowercase()).then(|| format!(" (`tidewatch {verb}`, process {pid})"))
 }
 
 /// Binds a socket at `path`. A file that a dead process left there is replaced; one that somebody answers at is not.
@@ -146,11 +154,17 @@ mod tests {
     #[test]
     fn a_run_directory_has_one_holder() {
         let folder = folder("lock");
-        let first = hold(&folder).unwrap();
-        let error = hold(&folder).unwrap_err().to_string();
-        assert!(error.contains(&format!("process {}", std::process::id())), "{error}");
+        let first = hold(&folder, "run").unwrap();
+        let error = hold(&folder, "agent").unwrap_err().to_string();
+        assert!(error.contains(&format!("(`tidewatch run`, process {})", std::process::id())), "{error}");
         drop(first);
-        hold(&folder).unwrap();
+        drop(hold(&folder, "agent").unwrap());
+        assert_eq!(std::fs::read_to_string(folder.join("lock")).unwrap(), format!("{} agent\n", std::process::id()));
+        // No file elsewhere is written through a link.
+        let (lock, other) = (folder.join("lock"), folder.join("other"));
+        std::fs::rename(&lock, &other).unwrap();
+        std::os::unix::fs::symlink(&other, &lock).unwrap();
+        assert!(hold(&folder, "run").is_err());
         std::fs::remove_dir_all(&folder).unwrap();
     }
 }

@@ -3,9 +3,6 @@
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
-
 use bumpalo::Bump;
 use tw_detect::Detector;
 use tw_enrich::{World, WorldOptions};
@@ -13,28 +10,8 @@ use tw_model::raw::{Encoder, FileBody, Header, SockBody, from_words, to_words};
 use tw_model::{EventKind, Raw};
 use tw_rules::Loader;
 
-struct Counting;
-
-thread_local! {
-    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
-}
-
-// SAFETY: everything is the system allocator's; only a counter of this thread is touched beside it.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        let _ = ALLOCATIONS.try_with(|count| count.set(count.get() + 1));
-        // SAFETY: the caller's promises are passed on.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: as above.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
+#[path = "../../sensor/tests/allocations/mod.rs"]
+mod allocations;
 
 /// Our own pack: what runs by default must keep the promise.
 fn pack() -> Loader {
@@ -109,15 +86,8 @@ fn nothing_is_allocated_when_nothing_is_found() {
     };
     // The first events teach the world the process and warm what regular expressions keep.
     pass(&mut world);
-    let before = ALLOCATIONS.get();
+    let before = allocations::of_this_thread();
     pass(&mut world);
-    assert_eq!(ALLOCATIONS.get() - before, 0, "allocations for 1000 events without a hit");
+    assert_eq!(allocations::of_this_thread() - before, 0, "allocations for 1000 events without a hit");
     assert_eq!(found, 0);
-}
-
-#[test]
-fn the_counter_counts() {
-    let before = ALLOCATIONS.get();
-    drop(std::hint::black_box(vec![0_u8; 100]));
-    assert!(ALLOCATIONS.get() > before);
 }

@@ -57,7 +57,7 @@ enum Sequence {
 #[into_params(parameter_in = Query)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Filter {
-    /// From this time on: RFC 3339, or how long ago, such as `15m`, `2h`, `7d`.
+    /// From this time on: RFC 3339, or how long ago, such as `15m`, `1h30m`, `7d`.
     since: Option<String>,
     /// Before this time: RFC 3339, or how long ago.
     until: Option<String>,
@@ -88,7 +88,7 @@ pub(super) fn store(state: &State) -> Result<Store, ApiProblem> {
     Err(fault.map_or_else(
         || {
             ApiProblem::new(StatusCode::SERVICE_UNAVAILABLE, "the store is not open yet")
-                .with_remedy("wait a moment; if it stays so, look at /api/v1/problems")
+                .with_remedy("wait a moment; if it stays so, `tidewatch status` says why")
                 .with_code("store-unavailable")
         },
         ApiProblem::from,
@@ -180,7 +180,7 @@ pub(super) async fn show(
     match store(&state)?.finding(&id).await? {
         Found::One(stored) => Ok(Json((*stored).into())),
         Found::None => Err(ApiProblem::not_found(format!("there is no finding {}", shown(&id)))
-            .with_remedy("retention may have deleted it; /api/v1/findings lists what there is")),
+            .with_remedy("retention may have deleted it; `tidewatch findings` lists what there is")),
         Found::Many => {
             let detail = format!("more than one finding begins with {}", shown(&id));
             Err(ApiProblem::new(StatusCode::CONFLICT, detail).with_remedy("give more characters of the id"))

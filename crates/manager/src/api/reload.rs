@@ -59,12 +59,12 @@ pub(super) async fn reload(
         }
         Err(NoAnswer::Away) => {
             let problem = ApiProblem::new(StatusCode::SERVICE_UNAVAILABLE, "the agent is not connected");
-            Err(problem.with_remedy("look at /api/v1/problems").with_code("link-down"))
+            Err(problem.with_remedy("`tidewatch status` says why").with_code("link-down"))
         }
         Err(NoAnswer::Late) => {
             let detail = format!("the agent did not answer within {} s", PATIENCE.as_secs());
             let problem = ApiProblem::new(StatusCode::GATEWAY_TIMEOUT, detail);
-            Err(problem.with_remedy("it may still reload: look at /api/v1/rules and at its log"))
+            Err(problem.with_remedy("it may still reload: `tidewatch status` shows the rules in force"))
         }
     }
 }

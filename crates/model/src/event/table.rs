@@ -186,6 +186,11 @@ pub fn is_known_type(name: &str) -> bool {
     EventKind::from_name(name).is_some() || OTHER_TYPES.binary_search(&name).is_ok()
 }
 
+/// All names that `evt.type` may be compared with.
+pub fn known_types() -> impl Iterator<Item = &'static str> {
+    EVENTS.iter().map(|info| info.name).chain(OTHER_TYPES.iter().copied())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

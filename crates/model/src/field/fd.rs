@@ -24,6 +24,27 @@ pub(super) fn open_body<'e>(event: &Event<'e>) -> Option<&'e FileBody> {
     }
 }
 
+/// What decides most fields of an open whose file the kernel resolved; opens of the same file in the same way are equal
+/// in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Opened<'e> {
+    /// Kind of the event, flags, mode and attributes.
+    pub how: u128,
+    /// Resolved path.
+    pub path: &'e [u8],
+}
+
+impl<'e> Opened<'e> {
+    /// Of an event; `None` if it is not an open, or one without a resolved path.
+    pub fn of(event: &Event<'e>) -> Option<Self> {
+        let body = open_body(event)?;
+        let path = event.raw.text(body.path);
+        let numbers = [event.kind() as u32, body.flags, body.mode, body.attrs];
+        let how = numbers.into_iter().fold(0, |how, number| how << 32 | u128::from(number));
+        (!path.is_empty()).then_some(Self { how, path })
+    }
+}
+
 /// The path that a call on files is about: the kernel object's if there is one, else put together.
 pub(super) fn file_path<'e>(event: &Event<'e>, body: &FileBody) -> &'e [u8] {
     let path = event.raw.text(body.path);
@@ -38,6 +59,9 @@ pub(super) fn joined<'e>(event: &Event<'e>, base: Str, raw: Str) -> &'e [u8] {
         return raw;
     }
     let base = if raw.starts_with(b"/") { b"".as_slice() } else { event.raw.text(base) };
+    if raw.len() > 1 && base.is_empty() && raw.starts_with(b"/") && is_plain(raw) {
+        return raw;
+    }
     let mut path = BumpVec::with_capacity_in(base.len() + raw.len() + 2, event.scratch);
     for component in base.split(|byte| *byte == b'/').chain(raw.split(|byte| *byte == b'/')) {
         match component {
@@ -56,6 +80,19 @@ pub(super) fn joined<'e>(event: &Event<'e>, base: Str, raw: Str) -> &'e [u8] {
         path.push(b'/');
     }
     path.into_bump_slice()
+}
+
+/// Whether a path has no doubled slash, none at its end, and no component that begins with a dot.
+fn is_plain(path: &[u8]) -> bool {
+    if path.ends_with(b"/") {
+        return false;
+    }
+    let next = path.get(1..).unwrap_or_default();
+    // Without an early end, so that the compiler looks at many bytes at once.
+    !path
+        .iter()
+        .zip(next)
+        .fold(false, |odd, (byte, next)| odd | ((*byte == b'/') & ((*next == b'/') | (*next == b'.'))))
 }
 
 fn sock<'e>(event: &Event<'e>) -> Option<&'e SockBody> {

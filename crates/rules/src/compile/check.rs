@@ -11,6 +11,7 @@ use super::literal::Literal;
 use super::operand::Side;
 use crate::ast::{Check, Modifier, Op, Operand, Right};
 use crate::diagnostic::{Problem, code};
+use crate::extract::Extract;
 use crate::loader::Compat;
 use crate::node::{Negation, Node, Test};
 use crate::predicate::Pred;
@@ -84,6 +85,9 @@ impl Compiler<'_> {
         }
         if left.ty.is_text() {
             self.warn_of_lookalikes(&literals);
+            if let Extract::Field(field) = &left.extract {
+                self.warn_of_numbers(field, &literals);
+            }
         }
         if left.is_event_type()
             && let Some(node) = self.event_type(check, op, negation, &literals)?
@@ -106,7 +110,8 @@ impl Compiler<'_> {
                     .map(|literal| self.predicate(op, left.ty, std::slice::from_ref(literal), check.span))
                     .collect();
                 let preds: Vec<Pred> = preds.into_iter().collect::<Option<_>>()?;
-                let pred = Pred::Many(modifier, preds.into(), negation != Negation::None);
+                let preds = preds.into_iter().map(Arc::new).collect();
+                let pred = Pred::Many(modifier, preds, negation != Negation::None);
                 return Some(test(left, pred, Negation::None));
             }
         };
@@ -170,7 +175,7 @@ impl Compiler<'_> {
                 }
                 None => {
                     known = false;
-                    let near = nearest(&name, tw_model::event::EVENTS.iter().map(|info| info.name));
+                    let near = nearest(&name, tw_model::event::known_types());
                     let message = format!("there is no event type `{name}`");
                     let problem = Problem::error(code::CONDITION, literal.place.clone(), message).near(&near);
                     self.problems.push(Problem { unknown: true, ..problem });

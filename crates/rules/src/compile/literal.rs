@@ -1,14 +1,14 @@
 //! Literals: lists are put in, texts become what the field's type needs.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use ipnet::IpNet;
 use memchr::memmem::Finder;
 use regex::bytes::RegexBuilder;
-use tw_model::FieldType;
-use tw_model::field::{is_field, nearest};
+use tw_model::field::{Arg, is_field, nearest};
 
-use super::Compiler;
+use super::{ALL_TOO_LARGE, Compiler, REGEX_WORK};
 use crate::ast::{Op, Right, Transformer, Word};
 use crate::diagnostic::{Problem, code};
 use crate::extract::Extract;
@@ -16,7 +16,7 @@ use crate::loader::Compat;
 use crate::path_set::PathSet;
 use crate::predicate::{Pred, Set};
 use crate::text::{Place, Span};
-use tw_model::services;
+use tw_model::{FieldRef, FieldType, services};
 
 /// How large a compiled regular expression may be, in bytes.
 const REGEX_SIZE: usize = 1 << 20;
@@ -28,6 +28,11 @@ pub(super) struct Literal {
     pub bytes: Box<[u8]>,
     /// Where it stands; in a list, if it came from there.
     pub place: Place,
+}
+
+/// Where words stand.
+fn check_span(words: &[Word]) -> Span {
+    words.first().map(|word| word.span).unwrap_or_default()
 }
 
 impl Literal {
@@ -54,7 +59,7 @@ impl Compiler<'_> {
             Right::Name(word) => {
                 let name = word.lossy();
                 if self.library.compat == Compat::Strict || !self.library.lists.contains_key(&*name) {
-                    let near = nearest(&name, self.library.lists.keys().map(String::as_str));
+                    let near = self.library.near(&name, self.library.lists.keys());
                     let problem =
                         Problem::error(code::CONDITION, self.place(word.span), format!("there is no list `{name}`"));
                     let problem =
@@ -64,7 +69,13 @@ impl Compiler<'_> {
                 }
                 self.expand(word, &mut literals);
             }
-            Right::List(words, _) => words.iter().for_each(|word| self.expand(word, &mut literals)),
+            Right::List(words, _) => {
+                if !self.library.spend(words.len()) {
+                    self.error_once(check_span(words), ALL_TOO_LARGE);
+                    return None;
+                }
+                words.iter().for_each(|word| self.expand(word, &mut literals));
+            }
             Right::None | Right::Value(_) | Right::Call(_) => {}
         }
         if let Some(bad) = literals.iter().find(|literal| literal.bytes.contains(&0)) {
@@ -85,6 +96,10 @@ impl Compiler<'_> {
                 list.used.set(true);
                 if list.broken {
                     self.error(code::VALIDATE, word.span, format!("the list `{}` has an error", word.lossy()));
+                }
+                if !self.library.spend(list.items.len()) {
+                    self.error_once(word.span, ALL_TOO_LARGE);
+                    return;
                 }
                 literals.extend(
                     list.items.iter().map(|(bytes, place)| Literal { bytes: bytes.clone(), place: place.clone() }),
@@ -110,6 +125,29 @@ impl Compiler<'_> {
                 let problem = Problem::warning(code::COMPILE_CONDITION, literal.place.clone(), message);
                 self.problems.push(problem.help(format!("write `val({text})` for the field's value")));
             }
+        }
+    }
+
+    /// Warns of numbers that are compared with a field that holds the names of numbers.
+    pub(super) fn warn_of_numbers(&mut self, field: &FieldRef, literals: &[Literal]) {
+        let better = match (field.field.name, &field.arg) {
+            ("user.name", _) => "user.uid".to_owned(),
+            ("user.loginname", _) => "user.loginuid".to_owned(),
+            ("group.name", _) => "group.gid".to_owned(),
+            ("evt.res", _) => "evt.rawres".to_owned(),
+            ("evt.arg", Arg::Key(param)) if matches!(&**param, "cmd" | "domain" | "request" | "uid") => {
+                format!("evt.rawarg.{param}")
+            }
+            _ => return,
+        };
+        let is_number = |literal: &&Literal| {
+            let digits = literal.bytes.strip_prefix(b"-").unwrap_or(&literal.bytes);
+            !digits.is_empty() && digits.iter().all(u8::is_ascii_digit)
+        };
+        for literal in literals.iter().filter(is_number) {
+            let message = format!("`{field}` is a name, but `{}` is a number", literal.text());
+            let problem = Problem::warning(code::NUMBER_WITH_TEXT, literal.place.clone(), message);
+            self.problems.push(problem.help(format!("the number is in `{better}`")));
         }
     }
 
@@ -173,7 +211,7 @@ impl Compiler<'_> {
         let preds: Vec<Pred> = values.iter().map(|value| Pred::Bool(*value)).collect();
         Some(match values.as_slice() {
             [value] => Pred::Bool(*value),
-            _ => Pred::Many(crate::ast::Modifier::AnyOf, preds.into(), false),
+            _ => Pred::Many(crate::ast::Modifier::AnyOf, preds.into_iter().map(Arc::new).collect(), false),
         })
     }
 
@@ -259,8 +297,9 @@ impl Compiler<'_> {
             Op::Regex => return self.regex(literal),
             Op::Lt | Op::Le | Op::Gt | Op::Ge => {
                 let message = format!("`{}` compares texts byte by byte here, not numbers", op.name());
-                let problem = Problem::warning(code::COMPILE_CONDITION, literal.place.clone(), message);
-                self.problems.push(problem);
+                let problem = Problem::warning(code::NUMBER_WITH_TEXT, literal.place.clone(), message);
+                self.problems
+                    .push(problem.help("use a field that holds a number, such as `evt.rawarg.NAME`, or `len()`"));
                 Pred::Other(op, Box::new(Extract::Text(bytes)))
             }
             _ => Pred::Equals(bytes),
@@ -295,9 +334,20 @@ impl Compiler<'_> {
         let build =
             |pattern: &str| RegexBuilder::new(pattern).size_limit(REGEX_SIZE).dfa_size_limit(REGEX_SIZE).build();
         // On its own first: `a)|(b` must not break out of the group that anchors it.
-        let regex = build(&pattern).and_then(|_| build(&format!(r"\A(?:{pattern})\z")));
+        let known = self.library.regexes.borrow().get(&*pattern).cloned();
+        let regex = match known {
+            Some(regex) => Ok(regex),
+            None if !self.library.spend(REGEX_WORK + pattern.len()) => {
+                self.bad(literal, ALL_TOO_LARGE.to_owned(), "");
+                return None;
+            }
+            None => build(&pattern).and_then(|_| build(&format!(r"\A(?:{pattern})\z"))),
+        };
         match regex {
-            Ok(regex) => Some(Pred::Regex(Box::new(regex))),
+            Ok(regex) => {
+                self.library.regexes.borrow_mut().entry(pattern.into_owned()).or_insert_with(|| regex.clone());
+                Some(Pred::Regex(Box::new(regex)))
+            }
             Err(error) => {
                 let text = error.to_string();
                 let reason = text.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned();

@@ -93,7 +93,7 @@ impl Operands<'_> {
         if !in_output && row.is(FieldFlag::PrintOnly) {
             return self.error(span, format!("the field `{name}` can only be shown, not compared"), "");
         }
-        let has_source = row.get.is_some();
+        let has_source = field.has_source();
         if !has_source {
             let message = format!("nothing supplies the field `{name}` yet: it is always null");
             let problem = Problem::warning(code::NO_SOURCE, self.text.place(span), message);

@@ -1,12 +1,14 @@
 //! All comparisons with the same left side: the value is read once, and what holds for it is looked up rather than tried.
 
-use std::hash::{BuildHasher as _, Hash};
+use std::hash::Hash;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use aho_corasick::AhoCorasick;
+use aho_corasick::{AhoCorasick, AhoCorasickKind};
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
+use memchr::memmem::Finder;
+use tw_model::field::Arg;
 use tw_model::{Event, FieldType, Value};
 
 use super::trie::Trie;
@@ -18,8 +20,38 @@ use crate::predicate::Pred;
 /// From so many substrings on, all are sought at once.
 const MANY_SUBSTRINGS: usize = 4;
 
+/// Substrings of so many bytes in all are worth the faster automaton, which takes up to a kibibyte for each byte.
+const DFA_BYTES: usize = 4096;
+
+/// From so many bytes of text for each substring on, it is faster to seek one after the other.
+const BYTES_A_SUBSTRING: usize = 8;
+
 /// A comparison of a group: its place among the group's bits, and what it asks.
 pub(super) type Member = (u16, Arc<Pred>, Negation);
+
+/// How it is found whether a comparison holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Way {
+    /// Looked up in a table or tree, with all others of the group.
+    LookedUp,
+    /// Sought in the text, with all others of the group.
+    Sought,
+    /// Tried by itself.
+    Tried,
+}
+
+impl Way {
+    pub fn of(pred: &Pred, negation: Negation) -> Self {
+        match pred {
+            _ if negation != Negation::None => Self::Tried,
+            Pred::Exists | Pred::Equals(_) | Pred::OneOf(_) | Pred::StartsWith(_) | Pred::EndsWith(_) => Self::LookedUp,
+            Pred::Number(Op::Eq, _) | Pred::Numbers(_) | Pred::Addresses(_) | Pred::Bool(_) => Self::LookedUp,
+            Pred::Below(paths) if paths.is_literal() => Self::LookedUp,
+            Pred::Contains(_) => Self::Sought,
+            _ => Self::Tried,
+        }
+    }
+}
 
 /// Comparisons of one value.
 pub(super) struct Group {
@@ -32,16 +64,23 @@ pub(super) struct Group {
     /// How many words it has.
     pub words: usize,
     index: Index,
-    /// Worth remembering by the text of the value.
+    /// Worth remembering by the text of the value, or by what stands in for it.
     pub heavy: bool,
+    /// For an open its bits are decided by [`tw_model::field::Opened`], and remembered with those of its like.
+    pub of_open: bool,
+    stands_in: bool,
 }
 
 impl Group {
     pub fn new(extract: Extract, lasting: bool, first: usize, members: &[Member]) -> Self {
         let index = Index::new(members);
         let pure = !members.iter().any(|(_, pred, _)| asks_others(pred));
-        let heavy = pure && !lasting && extract.is_wide() && members.len() > 2;
-        Self { extract, lasting, first, words: members.len().div_ceil(64), index, heavy }
+        let of_open = is_of_open(&extract, members);
+        let sought = members.iter().any(|(_, pred, _)| matches!(**pred, Pred::Contains(_) | Pred::Regex(_)));
+        let stands_in = matches!(&extract, Extract::Field(field) if field.has_stand_in());
+        let many = !lasting && extract.is_wide() && (sought || members.len() > 4);
+        let words = members.len().div_ceil(64);
+        Self { extract, lasting, first, words, index, heavy: pure && (many || stands_in), of_open, stands_in }
     }
 
     /// Words of the group among the truths.
@@ -49,7 +88,14 @@ impl Group {
         self.first..self.first + self.words
     }
 
-    /// Sets the bit of each comparison that holds for this event.
+    /// Sets the bit of each comparison that holds for this event; uses what was found for the same text before.
+    pub fn fill_with(&self, event: &Event<'_>, texts: Option<&mut Texts>, truth: &mut [u64]) {
+        match texts {
+            Some(texts) => self.fill_or_recall(event, texts, truth),
+            None => self.fill(event, truth),
+        }
+    }
+
     pub fn fill<'e>(&self, event: &Event<'e>, truth: &mut [u64]) {
         truth.fill(0);
         if let Some(value) = self.extract.get(event) {
@@ -57,10 +103,14 @@ impl Group {
         }
     }
 
-    /// The same, and uses what was found for the same text before.
-    pub fn fill_or_recall<'e>(&self, event: &Event<'e>, texts: &mut Texts, truth: &mut [u64]) {
+    fn fill_or_recall<'e>(&self, event: &Event<'e>, texts: &mut Texts, truth: &mut [u64]) {
+        if let Extract::Field(field) = &self.extract
+            && let Some(number) = field.stand_in(event)
+        {
+            return texts.recall(number.into(), b"", truth, |truth| self.fill(event, truth));
+        }
         match self.extract.get(event) {
-            Some(value @ Value::Text(text)) => texts.recall(text, truth, |truth| {
+            Some(value @ Value::Text(text)) if !self.stands_in => texts.recall(0, text, truth, |truth| {
                 truth.fill(0);
                 self.index.fill(value, event, truth);
             }),
@@ -73,13 +123,23 @@ impl Group {
     }
 }
 
+/// Whether for an open all that is asked is decided by [`tw_model::field::Opened`].
+pub(super) fn is_of_open(extract: &Extract, members: &[Member]) -> bool {
+    matches!(extract, Extract::Field(field) if field.is_of_open())
+        && members.iter().all(|(_, pred, negation)| Way::of(pred, *negation) == Way::LookedUp)
+}
+
 fn asks_others(pred: &Pred) -> bool {
     match pred {
         Pred::Other(..) => true,
-        Pred::Many(_, preds, _) => preds.iter().any(asks_others),
+        Pred::Many(_, preds, _) => preds.iter().any(|pred| asks_others(pred)),
         _ => false,
     }
 }
+
+/// Parameters that are paths or texts of the caller.
+const WIDE: [&str; 12] =
+    ["name", "path", "oldpath", "newpath", "filename", "pathname", "target", "linkpath", "dir", "exe", "args", "data"];
 
 impl Extract {
     /// Whether the value has so many possible texts that one of them tells much: a path or an argument, not the name
@@ -87,7 +147,8 @@ impl Extract {
     pub(super) fn is_wide(&self) -> bool {
         match self {
             Self::Field(field) => {
-                matches!(field.ty(), FieldType::Path | FieldType::Bytes) || field.field.name == "evt.arg"
+                matches!(field.ty(), FieldType::Path | FieldType::Bytes)
+                    || matches!(&field.arg, Arg::Key(name) if field.field.name == "evt.arg" && WIDE.contains(&&**name))
             }
             _ => false,
         }
@@ -103,9 +164,62 @@ struct Index {
     addresses: Lookup<IpAddr>,
     prefixes: Option<Trie>,
     suffixes: Option<Trie>,
-    substrings: Option<(AhoCorasick, Box<[u16]>)>,
+    /// Paths without patterns, for `pmatch`.
+    paths: Option<Paths>,
+    substrings: Option<Substrings>,
     /// Any other, one by one.
     rest: Box<[Member]>,
+}
+
+/// Directories that a path may be in.
+struct Paths {
+    /// As prefixes, for paths in the usual form.
+    trie: Trie,
+    /// The same as sets, for others.
+    sets: Box<[Member]>,
+}
+
+impl Paths {
+    fn find(&self, path: &[u8], event: &Event<'_>, truth: &mut [u64]) {
+        let odd = !path.starts_with(b"/") || path.windows(2).fold(false, |odd, pair| odd | (pair == b"//"));
+        if odd {
+            for (bit, pred, negation) in &self.sets {
+                if pred.holds_for(Value::Text(path), *negation, event) {
+                    set(truth, *bit);
+                }
+            }
+            return;
+        }
+        self.trie.prefixes(path.iter().copied(), &mut |bit, length| {
+            // Components are compared whole; the root is `/` itself.
+            if length <= 1 || matches!(path.get(length), None | Some(b'/')) {
+                set(truth, bit);
+            }
+        });
+    }
+}
+
+/// Substrings that are sought all at once.
+struct Substrings {
+    all: AhoCorasick,
+    /// Each with its bit, in the order of their numbers in `all`.
+    each: Box<[(Finder<'static>, u16)]>,
+}
+
+impl Substrings {
+    fn seek(&self, text: &[u8], truth: &mut [u64]) {
+        // The automaton takes one step a byte whatever is sought; a single substring, many bytes a step.
+        if text.len() > BYTES_A_SUBSTRING * self.each.len() {
+            let found = self.each.iter().filter(|(finder, _)| finder.find(text).is_some());
+            found.for_each(|(_, bit)| set(truth, *bit));
+            return;
+        }
+        for found in self.all.find_overlapping_iter(text) {
+            if let Some((_, bit)) = self.each.get(found.pattern().as_usize()) {
+                set(truth, *bit);
+            }
+        }
+    }
 }
 
 type Lookup<K> = HashMap<K, Vec<u16>, FixedState>;
@@ -123,8 +237,9 @@ fn put<K: Hash + Eq + Clone>(lookup: &mut Lookup<K>, keys: impl IntoIterator<Ite
 impl Index {
     fn new(members: &[Member]) -> Self {
         let mut index = Self::default();
-        let (mut prefixes, mut suffixes) = (Trie::new(), Trie::new());
-        let mut needles: Vec<(&[u8], u16)> = Vec::new();
+        let (mut prefixes, mut suffixes, mut directories) = (Trie::new(), Trie::new(), Trie::new());
+        let mut sets = Vec::new();
+        let mut needles: Vec<(Finder<'static>, u16)> = Vec::new();
         let mut rest = Vec::new();
         let substrings = members.iter().filter(|(_, pred, _)| matches!(**pred, Pred::Contains(_))).count();
         for member in members {
@@ -137,15 +252,24 @@ impl Index {
                 Pred::Number(Op::Eq, number) => put(&mut index.numbers, [*number], *bit),
                 Pred::Numbers(set) => put(&mut index.numbers, set.iter().copied(), *bit),
                 Pred::Addresses(set) => put(&mut index.addresses, set.iter().copied(), *bit),
+                Pred::Below(paths) if paths.is_literal() => {
+                    paths.each_literal(&mut |path| directories.insert(path.iter().copied(), *bit));
+                    sets.push(member.clone());
+                }
                 Pred::StartsWith(prefix) => prefixes.insert(prefix.iter().copied(), *bit),
                 Pred::EndsWith(suffix) => suffixes.insert(suffix.iter().rev().copied(), *bit),
-                Pred::Contains(finder) if substrings >= MANY_SUBSTRINGS => needles.push((finder.needle(), *bit)),
+                Pred::Contains(finder) if substrings >= MANY_SUBSTRINGS => needles.push(((**finder).clone(), *bit)),
                 _ => rest.push(member.clone()),
             }
         }
         if !needles.is_empty() {
-            match AhoCorasick::new(needles.iter().map(|(needle, _)| needle)) {
-                Ok(all) => index.substrings = Some((all, needles.iter().map(|(_, bit)| *bit).collect())),
+            // Paths and command lines are short: what looks ahead for a beginning costs more than it saves.
+            let bytes: usize = needles.iter().map(|(finder, _)| finder.needle().len()).sum();
+            let kind = if bytes < DFA_BYTES { AhoCorasickKind::DFA } else { AhoCorasickKind::ContiguousNFA };
+            let mut builder = AhoCorasick::builder();
+            builder.prefilter(false).kind(Some(kind));
+            match builder.build(needles.iter().map(|(finder, _)| finder.needle())) {
+                Ok(all) => index.substrings = Some(Substrings { all, each: needles.into() }),
                 // Too many for one automaton: one by one, then.
                 Err(_) => rest.extend(
                     members
@@ -159,14 +283,15 @@ impl Index {
         }
         index.prefixes = Some(prefixes).filter(|trie| !trie.is_empty());
         index.suffixes = Some(suffixes).filter(|trie| !trie.is_empty());
+        index.paths = (!sets.is_empty()).then(|| Paths { trie: directories, sets: sets.into() });
         index.rest = rest.into();
         index
     }
 
     fn fill<'e>(&self, value: Value<'e>, event: &Event<'e>, truth: &mut [u64]) {
         match value {
-            Value::Any(values) => values.iter().for_each(|value| self.fill_one(*value, truth)),
-            one => self.fill_one(one, truth),
+            Value::Any(values) => values.iter().for_each(|value| self.fill_one(*value, event, truth)),
+            one => self.fill_one(one, event, truth),
         }
         for (bit, pred, negation) in &self.rest {
             if pred.holds_for(value, *negation, event) {
@@ -175,12 +300,12 @@ impl Index {
         }
     }
 
-    fn fill_one(&self, value: Value<'_>, truth: &mut [u64]) {
+    fn fill_one(&self, value: Value<'_>, event: &Event<'_>, truth: &mut [u64]) {
         if let Some(bit) = self.exists {
             set(truth, bit);
         }
         match value {
-            Value::Text(text) => self.fill_text(text, truth),
+            Value::Text(text) => self.fill_text(text, event, truth),
             Value::Int(number) if !self.numbers.is_empty() => self.fill_number(number.into(), truth),
             Value::Uint(number) if !self.numbers.is_empty() => self.fill_number(number.into(), truth),
             Value::Ip(address) => {
@@ -195,22 +320,21 @@ impl Index {
         self.numbers.get(&number).into_iter().flatten().for_each(|bit| set(truth, *bit));
     }
 
-    fn fill_text(&self, text: &[u8], truth: &mut [u64]) {
+    fn fill_text(&self, text: &[u8], event: &Event<'_>, truth: &mut [u64]) {
         if !self.exact.is_empty() {
             self.exact.get(text).into_iter().flatten().for_each(|bit| set(truth, *bit));
         }
         if let Some(prefixes) = &self.prefixes {
-            prefixes.prefixes(text.iter().copied(), &mut |bit| set(truth, bit));
+            prefixes.prefixes(text.iter().copied(), &mut |bit, _| set(truth, bit));
+        }
+        if let Some(paths) = &self.paths {
+            paths.find(text, event, truth);
         }
         if let Some(suffixes) = &self.suffixes {
-            suffixes.prefixes(text.iter().rev().copied(), &mut |bit| set(truth, bit));
+            suffixes.prefixes(text.iter().rev().copied(), &mut |bit, _| set(truth, bit));
         }
-        if let Some((all, bits)) = &self.substrings {
-            for found in all.find_overlapping_iter(text) {
-                if let Some(bit) = bits.get(found.pattern().as_usize()) {
-                    set(truth, *bit);
-                }
-            }
+        if let Some(substrings) = &self.substrings {
+            substrings.seek(text, truth);
         }
     }
 }
@@ -218,11 +342,12 @@ impl Index {
 /// Longest text that is remembered, in bytes.
 const LONGEST: usize = 120;
 /// How many texts are remembered for each group; a power of two.
-const TEXTS: usize = 1024;
+const TEXTS: usize = 2048;
 
 /// What was found for texts seen lately: the same libraries and configuration files are opened again and again.
 pub(super) struct Texts {
     words: usize,
+    numbers: Box<[u128]>,
     lengths: Box<[u8]>,
     texts: Box<[[u8; LONGEST]]>,
     truths: Box<[u64]>,
@@ -233,30 +358,53 @@ impl Texts {
     pub fn new(words: usize) -> Self {
         Self {
             words,
+            numbers: vec![0; TEXTS].into(),
             lengths: vec![u8::MAX; TEXTS].into(),
             texts: vec![[0; LONGEST]; TEXTS].into(),
             truths: vec![0; TEXTS * words].into(),
         }
     }
 
-    fn recall(&mut self, text: &[u8], truth: &mut [u64], find: impl FnOnce(&mut [u64])) {
+    /// Gives what was found for the same number and text before, or finds it.
+    pub fn recall(&mut self, number: u128, text: &[u8], truth: &mut [u64], find: impl FnOnce(&mut [u64])) {
         if text.len() > LONGEST {
             return find(truth);
         }
-        let slot = FixedState::with_seed(1).hash_one(text) as usize & (TEXTS - 1);
+        let slot = place(number, text);
         let range = slot * self.words..(slot + 1) * self.words;
-        let (Some(length), Some(known), Some(kept)) =
-            (self.lengths.get_mut(slot), self.texts.get_mut(slot), self.truths.get_mut(range))
-        else {
+        let (Some(known_number), Some(length), Some(known), Some(kept)) = (
+            self.numbers.get_mut(slot),
+            self.lengths.get_mut(slot),
+            self.texts.get_mut(slot),
+            self.truths.get_mut(range),
+        ) else {
             return find(truth);
         };
-        if usize::from(*length) == text.len() && &known[..text.len()] == text {
-            truth.copy_from_slice(kept);
+        if usize::from(*length) == text.len() && *known_number == number && &known[..text.len()] == text {
+            // Most groups are one word: a copy of that is cheaper than a call.
+            match (&mut *truth, &*kept) {
+                ([truth], [kept]) => *truth = *kept,
+                (truth, kept) => truth.copy_from_slice(kept),
+            }
             return;
         }
         find(truth);
+        *known_number = number;
         *length = text.len() as u8;
         known[..text.len()].copy_from_slice(text);
         kept.copy_from_slice(truth);
     }
+}
+
+/// A place for a number and a text, by its length and some of its bytes: two at the same place cost time, nothing else.
+fn place(number: u128, text: &[u8]) -> usize {
+    let word = |bytes: Option<&[u8; 8]>| bytes.map_or(0, |bytes| u64::from_le_bytes(*bytes));
+    let middle = text.get(text.len() / 2..).and_then(|rest| rest.first_chunk());
+    let ends = word(text.last_chunk()) ^ word(middle).rotate_left(23) ^ word(text.first_chunk()).rotate_left(41);
+    // Texts shorter than a word.
+    let short = text.iter().rev().take(if text.len() < 8 { 8 } else { 0 });
+    let short = short.fold(0, |word: u64, byte| word << 8 | u64::from(*byte));
+    let number = number as u64 ^ (number >> 64) as u64;
+    let mixed = (ends ^ short ^ text.len() as u64 ^ number.rotate_left(31)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    (mixed ^ mixed >> 29).wrapping_mul(0xbf58_476d_1ce4_e5b9) as usize >> 20 & (TEXTS - 1)
 }

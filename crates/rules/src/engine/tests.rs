@@ -44,6 +44,14 @@ const CHECKS: &[&str] = &[
     "fd.name glob /etc/*",
     "fd.name regex '/[a-z]+/x'",
     "fd.name pmatch (/etc, /tmp)",
+    "fd.name pmatch (/etc/ssh, /tm)",
+    "fd.name pmatch (/)",
+    "fd.name pmatch (/e*/ssh)",
+    "fd.directory pmatch (/etc/)",
+    "proc.exepath pmatch (/usr/bin)",
+    "fd.name contains allof (etc, ss)",
+    "proc.aname startswith anyof (in, cr)",
+    "proc.aname contains allof (n, i)",
     "fd.name startswith anyof (/tmp, /etc/ssh)",
     "fd.name = oneof (/tmp/x, /etc/passwd)",
     "fd.name != allof (/tmp/x, /etc/passwd)",
@@ -108,8 +116,19 @@ fn condition() -> impl Strategy<Value = String> {
 }
 
 const COMMS: [&str; 4] = ["sh", "nginx", "cron", "init"];
-const PATHS: [&str; 8] =
-    ["/etc/passwd", "/etc/shadow", "/tmp/x", "/etc/ssh/sshd.conf", "/usr/bin/sh", "", "/", "/opt/Shadow"];
+const PATHS: [&str; 11] = [
+    "/etc/passwd",
+    "/etc/shadow",
+    "/tmp/x",
+    "/etc/ssh/sshd.conf",
+    "/usr/bin/sh",
+    "",
+    "/",
+    "/opt/Shadow",
+    "//etc//ssh/",
+    "etc/passwd",
+    "/etcetera",
+];
 const IMAGES: [&str; 4] = ["/usr/bin/sh -c x", "/usr/sbin/nginx", "/tmp/x", "sh"];
 
 /// Something that happens to a process.

@@ -41,18 +41,18 @@ impl Trie {
         self.nodes[at].ends.push(number);
     }
 
-    /// Tells the numbers of all prefixes of `text`.
-    pub fn prefixes(&self, text: impl Iterator<Item = u8>, tell: &mut impl FnMut(u16)) {
+    /// Tells the numbers of all prefixes of `text`, each with its length.
+    pub fn prefixes(&self, text: impl Iterator<Item = u8>, tell: &mut impl FnMut(u16, usize)) {
         let Some(mut node) = self.nodes.first() else { return };
-        node.ends.iter().for_each(|number| tell(*number));
-        for byte in text {
+        node.ends.iter().for_each(|number| tell(*number, 0));
+        for (before, byte) in text.enumerate() {
             let found = match node.next.as_slice() {
                 [] => return,
                 [(only, next)] => (*only == byte).then_some(*next),
                 many => many.binary_search_by_key(&byte, |(byte, _)| *byte).ok().map(|place| many[place].1),
             };
             let Some(next) = found.and_then(|next| self.nodes.get(next as usize)) else { return };
-            next.ends.iter().for_each(|number| tell(*number));
+            next.ends.iter().for_each(|number| tell(*number, before + 1));
             node = next;
         }
     }
@@ -71,7 +71,10 @@ mod tests {
         }
         let told = |text: &str| {
             let mut numbers = Vec::new();
-            trie.prefixes(text.bytes(), &mut |number| numbers.push(number));
+            trie.prefixes(text.bytes(), &mut |number, length| {
+                assert!(length <= text.len());
+                numbers.push(number);
+            });
             numbers.sort_unstable();
             numbers
         };

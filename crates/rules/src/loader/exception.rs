@@ -2,7 +2,9 @@
 
 use super::item::Item;
 use crate::ast::{Modifier, Op, is_bare, write_quoted};
-use crate::diagnostic::{Problem, code};
+use crate::compile::Operands;
+use crate::diagnostic::{Problem, Severity, code};
+use crate::parser::parse_operand;
 use crate::text::{Place, Text};
 use crate::yaml::{Kind, Node};
 
@@ -21,6 +23,16 @@ pub(super) struct Exception {
     fields: Columns,
     comps: Option<Columns>,
     values: Vec<Node>,
+}
+
+/// More exceptions a rule cannot have.
+const MAX_EXCEPTIONS: usize = 1000;
+
+impl Exception {
+    /// Bytes that a copy takes, about.
+    pub fn size(&self) -> usize {
+        self.name.len() + self.values.iter().map(Node::size).sum::<usize>()
+    }
 }
 
 fn error(place: &Place, message: impl Into<String>) -> Problem {
@@ -70,6 +82,9 @@ pub(super) fn define(item: &Item<'_>, problems: &mut Vec<Problem>) -> Result<Vec
     let mut exceptions: Vec<Exception> = Vec::new();
     for node in item.list("exceptions")?.unwrap_or_default() {
         let stated = read(node)?;
+        if exceptions.len() >= MAX_EXCEPTIONS {
+            return Err(error(&stated.place, format!("a rule has at most {MAX_EXCEPTIONS} exceptions")));
+        }
         if exceptions.iter().any(|known| known.name == stated.name) {
             let message = format!("the rule has two exceptions `{}`", stated.name);
             problems.push(Problem::warning(code::EXCEPTION_NAME_NOT_UNIQUE, stated.place.clone(), message));
@@ -105,6 +120,9 @@ pub(super) fn append(
 ) -> Result<(), Problem> {
     for node in item.list("exceptions")?.unwrap_or_default() {
         let stated = read(node)?;
+        if exceptions.len() >= MAX_EXCEPTIONS {
+            return Err(error(&stated.place, format!("a rule has at most {MAX_EXCEPTIONS} exceptions")));
+        }
         let Some(values) = &stated.values else {
             let message = format!("the exception `{}` is appended without values", stated.name);
             problems.push(Problem::warning(code::APPEND_NO_VALUES, stated.place.clone(), message));
@@ -135,6 +153,27 @@ fn takes_list(comp: &str) -> bool {
         }
         _ => false,
     }
+}
+
+/// Checks that the fields of exceptions are fields, or transformers of fields; even of those without values.
+pub(super) fn check_fields(exceptions: &[Exception]) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    for exception in exceptions {
+        let fields = match &exception.fields {
+            Columns::One(field) => std::slice::from_ref(field),
+            Columns::Many(fields) => fields,
+        };
+        for field in fields {
+            let mut operands = Operands { text: field, code: code::VALIDATE, problems: Vec::new() };
+            match parse_operand(field.as_str(), 0) {
+                Ok((operand, end)) if end == field.as_str().len() => drop(operands.side(&operand)),
+                _ => problems.push(error(&field.whole(), "this is neither a field nor a transformer of fields")),
+            }
+            let errors = operands.problems.into_iter().filter(|problem| problem.severity == Severity::Error);
+            problems.extend(errors);
+        }
+    }
+    problems
 }
 
 /// A condition with exceptions: `(CONDITION) and not … and not …`.

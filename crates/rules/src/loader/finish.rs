@@ -11,6 +11,7 @@ use crate::ast::{Expr, Op, Operand, Right};
 use crate::compile::{Compiler, Library, List, Macro};
 use crate::diagnostic::{Diagnostic, Problem, Severity, code};
 use crate::lexer::Lexer;
+use crate::node::Node;
 use crate::parser::{self, ParseError};
 use crate::ruleset::{NamedList, NamedMacro, Rule, RuleSet};
 use crate::text::{Place, Text};
@@ -21,10 +22,13 @@ const MAX_STEPS: usize = 1_000_000;
 /// More is not told; errors go before warnings.
 const MAX_DIAGNOSTICS: usize = 1000;
 
+/// As many are kept until the end.
+const MAX_KEPT: usize = 20_000;
+
 /// Makes a rule set of what was collected.
 pub(super) fn finish(mut loader: Loader) -> (RuleSet, Vec<Diagnostic>) {
     let mut problems = std::mem::take(&mut loader.problems);
-    let mut library = Library { compat: loader.compat, ..Library::default() };
+    let mut library = Library::new(loader.compat);
     resolve_lists(&loader, &mut library, &mut problems);
     parse_macros(&loader, &mut library, &mut problems);
     let (mut rules, mut places) = (Vec::new(), Vec::new());
@@ -33,6 +37,10 @@ pub(super) fn finish(mut loader: Loader) -> (RuleSet, Vec<Diagnostic>) {
         if let Some(rule) = compile(&loader, definition, &library, &mut problems) {
             rules.push(rule);
             places.push(definition.place.clone());
+        }
+        if problems.len() > MAX_KEPT {
+            problems.sort_by_key(|problem| problem.severity);
+            problems.truncate(MAX_DIAGNOSTICS);
         }
     }
     lint::warn(&rules, &places, &library, loader.matching, &mut problems);
@@ -166,13 +174,22 @@ fn list_value(text: &Text) -> Result<Box<[u8]>, ParseError> {
 fn parse(loader: &Loader, library: &Library, condition: &Text) -> Result<(Text, Expr), Problem> {
     let mut text = condition.clone();
     if loader.compat == Compat::Strict {
-        for definition in &loader.lists.items {
+        for (i, definition) in loader.lists.items.iter().enumerate() {
             let Some(list) = library.lists.get(&definition.name) else { continue };
+            // To look for a name is cheap.
+            if i % 16 == 0 && !library.spend(1 + text.as_str().len() / 1024) {
+                let message = "the rules together grow too large with their lists put in";
+                return Err(Problem::error(code::VALIDATE, condition.whole(), message));
+            }
+            if !text.as_str().contains(&definition.name) {
+                continue;
+            }
             let Some((put_in, used)) = substitute::put_in(&text, &definition.name, &list.written) else {
                 let message = "the condition grows too large with its lists put in";
                 return Err(Problem::error(code::VALIDATE, condition.whole(), message));
             };
             list.used.set(list.used.get() || used);
+            library.spend(put_in.as_str().len().saturating_sub(text.as_str().len()) / 8);
             text = put_in;
         }
     }
@@ -246,9 +263,15 @@ fn compile(loader: &Loader, rule: &RuleDef, library: &Library, problems: &mut Ve
             return None;
         }
     };
-    let mut compiler = Compiler::new(library, &condition);
-    let node = compiler.expr(&ast);
-    let mut found = std::mem::take(&mut compiler.problems);
+    let mut found = exception::check_fields(&rule.exceptions);
+    let mut node = Node::Const(false);
+    if found.is_empty() {
+        let mut compiler = Compiler::new(library, &condition);
+        node = compiler.expr(&ast);
+        found = std::mem::take(&mut compiler.problems);
+    } else {
+        mark_used(&ast, library);
+    }
     let template = addition::template(rule, &loader.additions, &mut found);
     let errors = || found.iter().filter(|problem| problem.severity == Severity::Error);
     if rule.skip_if_unknown && errors().count() > 0 && errors().all(|problem| problem.unknown) {

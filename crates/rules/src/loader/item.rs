@@ -1,5 +1,7 @@
 //! Items of a rule file: their keys, read with complaints that point at the right place.
 
+use std::collections::HashSet;
+
 use tw_model::field::nearest;
 
 use crate::diagnostic::{Problem, code};
@@ -35,6 +37,9 @@ static KINDS: &[(&str, &[&str])] = &[
     ("test", crate::suite::KEYS),
 ];
 
+/// How many names are looked at for what may have been meant.
+const MAX_NAMES: usize = 2000;
+
 /// An item of a rule file.
 pub(super) struct Item<'n> {
     /// Its kind, or nothing if it is of no known kind.
@@ -52,12 +57,13 @@ impl<'n> Item<'n> {
             return Err(Problem::error(code::YAML_VALIDATE, node.place.clone(), message));
         };
         let mut entries: Vec<(&str, &Node, &Node)> = Vec::with_capacity(pairs.len());
+        let mut names = HashSet::with_capacity(pairs.len());
         for (key, value) in pairs {
             let Some(name) = key.scalar() else {
                 let message = format!("a key is a single value, but this is {}", key.kind_name());
                 return Err(Problem::error(code::YAML_VALIDATE, key.place.clone(), message));
             };
-            if entries.iter().any(|(known, ..)| *known == name) {
+            if !names.insert(name) {
                 let message = format!("the key `{name}` is there twice");
                 return Err(Problem::error(code::YAML_VALIDATE, key.place.clone(), message));
             }
@@ -107,7 +113,7 @@ impl<'n> Item<'n> {
     /// The item that this one is to change does not exist.
     pub fn no_target<'a>(&self, name: &str, known: impl Iterator<Item = &'a str>) -> Problem {
         let problem = self.error(format!("there is no earlier {} `{name}` to change", self.kind));
-        let near = nearest(name, known);
+        let near = nearest(name, known.take(MAX_NAMES));
         if near.is_empty() {
             problem.help("files are loaded in order: the one that defines it must come first")
         } else {
@@ -226,6 +232,9 @@ impl Overrides {
                 let done = if mode == Mode::Append { "appended to" } else { "replaced" };
                 let message = format!("`{name}` of a {} cannot be {done}", item.kind);
                 return Err(problem(&key.place, message).near(&nearest(name, allowed.iter().copied())));
+            }
+            if overrides.iter().any(|(known, _)| known == name) {
+                return Err(problem(&key.place, format!("`{name}` is overridden twice")));
             }
             if item.get(name).is_none() {
                 return Err(problem(&key.place, format!("`{name}` is overridden, but not there")));

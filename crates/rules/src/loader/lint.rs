@@ -73,8 +73,9 @@ fn never(rule: &Rule, place: &Place, reason: Option<Reason>) -> Problem {
     Problem::warning(code::NEVER_MATCHES, place, message).help("if that is meant so, set `enabled: false`")
 }
 
-fn shadowed(earlier: &Kept<'_>, later: &Kept<'_>, what: &str, help: &str) -> Problem {
-    let message = format!("the earlier rule `{}` {what} `{}`", earlier.rule.name, later.rule.name);
+fn shadowed(earlier: &Kept<'_>, later: &Kept<'_>, message: &str, help: &str) -> Problem {
+    let earlier = format!("`{}` ({}:{})", earlier.rule.name, earlier.rule.file, earlier.rule.line);
+    let message = format!("the rule `{}` {message} {earlier}", later.rule.name);
     Problem::warning(code::SHADOWED_RULE, later.place.clone(), message).help(help)
 }
 
@@ -84,7 +85,12 @@ fn warn_of_equal(kept: &[Kept<'_>], problems: &mut Vec<Problem>) {
     for later in kept {
         match seen.entry(later.formula.form.canon()) {
             std::collections::hash_map::Entry::Occupied(earlier) => {
-                problems.push(shadowed(earlier.get(), later, "has the same condition as", "remove one of them"));
+                problems.push(shadowed(
+                    earlier.get(),
+                    later,
+                    "has the same condition as the earlier rule",
+                    "remove one of them",
+                ));
             }
             std::collections::hash_map::Entry::Vacant(place) => {
                 place.insert(later);
@@ -110,7 +116,12 @@ fn warn_of_covered(sense: &Sense<'_>, kept: &[Kept<'_>], problems: &mut Vec<Prob
             left -= (steps - solver.left()).max(1).min(left);
             if covered {
                 let help = "only the first match speaks: move this rule in front of it, or narrow the earlier one";
-                problems.push(shadowed(earlier, later, "matches whenever this one does, which never speaks:", help));
+                problems.push(shadowed(
+                    earlier,
+                    later,
+                    "never speaks: wherever it matches, so does the earlier rule",
+                    help,
+                ));
                 break;
             }
         }

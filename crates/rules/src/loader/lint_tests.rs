@@ -63,6 +63,22 @@ fn rules_that_can_never_match() {
             "`evt.is_open_read = true` and `evt.is_open_read = false` contradict each other",
         ),
         ("proc.nchilds = 3 and fd.num = 1", "`proc.nchilds = 3` is never true: nothing supplies `proc.nchilds` yet"),
+        (
+            "evt.type = execve and fd.name = /x",
+            "`evt.type = execve` and `an event that has fd.name` contradict each other",
+        ),
+        (
+            "evt.type = connect and evt.is_open_write = true",
+            "`evt.type = connect` and `an event that has evt.is_open_write` contradict each other",
+        ),
+        (
+            "evt.arg.uid exists and evt.type in (open, openat)",
+            "`an event that has evt.arg.uid` and `evt.type in (open, openat)` contradict each other",
+        ),
+        (
+            "syscall.type = open and evt.type = execve",
+            "`syscall.type = open` and `evt.type = execve` contradict each other",
+        ),
         ("evt.type = read", "`evt.type = read` is never true: nothing supplies such events yet"),
         (
             "proc.name = a and (proc.name = b or proc.name in (c, d))",
@@ -132,6 +148,9 @@ fn rules_that_make_sense() {
         "evt.type in (open, read)",
         "fd.name contains a and not fd.name contains ab",
         "fd.num > 1 and not fd.num > 5",
+        "evt.type = execve and not fd.name = /x",
+        "evt.type in (open, execve) and (fd.name = /x or proc.name = y)",
+        "evt.type = chown and evt.arg.uid = root",
     ] {
         let (_, diagnostics) = load(&format!("{LISTS}{}", rule_with(condition)));
         assert_eq!(told(&diagnostics), Vec::<String>::new(), "{condition}");
@@ -180,7 +199,7 @@ fn what_is_said_of_a_covered_rule() {
     let (_, diagnostics) = Loader::new().matching(Matching::First).add_file("t", text).finish();
     assert_eq!(
         told(&diagnostics),
-        ["LOAD_SHADOWED_RULE 7:9 the earlier rule `A` matches whenever this one does, which never speaks: `B`"]
+        ["LOAD_SHADOWED_RULE 7:9 the rule `B` never speaks: wherever it matches, so does the earlier rule `A` (t:1)"]
     );
 }
 
@@ -211,6 +230,27 @@ proptest::proptest! {
             let matched = sample.inspect(1, |event| verdict(&condition, event)).unwrap();
             proptest::prop_assert!(!(is_told("LOAD_NEVER_MATCHES") && matched == Some(true)), "{}", condition);
             proptest::prop_assert!(!(is_told("LOAD_ALWAYS_MATCHES") && matched == Some(false)), "{}", condition);
+        }
+    }
+
+    /// A rule that is said to be covered matches only what the earlier one matches.
+    #[test]
+    fn covered_rules_are_covered(
+        earlier in crate::compile::random_condition(),
+        more in crate::compile::random_condition(),
+        kind in 0..3_usize,
+    ) {
+        let later = match kind {
+            0 => more,
+            1 => format!("({earlier}) and ({more})"),
+            _ => format!("({earlier}) or ({more})"),
+        };
+        let text = rule("A", &earlier) + &rule("B", &later);
+        let (rules, diagnostics) = Loader::new().matching(Matching::First).add_file("t", text).finish();
+        let is_covered = diagnostics.iter().any(|diagnostic| diagnostic.code == "LOAD_SHADOWED_RULE");
+        for sample in [file_sample(), socket_sample()] {
+            let matched = sample.inspect(1, |event| [0, 1].map(|i| rules.rules()[i].matches(event))).unwrap();
+            proptest::prop_assert!(!is_covered || matched != [false, true], "{} / {}", earlier, later);
         }
     }
 }

@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use tw_model::Priority;
 use tw_model::field::nearest;
 
-use super::Loader;
 use super::exception::{self, Exception};
 use super::item::{Item, Mode, Overrides};
+use super::{Loader, MAX_COPIED};
 use crate::diagnostic::{Problem, code};
 use crate::text::{Place, Text};
 use crate::yaml::Node;
@@ -46,6 +46,16 @@ pub(super) struct RuleDef {
     pub skip_if_unknown: bool,
     pub tags: BTreeSet<String>,
     pub exceptions: Vec<Exception>,
+}
+
+const TOO_OFTEN: &str = "rules are changed too often";
+
+impl RuleDef {
+    /// Bytes that a copy takes, about.
+    fn size(&self) -> usize {
+        let texts = self.condition.as_str().len() + self.output.as_str().len() + self.desc.len() + self.advice.len();
+        texts + self.exceptions.iter().map(Exception::size).sum::<usize>()
+    }
 }
 
 fn priority(item: &Item<'_>) -> Result<Option<Priority>, Problem> {
@@ -132,6 +142,10 @@ impl Loader {
     fn append_rule(&mut self, item: &Item<'_>, name: &str) -> Result<(), Problem> {
         self.warn_of_append(item);
         let Some(rule) = self.rules.get_mut(name) else { return Err(item.no_target(name, self.rules.names())) };
+        self.copied = self.copied.saturating_add(rule.size());
+        if self.copied > MAX_COPIED {
+            return Err(item.error(TOO_OFTEN));
+        }
         let condition = item.text("condition")?;
         if condition.is_none() && item.get("exceptions").is_none() {
             return Err(item.error("there is neither a condition nor an exception to append"));
@@ -157,6 +171,10 @@ impl Loader {
 
     fn override_rule(&mut self, item: &Item<'_>, name: &str, overrides: &Overrides) -> Result<(), Problem> {
         let Some(rule) = self.rules.get_mut(name) else { return Err(item.no_target(name, self.rules.names())) };
+        self.copied = self.copied.saturating_add(rule.size());
+        if self.copied > MAX_COPIED {
+            return Err(item.error(TOO_OFTEN));
+        }
         // All values are read before any is used, so that an error leaves the rule as it was.
         let text = |key| item.text(key)?.ok_or_else(|| item.missing(key));
         let (priority, tags) = (priority(item)?, tags(item)?);

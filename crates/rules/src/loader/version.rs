@@ -1,5 +1,7 @@
 //! Versions that rule files ask for.
 
+use std::collections::HashSet;
+
 use super::item::Item;
 use crate::diagnostic::{Problem, code};
 use crate::yaml::{Kind, Node};
@@ -43,7 +45,7 @@ fn key<'n>(node: &'n Node, name: &str) -> Option<&'n Node> {
 pub(super) fn check_plugins(item: &Item<'_>) -> Result<(), Problem> {
     let plugins = item.list("required_plugin_versions")?.unwrap_or_default();
     for plugin in plugins {
-        let mut names = Vec::new();
+        let mut names = HashSet::new();
         let mut all = vec![plugin];
         if let Some(Node { kind: Kind::List(alternatives), .. }) = key(plugin, "alternatives") {
             all.extend(alternatives);
@@ -58,10 +60,9 @@ pub(super) fn check_plugins(item: &Item<'_>) -> Result<(), Problem> {
             if parse(version).is_none() {
                 return wrong("the version of a plugin is written as `0.4.0`");
             }
-            if names.contains(&name) {
+            if !names.insert(name) {
                 return wrong("this plugin is named twice");
             }
-            names.push(name);
         }
     }
     Ok(())

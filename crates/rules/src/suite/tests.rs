@@ -1,5 +1,7 @@
 //! Tests of tests.
 
+use proptest::prelude::*;
+
 use super::*;
 use crate::testing::load;
 
@@ -131,5 +133,48 @@ fn events_are_read_from_files_of_any_shape() {
     }
     for text in ["type: chdri", "just words", "- type: chdir\n- pth: x\n", "- [", "[[]]"] {
         assert_eq!(read_events("e", text).1.len(), 1, "{text}");
+    }
+}
+
+#[test]
+fn events_of_any_size_can_be_made() {
+    let long = "x".repeat(70_000);
+    for kind in tw_model::event::EVENTS.iter().map(|info| info.name) {
+        let text = format!(
+            "- type: {kind}\n  path: {long}\n  path2: {long}\n  raw: {long}\n  target: {long}\n  base: {long}\n  data: {long}\n  \
+             text: {long}\n  mode: {}\n  fd: {}\n  ret: {}\n  args: [{}, {}, 0, 0, 0, 0, 0, 0, 0]\n  proc:\n    name: {long}\n    \
+             args: [{long}, {long}]\n    env: [{long}]\n    cwd: {long}\n    age_ms: {}\n    pid: {}\n",
+            u32::MAX,
+            i32::MIN,
+            i64::MIN,
+            i64::MIN,
+            i64::MAX,
+            u64::MAX,
+            u32::MAX
+        );
+        let (found, diagnostics) = read_events("e", &text);
+        assert_eq!((found.len(), diagnostics), (1, vec![]), "{kind}");
+        let (rules, _) = load(RULES);
+        found[0].sample.inspect(u64::MAX, |event| rules.inspect(event, &mut |_| ())).unwrap();
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    #[test]
+    fn no_file_makes_the_reader_of_tests_panic(
+        text in "(- test: t\n  of: Shell\n  hits: \\[1\\]\n  events:\n)?((  )?- |    )?((type|test|of|events|hits|alone|proc|args|ret|flags|remote|container|path): ?|[\\[\\]{}&*>|'\"a-z0-9.:%()=\\\\ -]{0,9}|execve|connect|mount|\n|, ){0,30}"
+    ) {
+        let (suite, diagnostics) = Suite::parse("t", &text);
+        diagnostics.iter().for_each(|diagnostic| drop(diagnostic.render(false)));
+        let (rules, _) = load(RULES);
+        for test in &suite.tests {
+            for failure in test.run(&rules) {
+                let _ = (failure.to_string(), test.line_of(failure.event()));
+            }
+        }
+        coverage(&rules, &suite.tests);
+        read_events("t", &text);
     }
 }

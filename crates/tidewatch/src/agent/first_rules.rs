@@ -89,8 +89,8 @@ fn stand_in(config: &Config, places: &Places, restarted: bool) -> Option<(Loaded
         Ok(Some((kept, made))) if restarted || kept.places == *places => {
             let mut loaded = kept.texts.load();
             if loaded.enabled() > 0 {
-                loaded.source =
-                    format!("the copy made {} of {}", tw_report::iso_time(made).get(..19)?, kept.texts.source);
+                let made = tw_report::iso_time(made).get(..19)?.replace('T', " ");
+                loaded.source = format!("the copy made {made} UTC of {}", kept.texts.source);
                 return Some((loaded, RulesOrigin::LastGood, String::new()));
             }
             "of the last good rules this version takes none".to_owned()

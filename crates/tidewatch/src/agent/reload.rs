@@ -8,14 +8,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, sync_channel};
 
-use tw_detect::Notice;
+use tw_detect::{Detector, Notice};
 use tw_model::Priority;
 use tw_model::finding::Shown;
 use tw_model::link::Call;
 use tw_model::status::{RuleFile, RulesStatus, SpoolStatus};
 use tw_report::spool::SpoolView;
 use tw_report::uplink::Asked;
-use tw_rules::RuleSet;
 use tw_sensor::EbpfSensor;
 
 use super::Agent;
@@ -35,7 +34,7 @@ struct Fresh {
     config: Config,
     /// Whether the settings were read anew too.
     all: bool,
-    rules: RuleSet,
+    detector: Detector,
     status: RulesStatus,
 }
 
@@ -169,7 +168,7 @@ fn load(sources: &Sources, settings: Option<Config>) -> (Result<Fresh, Refusal>,
         status.copy_error = last_good::keep(&config, texts).err().map(|error| error.to_string());
         let mut rules = loaded.rules;
         rules.set_matching(super::boot::matching(&config));
-        Fresh { config, rules, status, all }
+        Fresh { config, detector: Detector::new(rules), status, all }
     });
     (outcome, Some(watched))
 }
@@ -212,7 +211,7 @@ impl Agent {
         if !later.is_empty() {
             said += &format!("; these changes wait for a restart: {}", later.join(", "));
         }
-        let old = self.detector.set_rules(fresh.rules);
+        let old = self.detector.replace_by(fresh.detector);
         // Thousands of rules take a while to go: not here.
         let _ = std::thread::Builder::new().name("old-rules".into()).spawn(move || drop(old));
         self.costs.rules_changed();

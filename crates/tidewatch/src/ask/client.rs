@@ -14,6 +14,7 @@ use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::runtime::Runtime;
+use tw_manager::api::UNKNOWN_REQUEST;
 use tw_model::link::{FromAgent, MAX_LINE};
 use tw_model::status::AgentStatus;
 
@@ -23,6 +24,8 @@ use crate::config::Config;
 const PATIENCE: Duration = Duration::from_secs(15);
 /// How long a connection may take.
 const CONNECT: Duration = Duration::from_secs(5);
+/// What it means if one does not understand the other.
+const OTHER_VERSION: &str = "the manager is of another version: restart the service";
 /// Most bytes of an answer.
 const MAX_ANSWER: usize = 64 << 20;
 
@@ -77,7 +80,7 @@ impl Client {
         let query: Vec<String> = query.iter().map(|(name, value)| format!("{name}={}", segment(value))).collect();
         let uri = if query.is_empty() { path.to_owned() } else { format!("{path}?{}", query.join("&")) };
         let answer = self.send(Method::GET, &uri)?;
-        serde_json::from_value(answer).context("the manager is of another version: restart the service")
+        serde_json::from_value(answer).context(OTHER_VERSION)
     }
 
     /// Has something done.
@@ -86,7 +89,7 @@ impl Client {
     /// As [`Client::get`].
     pub fn post<T: DeserializeOwned>(&mut self, path: &str) -> anyhow::Result<T> {
         let answer = self.send(Method::POST, path)?;
-        serde_json::from_value(answer).context("the manager is of another version: restart the service")
+        serde_json::from_value(answer).context(OTHER_VERSION)
     }
 
     fn send(&mut self, method: Method, uri: &str) -> anyhow::Result<Value> {
@@ -118,6 +121,9 @@ impl Client {
         let body: Value = serde_json::from_slice(&body).unwrap_or_default();
         if status.is_success() || status == StatusCode::SERVICE_UNAVAILABLE && body.get("detail").is_none() {
             return Ok(body);
+        }
+        if body["code"] == UNKNOWN_REQUEST {
+            anyhow::bail!(OTHER_VERSION);
         }
         let text = |key: &str| body[key].as_str().filter(|text| !text.is_empty()).map(str::to_owned);
         let what = text("detail").or_else(|| text("title")).unwrap_or_else(|| format!("the manager answered {status}"));

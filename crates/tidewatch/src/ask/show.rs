@@ -214,6 +214,23 @@ pub fn findings(findings: &[FindingItem], json: bool) -> io::Result<()> {
     out.flush()
 }
 
+/// Instead of findings, where none pass the filter: the newest that does not.
+pub fn nothing_fits(newest: &FindingItem) -> String {
+    format!("nothing that fits; the newest of all findings is of {} UTC", moment(&newest.time))
+}
+
+/// Instead of findings, where none are stored: since when that means something.
+pub fn nothing_yet(status: &Overview) -> String {
+    match (&status.agent, silence(status)) {
+        (Some(agent), None) => format!(
+            "nothing found yet; the agent has watched since {} UTC, for {}",
+            moment(&tw_report::iso_time(agent.started_ns)),
+            span(agent.time_ns.saturating_sub(agent.started_ns) / 1_000_000_000)
+        ),
+        _ => "nothing found yet, but the agent may not watch: `tidewatch status` says more".to_owned(),
+    }
+}
+
 /// A time of the API to the second.
 fn moment(time: &str) -> String {
     time.get(..19).unwrap_or(time).replace('T', " ")
@@ -261,6 +278,19 @@ pub fn containers(containers: &[ContainerItem]) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nothing_yet_says_since_when_or_that_it_means_little() {
+        let started_ns = 1_795_507_200_000_000_000;
+        let agent = AgentStatus { started_ns, time_ns: started_ns + 600_000_000_000, ..AgentStatus::default() };
+        let link = tw_manager::api::LinkOverview { up: true, heard: Some(0.5), ..Default::default() };
+        let mut status = Overview { agent: Some(agent), link, ..Overview::default() };
+        let said = nothing_yet(&status);
+        assert!(said.contains("since 2026-11-24 08:00:00 UTC") && said.contains("10 min"), "{said}");
+        status.link.heard = Some(60.0);
+        assert!(nothing_yet(&status).contains("may not watch"));
+        assert!(nothing_yet(&Overview::default()).contains("may not watch"));
+    }
 
     #[test]
     fn spans_are_said_in_the_unit_that_fits() {

@@ -53,6 +53,7 @@ Examples:
   tidewatch rules explain 'Runtime Socket Used in Container'
   tidewatch rules explain 'Runtime Socket Used in Container' --event event.yaml
   tidewatch rules explain 'My Rule' --rules my_rules.yaml --event my_rules.yaml:42    the event of a test at line 42
+  tidewatch rules explain 'My Rule' --replay web.scap --num 4711
   echo '{type: connect, proto: unix, path: /run/docker.sock}' |
     tidewatch rules explain 'Runtime Socket Used in Container' --event -")]
     Explain(RulesExplainArgs),
@@ -80,6 +81,18 @@ Examples:
   tidewatch rules test --coverage                which rules have no test?
   tidewatch rules test rules.d/ --junit result.xml")]
     Test(RulesTestArgs),
+    /// Say what each rule costs and how often it hits, over a recording or made-up events.
+    #[command(after_help = "\
+Each rule is tried alone on every event of its kinds, and all of them together as the service does it. Together they
+cost far less than the sum: what several rules ask is found out once.
+
+Examples:
+  tidewatch rules bench                          over the built-in mix of everyday events
+  tidewatch rules bench --rules my_rules.yaml
+  sudo tidewatch rules bench /var/lib/tidewatch/agent/recorder
+                                                 over what was recorded on this host
+  tidewatch rules bench web.scap --json | jq '.rules[0]'")]
+    Bench(RulesBenchArgs),
 }
 
 /// The rules that a verb is about.
@@ -176,9 +189,13 @@ pub struct RulesExplainArgs {
     /// at this line.
     #[arg(long, value_name = "FILE")]
     pub event: Option<PathBuf>,
-    /// Which of several events, counted from 1.
-    #[arg(long, value_name = "N", requires = "event")]
-    pub num: Option<usize>,
+    /// A segment of the flight recorder or a capture with the event.
+    #[arg(long, value_name = "CAPTURE", conflicts_with = "event", requires = "num")]
+    pub replay: Option<PathBuf>,
+    /// Which of several events: counted from 1 with --event; with --replay the event's number, as in `evt.num` and in
+    /// findings.
+    #[arg(long, value_name = "N")]
+    pub num: Option<u64>,
     #[command(flatten)]
     pub from: RulesFromArgs,
     /// Explain as JSON.
@@ -186,10 +203,34 @@ pub struct RulesExplainArgs {
     pub json: bool,
 }
 
+/// Arguments of `rules bench`.
+#[derive(Clone, Debug, Args)]
+pub struct RulesBenchArgs {
+    /// Segments of the flight recorder (*.twrec), captures of sysdig and Falco (*.scap), or folders of them; the built-in
+    /// mix if none.
+    #[arg(value_name = "CAPTURE")]
+    pub captures: Vec<PathBuf>,
+    /// Events out of a file as `rules explain` reads it, instead of captures.
+    #[arg(long, value_name = "FILE", conflicts_with = "captures")]
+    pub events: Option<PathBuf>,
+    /// Stop after this many events.
+    #[arg(short = 'n', long, value_name = "N")]
+    pub limit: Option<u64>,
+    /// List every rule, not only those that cost most.
+    #[arg(short, long)]
+    pub all: bool,
+    #[command(flatten)]
+    pub from: RulesFromArgs,
+    /// Report as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
 /// Arguments of `rules test`.
 #[derive(Clone, Debug, Args)]
 pub struct RulesTestArgs {
-    /// Files with tests, or folders of them; rule files are both. Without any: the rules that the configuration names.
+    /// Files with tests, or folders of them; rule files are both. Without any: the rules that the configuration names, and
+    /// the tests of the default pack if that is among them.
     #[arg(value_name = "FILE_OR_DIR")]
     pub files: Vec<PathBuf>,
     /// Rule file or folder that the tests are about, loaded before FILEs. Repeatable.

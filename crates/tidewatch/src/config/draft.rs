@@ -182,10 +182,11 @@ impl Draft {
                 return self.tell(error);
             }
         };
-        let mut seen: BTreeMap<&str, &Range<usize>> = BTreeMap::new();
+        let mut seen: BTreeMap<String, &Range<usize>> = BTreeMap::new();
         for (name, value) in pairs {
-            let path = join(section, &name.text);
-            if let Some(first) = seen.get(name.text.as_str()) {
+            let written = yaml::name(name, &self.texts[text].text);
+            let path = join(section, &written);
+            if let Some(first) = seen.get(&written) {
                 let line = line_column(&self.texts[text].text, first.start).0;
                 let message = format!("`{}` stands twice", quote(&path));
                 let help = format!("it is on line {line} too: keep one of them");
@@ -193,16 +194,16 @@ impl Draft {
                 self.tell(error);
                 continue;
             }
-            seen.insert(&name.text, &name.span);
-            if name.text.contains('.') || (find(&path).is_none() && !is_section(&path)) {
-                let error = self.error(code::UNKNOWN_KEY, text, &name.span, unknown(section, &name.text));
-                let error = error.key(quote(&path)).help(suggestion(section, &name.text));
+            if written.contains('.') || (find(&path).is_none() && !is_section(&path)) {
+                let error = self.error(code::UNKNOWN_KEY, text, &name.span, unknown(section, &written));
+                let error = error.key(quote(&path)).help(suggestion(section, &written));
                 self.tell(error);
             } else if let Some(key) = find(&path) {
                 self.value(key, text, &name.span, value);
             } else {
                 self.section(&path, text, value);
             }
+            seen.insert(written, &name.span);
         }
     }
 
@@ -281,14 +282,14 @@ impl Draft {
             && !value.starts_with(['"', '\''])
             && !matches!(value, "" | "~" | "null");
         let node = if verbatim {
-            Ok(Some(Node { span: span.clone(), kind: yaml::Kind::Text(value.to_owned()) }))
+            Ok(Some(Node::new(span.clone(), yaml::Kind::Text(value.to_owned()))))
         } else {
             yaml::parse(value)
         };
         match node {
             Ok(node) => {
                 let kind = node.map_or(yaml::Kind::Null, |node| node.kind);
-                self.value(key, text, &span, &Node { span: span.clone(), kind });
+                self.value(key, text, &span, &Node::new(span.clone(), kind));
             }
             Err(error) => {
                 let message = format!("the value of `{}` is {}", key.path, error.message);

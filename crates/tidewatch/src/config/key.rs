@@ -140,10 +140,10 @@ fn collect(prefix: &str, node: &yaml::Node, found: &mut Vec<(String, Value)>) {
     match &node.kind {
         yaml::Kind::Map(pairs) => {
             for (name, value) in pairs {
-                collect(&join(prefix, name.text.as_str()), value, found);
+                collect(&join(prefix, name.text().unwrap_or_default()), value, found);
             }
         }
-        _ => found.push((prefix.to_owned(), node.json())),
+        _ => found.push((prefix.to_owned(), yaml::json(node))),
     }
 }
 

@@ -1,5 +1,6 @@
 //! The settings: one struct for each section. Names, units, defaults, ranges and meaning of every key are here and
-//! nowhere else; the schema, the table in `docs/configuration.md` and the messages are made from them.
+//! nowhere else (`store.retention` is the manager's own, `crates/manager/src/retention.rs`); the schema, the table in
+//! `docs/configuration.md` and the messages are made from them.
 //!
 //! The attribute `x-applies` says when a change takes effect: `live`, or after a restart of `agent`, `manager` or
 //! (`service`) all processes.
@@ -9,6 +10,7 @@ use std::path::PathBuf;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
+use tw_manager::retention::Retention;
 use tw_model::Priority;
 
 use super::secret::StoreUrl;
@@ -191,39 +193,6 @@ pub struct Store {
     pub retention: Retention,
 }
 
-/// How long and how much is kept. What is beyond any of the limits is deleted, oldest first.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct Retention {
-    /// Findings.
-    pub findings: Limits,
-    /// Containers that no longer run.
-    pub containers: Limits,
-    /// Images that no container uses any more.
-    pub images: Limits,
-    /// Workloads that no longer run.
-    pub workloads: Limits,
-    /// Versions of rules that no finding refers to.
-    pub rules: Limits,
-    /// Who changed what.
-    pub audit: Limits,
-}
-
-/// Limits of one kind of thing in the store.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Limits {
-    /// Oldest that is kept, in days.
-    #[schemars(range(min = 1, max = 36_500), extend("x-applies" = "live"))]
-    pub max_days: u64,
-    /// Most rows that are kept.
-    #[schemars(range(min = 1, max = 1_000_000_000), extend("x-applies" = "live"))]
-    pub max_rows: u64,
-    /// Most that the rows take together, in MiB.
-    #[schemars(range(min = 1, max = 1_048_576), extend("x-applies" = "live"))]
-    pub max_mib: u64,
-}
-
 /// Metrics and health over HTTP.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -333,20 +302,6 @@ impl Default for Redaction {
 impl Default for Manager {
     fn default() -> Self {
         Self { user: "tidewatch".into() }
-    }
-}
-
-impl Default for Retention {
-    fn default() -> Self {
-        let limits = |max_days, max_rows, max_mib| Limits { max_days, max_rows, max_mib };
-        Self {
-            findings: limits(30, 2_000_000, 2048),
-            containers: limits(30, 100_000, 256),
-            images: limits(90, 100_000, 64),
-            workloads: limits(90, 100_000, 64),
-            rules: limits(365, 10_000, 16),
-            audit: limits(365, 1_000_000, 256),
-        }
     }
 }
 

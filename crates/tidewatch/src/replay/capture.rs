@@ -2,7 +2,6 @@
 //! have lived the events.
 
 use std::collections::{HashMap, HashSet};
-use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -12,9 +11,10 @@ use tw_model::container::split_image;
 use tw_model::process::{Credentials, ExeFile, Image, UserNames};
 use tw_model::raw::Body;
 use tw_model::{Container, Process, Raw};
+use tw_report::redact::Redactor;
 use tw_sensor::capture::{Account, CaptureReader, ContainerNews, Item, Listed};
 
-use super::{Origin, Replay};
+use super::{Origin, Replay, salt_of};
 use crate::agent::without_secrets;
 
 /// Most users, groups and containers of a capture.
@@ -31,11 +31,14 @@ impl Replay<'_> {
                 return Ok(false);
             }
         };
+        if self.redactors.segment.is_none() && self.config.redaction.enabled {
+            self.redactors.capture = Some(Redactor::new(salt_of(path)?));
+        }
         let mut host = Host::new();
         self.hostname.clear();
         let reading = reader.read(&mut |item| {
             self.item(&mut host, item);
-            if self.failed.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            self.flow()
         });
         if let Some(error) = self.failed.take() {
             return Err(error.into());

@@ -1,7 +1,6 @@
 //! Segments of the flight recorder: records as the kernel half wrote them, and everything else in the order in which it
 //! was learnt.
 
-use std::ops::ControlFlow;
 use std::path::Path;
 
 use tw_enrich::{Context, World, WorldOptions};
@@ -30,7 +29,7 @@ impl Replay<'_> {
         if meta.started_ns > *self.period.end() || (index.records > 0 && last < *self.period.start()) {
             return Ok(true);
         }
-        if meta.rules_digest != digest {
+        if self.look.is_none() && meta.rules_digest != digest {
             tracing::warn!(
                 "{}: other rules were in force then (digest {}, now {}): findings may differ from those of that time",
                 path.display(),
@@ -39,7 +38,7 @@ impl Replay<'_> {
             );
         }
         let changed = Settings::read(&meta).map(|then| then.differences(&Settings::of(self.config)));
-        if let Some(changed) = changed.filter(|changed| !changed.is_empty()) {
+        if let (Some(changed), None) = (changed.filter(|changed| !changed.is_empty()), &self.look) {
             tracing::warn!("{}: settings were others then ({changed}): findings may differ", path.display());
         }
         let kinds = Kinds::of(&meta);
@@ -50,7 +49,7 @@ impl Replay<'_> {
         world.relive(Context::Events { count: meta.first_event.saturating_sub(1) });
         let reading = reader.frames(|kind, payload| {
             self.frame(&mut world, &kinds, kind, payload);
-            if self.failed.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            self.flow()
         });
         if let Some(error) = self.failed.take() {
             return Err(error.into());

@@ -10,7 +10,7 @@ use tw_sensor::recorder::{Recorder, RecorderOptions};
 fn replay(config: &Config) -> Replay<'_> {
     Replay {
         detector: Detector::new(tw_rules::RuleSet::default()),
-        redactors: Redactors { segment: None, capture: None },
+        redactors: Redactors::default(),
         period: 0..=u64::MAX,
         config,
         json: true,
@@ -18,6 +18,8 @@ fn replay(config: &Config) -> Replay<'_> {
         found: Vec::new(),
         stats: Stats::default(),
         hostname: String::new(),
+        look: None,
+        over: false,
         failed: None,
     }
 }

@@ -27,3 +27,11 @@ pub fn chosen(files: &[PathBuf], configure: Configure<'_>) -> anyhow::Result<Rul
     }
     Ok(texts)
 }
+
+/// The configuration for reading what was recorded, where it is of little weight: the defaults, if it is not usable.
+pub fn for_reading(configure: Configure<'_>) -> Config {
+    configure().unwrap_or_else(|error| {
+        tracing::warn!("the configuration is not usable, so that the defaults are taken: {error:#}");
+        Config::default()
+    })
+}

@@ -1,6 +1,7 @@
 //! `rules explain`: a condition as a tree, and why it holds for an event or does not.
 
 use std::io::{self, Read as _, Write};
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -14,10 +15,11 @@ use tw_rules::Diagnostic;
 use tw_rules::explain::{Explained, Explainer, Part, Verdict};
 use tw_rules::suite::{PlacedEvent, read_events};
 
-use super::choice::{Configure, chosen};
+use super::choice::{Configure, chosen, for_reading};
 use super::find::{Found, find};
 use super::texts::RuleTexts;
 use crate::cli::RulesExplainArgs;
+use crate::replay;
 use crate::screen::{self, print_stdout};
 
 const GOOD: Style = AnsiColor::Green.on_default();
@@ -47,9 +49,23 @@ pub fn run(args: &RulesExplainArgs, configure: Configure<'_>) -> anyhow::Result<
             Found::List(_) => None,
         })
     };
-    let (explained, about) = match &args.event {
-        None => (explain(None), None),
-        Some(path) => {
+    let (explained, about) = match (&args.event, &args.replay) {
+        (None, None) => (explain(None), None),
+        (None, Some(path)) => {
+            let wanted = args.num.unwrap_or_default();
+            let mut told = None;
+            let mut look = |event: &Event<'_>| {
+                if event.num == wanted {
+                    told = Some((explain(Some(event)), Some(summary(event))));
+                }
+                // Behind it there is nothing to see; another file may begin anew.
+                if told.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            };
+            let seen = replay::events(std::slice::from_ref(path), &for_reading(configure), &mut look)?;
+            let events = screen::count(usize::try_from(seen).unwrap_or(usize::MAX), "event");
+            told.with_context(|| format!("none of {events} in {} has the number {wanted}", path.display()))?
+        }
+        (Some(path), _) => {
             let event = event_in(path, args.num, &texts)?;
             let told = event.sample.inspect(1, |raised| (explain(Some(raised)), Some(summary(raised))));
             told.map_err(|error| anyhow::anyhow!("the event cannot be made: {error}"))?
@@ -78,11 +94,11 @@ fn summary(event: &Event<'_>) -> String {
 }
 
 /// The event that is meant: in one of the rule files by name, in a file, or on standard input.
-fn event_in(path: &Path, num: Option<usize>, texts: &RuleTexts) -> anyhow::Result<PlacedEvent> {
+fn event_in(path: &Path, num: Option<u64>, texts: &RuleTexts) -> anyhow::Result<PlacedEvent> {
     let (name, line) = split_line(path, texts);
     let shown = escape::line(&name).into_owned();
-    let text = match texts.files.iter().find(|file| file.name == name) {
-        Some(file) => file.text.clone(),
+    let text = match inside(texts, &name) {
+        Some(text) => text,
         None => read(&name)?,
     };
     let (mut events, diagnostics) = read_events(&name, &text);
@@ -101,7 +117,7 @@ fn event_in(path: &Path, num: Option<usize>, texts: &RuleTexts) -> anyhow::Resul
             let before = events.iter().rposition(|event| event.line <= line);
             before.with_context(|| format!("there is no event at line {line} of {shown}"))?
         }
-        (None, Some(num)) => num.wrapping_sub(1),
+        (None, Some(num)) => usize::try_from(num.wrapping_sub(1)).unwrap_or(usize::MAX),
         (None, None) if number == 1 => 0,
         (None, None) => anyhow::bail!(
             "{shown} has {}: say which with --num 1 to {number}, or with {shown}:LINE",
@@ -112,10 +128,16 @@ fn event_in(path: &Path, num: Option<usize>, texts: &RuleTexts) -> anyhow::Resul
     Ok(events.swap_remove(index))
 }
 
+/// The text of a rule file that is loaded, or of a test that is built in.
+fn inside(texts: &RuleTexts, name: &str) -> Option<String> {
+    let loaded = texts.files.iter().find(|file| file.name == name).map(|file| file.text.clone());
+    loaded.or_else(|| texts.pack_tests().find(|file| file.name == name).map(|file| file.text))
+}
+
 /// `FILE:LINE` as both, unless there is a file of the whole name.
 fn split_line(path: &Path, texts: &RuleTexts) -> (String, Option<usize>) {
     let whole = path.to_string_lossy().into_owned();
-    if path.exists() || texts.files.iter().any(|file| file.name == whole) {
+    if path.exists() || inside(texts, &whole).is_some() {
         return (whole, None);
     }
     let split = whole.rsplit_once(':').and_then(|(name, line)| Some((name.to_owned(), line.parse().ok()?)));
@@ -125,7 +147,11 @@ fn split_line(path: &Path, texts: &RuleTexts) -> (String, Option<usize>) {
     }
 }
 
-fn read(name: &str) -> anyhow::Result<String> {
+/// The text of a file with events; `-` is standard input.
+///
+/// # Errors
+/// If it cannot be read or is too large.
+pub fn read(name: &str) -> anyhow::Result<String> {
     let shown = escape::line(name);
     let mut bytes = Vec::new();
     if name == "-" {
@@ -185,24 +211,29 @@ fn tree(out: &mut dyn Write, node: &Explained, depth: usize) -> io::Result<()> {
     write!(out, "{:1$}{style}{mark}{style:#}", "", 2 * depth)?;
     // The names of macros and `not` stand in the line of what they are about.
     let mut node = node;
-    while let (Part::Macro | Part::Not, [child], None) = (node.part, node.children.as_slice(), &node.note) {
+    let mut notes: Vec<&str> = Vec::new();
+    while let (Part::Macro | Part::Not, [child]) = (node.part, node.children.as_slice()) {
         match node.part {
             Part::Not => write!(out, "not ")?,
             _ => write!(out, "{BOLD}{}{BOLD:#} = ", escape::line(&node.text))?,
         }
+        notes.extend(node.note.as_deref());
         node = child;
     }
+    notes.extend(node.note.as_deref());
     let number = node.children.len();
     match node.part {
         Part::And => write!(out, "all of {number}")?,
         Part::Or => write!(out, "one of {number}")?,
         _ => write!(out, "{}", escape::line(&node.text))?,
     }
-    if node.verdict == Some(Verdict::NotLookedAt) {
-        return writeln!(out, "  {DIM}(not looked at){DIM:#}");
+    let skipped = node.verdict == Some(Verdict::NotLookedAt);
+    notes.extend(skipped.then_some("not looked at"));
+    let notes: String = notes.iter().map(|note| format!("  {DIM}({}){DIM:#}", escape::line(note))).collect();
+    writeln!(out, "{}{notes}", values(node))?;
+    if skipped {
+        return Ok(());
     }
-    let note = node.note.as_ref().map(|note| format!("  {DIM}({}){DIM:#}", escape::line(note)));
-    writeln!(out, "{}{}", values(node), note.unwrap_or_default())?;
     node.children.iter().try_for_each(|child| tree(out, child, depth + 1))
 }
 
@@ -238,7 +269,7 @@ mod tests {
         RuleTexts { files: vec![file("r.yaml", rules), file("b.yaml", broken)], ..RuleTexts::default() }
     }
 
-    fn kind(path: &str, num: Option<usize>) -> Result<String, String> {
+    fn kind(path: &str, num: Option<u64>) -> Result<String, String> {
         let event = event_in(Path::new(path), num, &texts());
         event.map(|event| event.sample.kind).map_err(|error| error.to_string())
     }

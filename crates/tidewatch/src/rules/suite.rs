@@ -16,7 +16,7 @@ use tw_rules::{Diagnostic, RuleSet};
 
 use super::choice::{Configure, chosen};
 use super::show;
-use super::texts::RuleTexts;
+use super::texts::RuleText;
 use crate::cli::RulesTestArgs;
 use crate::screen::{self, print_stdout};
 
@@ -92,12 +92,18 @@ pub fn run(args: &RulesTestArgs, configure: Configure<'_>) -> anyhow::Result<Exi
     let named: Vec<PathBuf> = args.rules.iter().chain(&args.files).cloned().collect();
     let texts = chosen(&named, configure)?;
     let loaded = texts.load();
-    let with_tests = if args.files.is_empty() { texts } else { chosen(&args.files, configure)? };
+    // Findings of one's own rules are no fault of the pack's.
+    let mixed = named.is_empty() && texts.has_more_than_pack();
+    let with_tests = match (args.files.is_empty(), named.is_empty()) {
+        (false, _) => chosen(&args.files, configure)?.files,
+        (true, true) => texts.pack_tests().chain(texts.files.iter().cloned()).collect(),
+        (true, false) => texts.files,
+    };
     let results = Results {
         source: loaded.source.clone(),
         rules: loaded.rules.len(),
         errors: loaded.errors(),
-        files: run_all(&with_tests, &loaded.rules, args.of.as_deref()),
+        files: run_all(&with_tests, &loaded.rules, args.of.as_deref(), mixed),
         coverage: None,
     };
     let covered = || {
@@ -116,18 +122,20 @@ pub fn run(args: &RulesTestArgs, configure: Configure<'_>) -> anyhow::Result<Exi
         print_stdout(&format!("{}\n", as_json(&results)))?;
     } else {
         show(&loaded.diagnostics, false);
-        write_report(&mut anstream::AutoStream::auto(io::stdout()), &results, &named)?;
+        write_report(&mut anstream::AutoStream::auto(io::stdout()), &results, &named, args.of.as_deref())?;
     }
     Ok(if results.passed() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn run_all(texts: &RuleTexts, rules: &RuleSet, of: Option<&str>) -> Vec<FileResult> {
+/// `mixed`: rules that the tests do not know are loaded as well, and may match.
+fn run_all(texts: &[RuleText], rules: &RuleSet, of: Option<&str>, mixed: bool) -> Vec<FileResult> {
     let mut files = Vec::new();
-    for file in &texts.files {
+    for file in texts {
         let (suite, mut broken) = Suite::parse(&file.name, &file.text);
         let tests = suite.tests.into_iter().filter(|test| of.is_none_or(|of| test.hits.contains_key(of)));
         let ran: Vec<Ran> = tests
-            .map(|test| {
+            .map(|mut test| {
+                test.alone &= !mixed;
                 let started = Instant::now();
                 let failures = test.run(rules);
                 Ran { test, failures, took: started.elapsed() }
@@ -164,7 +172,7 @@ fn as_json(results: &Results) -> Value {
         "tests": results.tests(), "failed": results.failed(), "files": files, "coverage": results.coverage})
 }
 
-fn write_report(out: &mut dyn Write, results: &Results, named: &[PathBuf]) -> io::Result<()> {
+fn write_report(out: &mut dyn Write, results: &Results, named: &[PathBuf], of: Option<&str>) -> io::Result<()> {
     let width = results.files.iter().map(|file| file.name.chars().count()).max().unwrap_or_default();
     for file in &results.files {
         let (style, failed) = match file.failed() {
@@ -185,9 +193,10 @@ fn write_report(out: &mut dyn Write, results: &Results, named: &[PathBuf]) -> io
     }
     write_coverage(out, results)?;
     if results.tests() == 0 {
+        let about = of.map(|of| format!(" about `{}`", escape::line(of))).unwrap_or_default();
         return writeln!(
             out,
-            "{BAD}no test found{BAD:#} in {}; `tidewatch rules test --help` shows how one is written",
+            "{BAD}no test{about} found{BAD:#} in {}; `tidewatch rules test --help` shows how one is written",
             escape::line(&results.source)
         );
     }
@@ -239,7 +248,7 @@ fn write_coverage(out: &mut dyn Write, results: &Results) -> io::Result<()> {
         let place = format!("{}:{}", rule.file, rule.line);
         writeln!(out, "  {:<46}  {lacks:<22}  {DIM}{}{DIM:#}", escape::short(&rule.rule, 46), escape::line(&place))?;
     }
-    writeln!(out, "\n{} of {} are tested both ways", all.len() - uncovered.len(), screen::count(all.len(), "rule"))
+    writeln!(out, "\ntested both ways: {} of {}", all.len() - uncovered.len(), screen::count(all.len(), "rule"))
 }
 
 /// A word as a shell takes it.

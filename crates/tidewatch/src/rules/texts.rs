@@ -1,9 +1,12 @@
 //! The texts of rules: which files there are, in which order they are loaded, and what is in them.
 
-use std::os::unix::fs::PermissionsExt as _;
+use std::fs::File;
+use std::io::Read as _;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
+use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
 use tw_model::status::RuleFile;
 use tw_rules::Loader;
@@ -15,6 +18,8 @@ include!(concat!(env!("OUT_DIR"), "/pack.rs"));
 
 /// Largest rule file that is read, in bytes.
 const MAX_FILE: u64 = 16 << 20;
+/// Most bytes that all files have together.
+const MAX_ALL: usize = 64 << 20;
 
 /// Where rules lie.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -105,6 +110,19 @@ impl RuleTexts {
         Self { source: "the default pack".to_owned(), files: files.collect(), doubts: Vec::new() }
     }
 
+    /// The tests of the default pack; none, if that is not what this is.
+    pub fn pack_tests(&self) -> impl Iterator<Item = RuleText> {
+        let is_pack =
+            |(name, text): &(&str, &str)| self.files.iter().any(|file| file.name == *name && file.text == *text);
+        let tests = if PACK.iter().all(is_pack) { PACK_TESTS } else { &[] };
+        tests.iter().map(|(name, text)| RuleText { name: (*name).to_owned(), text: (*text).to_owned() })
+    }
+
+    /// Whether there is more than the default pack.
+    pub fn has_more_than_pack(&self) -> bool {
+        self.files.len() > PACK.len()
+    }
+
     /// Reads what lies at `places`; the default pack if no file is named, and drop-ins behind either.
     ///
     /// # Errors
@@ -116,8 +134,15 @@ impl RuleTexts {
             let named: Vec<_> = places.files.iter().map(|path| path.display().to_string()).collect();
             Self { source: named.join(", "), ..Self::default() }
         };
+        let mut bytes = 0;
         for file in places.list()? {
             let text = read(&file)?;
+            bytes += text.len();
+            anyhow::ensure!(
+                bytes <= MAX_ALL,
+                "the rule files up to {} have more than the {MAX_ALL} bytes allowed",
+                file.display()
+            );
             let name = file.display().to_string();
             if is_blank(&text) {
                 texts.doubts.push(format!("{name} has no rule, list or macro"));
@@ -165,9 +190,14 @@ fn doubt_of_writers(file: &Path) -> Option<String> {
 
 fn read(file: &Path) -> anyhow::Result<String> {
     let shown = file.display();
-    let size = std::fs::metadata(file).with_context(|| format!("cannot read the rule file {shown}"))?.len();
-    anyhow::ensure!(size <= MAX_FILE, "the rule file {shown} has {size} bytes; {MAX_FILE} are allowed");
-    let bytes = std::fs::read(file).with_context(|| format!("cannot read the rule file {shown}"))?;
+    let failed = || format!("cannot read the rule file {shown}");
+    // Opened without waiting, so that a pipe in its place cannot hold us up.
+    let flags = i32::try_from((OFlags::NONBLOCK | OFlags::NOCTTY).bits()).unwrap_or_default();
+    let opened = File::options().read(true).custom_flags(flags).open(file).with_context(failed)?;
+    anyhow::ensure!(opened.metadata().with_context(failed)?.is_file(), "{shown} is no file: name a file of rules");
+    let mut bytes = Vec::new();
+    opened.take(MAX_FILE + 1).read_to_end(&mut bytes).with_context(failed)?;
+    anyhow::ensure!(bytes.len() as u64 <= MAX_FILE, "the rule file {shown} has more than the {MAX_FILE} bytes allowed");
     String::from_utf8(bytes).map_err(|error| {
         let line =
             1 + error.as_bytes()[..error.utf8_error().valid_up_to()].iter().filter(|byte| **byte == b'\n').count();
@@ -260,6 +290,20 @@ mod tests {
         assert_eq!(doubts.len(), 2, "{doubts:?}");
         assert!(doubts[0].contains("mine.yaml can be changed by everybody (mode 0666)"), "{doubts:?}");
         assert!(doubts[1].ends_with("empty.yaml has no rule, list or macro"), "{doubts:?}");
+    }
+
+    #[test]
+    fn what_is_no_file_or_too_large_or_no_text_is_told_and_holds_nobody_up() {
+        let folder = Folder::new("hostile");
+        let say = |name: &str| read(&folder.0.join(name)).unwrap_err().to_string();
+        let made = std::process::Command::new("mkfifo").arg(folder.0.join("pipe.yaml")).status().unwrap();
+        assert!(made.success() && say("pipe.yaml").contains("is no file"));
+        assert!(say("rules.d").contains("is no file"));
+        assert!(say("absent").contains("cannot read the rule file"));
+        std::fs::write(folder.0.join("large.yaml"), vec![b'#'; (MAX_FILE + 1) as usize]).unwrap();
+        assert!(say("large.yaml").contains("more than the"));
+        std::fs::write(folder.0.join("latin.yaml"), b"# a\n# \xe9\n").unwrap();
+        assert!(say("latin.yaml").contains("latin.yaml:2: not UTF-8"));
     }
 
     #[test]

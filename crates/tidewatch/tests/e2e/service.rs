@@ -365,6 +365,28 @@ fn state_outlives_the_service() {
     });
 }
 
+/// Who comes second is told who was first; and where nothing was found, since when that means something.
+#[test]
+fn a_second_one_names_the_first_and_silence_has_a_beginning() {
+    if !lab::ready() {
+        return;
+    }
+    let rules =
+        "- {rule: Never, desc: d, condition: evt.type = close and evt.type = open, output: o, priority: ERROR}\n";
+    let daemon = Daemon::own(&["--rules", &rules_file("never.yaml", rules).to_string_lossy()]);
+    for verb in ["run", "agent"] {
+        let output = daemon.ask(&[verb]);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{verb}: {said}");
+        assert!(said.contains(&format!("(`tidewatch run`, process {})", daemon.pid())), "{verb}: {said}");
+    }
+    let said = until("the store answers", STORED, || {
+        let output = daemon.ask(&["findings", "--since", "1h"]);
+        output.status.success().then(|| String::from_utf8_lossy(&output.stderr).into_owned())
+    });
+    assert!(said.starts_with("nothing found yet; "), "{said}");
+}
+
 /// While the manager cannot work (here: its store is no database), the agent goes on, and status says why.
 #[test]
 fn the_agent_watches_on_while_the_manager_cannot_work() {
