@@ -1,6 +1,6 @@
 //! The built-in rules: each fires on what it is about.
 //!
-//! Left out: a module in the kernel, privileged containers, settings of the kernel, file handles, and what would change
+//! Left out: a module in the kernel, privileged containers, file handles, and what would change
 //! the host or its images. `rules/tests` shows these by hand-written events.
 
 use crate::container::Container;
@@ -126,6 +126,9 @@ drills! { default_pack;
     runtime_program: "Runtime Program Opened for Writing", [], ["sh", "-c", ": >>/proc/1/exe"];
     directory_by_descriptor: "Working Directory Taken From Descriptor", [],
         ["/usr/local/bin/drills", "enter-descriptor", "/opt"];
+    /// Opened for appending and closed again: the setting stays as it is.
+    kernel_setting: "Kernel Setting Changed in Container", ["--security-opt", "systempaths=unconfined"],
+        ["sh", "-c", ": >>/proc/sys/vm/swappiness"];
     fault_handler: "Fault Handler Installed in Container", ["--security-opt", "seccomp=unconfined"],
         ["/usr/local/bin/drills", "fault-handler"];
     ring: "io_uring Used by New Program", ["--security-opt", "seccomp=unconfined"],
