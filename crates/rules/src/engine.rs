@@ -347,13 +347,14 @@ impl Pred {
 
     /// How good a sieve it is, roughly: the rarer it holds and the cheaper it is found, the more.
     fn weight(&self, left: &Extract) -> u16 {
-        let length = |text: &[u8]| text.len().min(99) as u16;
+        // An empty text says nothing.
+        let of = |base: u16, text: &[u8]| if text.is_empty() { 1 } else { base + text.len().min(99) as u16 };
         let weight = match self {
-            Self::Equals(text) => 300 + length(text),
-            Self::OneOf(set) => 300 + set.iter().map(|text| length(text)).min().unwrap_or(99),
-            Self::StartsWith(text) | Self::EndsWith(text) => 250 + length(text),
-            Self::Below(_) | Self::Glob(..) => 250,
-            Self::Contains(finder) => 100 + length(finder.needle()),
+            Self::Equals(text) => of(300, text),
+            Self::OneOf(set) => set.iter().map(|text| of(300, text)).min().unwrap_or(399),
+            Self::StartsWith(text) | Self::EndsWith(text) => of(250, text),
+            Self::Below(_) | Self::Glob(..) => 255,
+            Self::Contains(finder) => of(100, finder.needle()),
             Self::ContainsNoCase(_) | Self::Regex(_) => 90,
             Self::Number(Op::Eq, _) | Self::Numbers(_) | Self::Addresses(_) => return 230,
             Self::Networks(_) => return 120,
@@ -364,7 +365,7 @@ impl Pred {
             Self::Bool(_) => return 50,
             _ => return 10,
         };
-        // The name of a type is shared by many events, a path is not. An empty text says nothing.
-        if left.is_wide() && weight % 50 != 0 { weight } else { weight % 50 }
+        // The name of a type is shared by many events, a path is not.
+        if left.is_wide() { weight } else { weight.min(60) }
     }
 }
