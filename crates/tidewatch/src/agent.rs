@@ -121,7 +121,7 @@ impl Agent {
         // Before anybody sees it: what is not in the agent cannot leave it.
         let clean = Clean::new(self.redactor.as_ref(), &raw);
         let seen = clean.instead_of(raw);
-        let sampled = self.costs.is_sampled();
+        let sampled = self.costs.is_sampled(self.detector.rules().len());
         let event = self.world.observe(seen, &self.scratch);
         let (outlet, costs, least) = (&self.outlet, RefCell::new(&mut self.costs), self.config.agent.priority);
         let (found, latency) = (&mut self.found, &mut self.latency);

@@ -5,8 +5,10 @@ use std::collections::HashMap;
 use tw_model::status::RuleCost;
 use tw_rules::RuleSet;
 
-/// One event of so many is measured.
+/// One event of so many is measured, or one of [`SAMPLE_A_RULE`] for each rule if that is more: a measured event tries
+/// every rule by itself, and must stay rare enough to cost nothing.
 const SAMPLE: u64 = 256;
+const SAMPLE_A_RULE: u64 = 4;
 
 /// Hits and costs since the rules came into force.
 #[derive(Default)]
@@ -18,10 +20,10 @@ pub struct Costs {
 }
 
 impl Costs {
-    /// Whether the event that comes now is one to measure.
-    pub fn is_sampled(&mut self) -> bool {
+    /// Whether the event that comes now is one to measure, with so many rules.
+    pub fn is_sampled(&mut self, rules: usize) -> bool {
         self.events += 1;
-        self.events.is_multiple_of(SAMPLE)
+        self.events.is_multiple_of(SAMPLE.max(SAMPLE_A_RULE * rules as u64))
     }
 
     /// A rule took so long.
