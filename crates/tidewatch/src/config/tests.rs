@@ -442,7 +442,9 @@ fn what_is_shown_can_be_read_again() {
     let folder = Folder::new("again");
     folder.write(
         "t.yaml",
-        "rules: {files: ['/a b', '/c, d', '/e: f #g', '/true', \"/'q'\"]}\noutput: {file: /null}\nmanager: {user: '0100'}\n\
+        "rules: {files: ['/a b', '/c, d', '/e: f #g', '/true', \"/'q'\"], \
+         select: [{disable: {rule: 'a: b *'}}, {enable: {tag: 'x,y'}}], \
+         append_output: [{match: {tags: ['1', '}']}, extra_fields: [proc.pid, {'a b': '%proc.name: {x}'}]}]}\noutput: {file: /null}\nmanager: {user: '0100'}\n\
          metrics: {listen: '[::1]:1'}\nlog: {level: 'off'}\nstore: {url: 'sqlite:///x#y', retention: {audit: {max_mib: 3}}}\n",
     );
     let first = Config::load(&folder.sources()).unwrap();
@@ -487,6 +489,9 @@ fn what_is_said_to_take_effect_at_once_does() {
     (new.rules.files, new.rules.dropins, new.rules.watch) = (vec!["/r".into()], None, false);
     new.rules.matching = Matching::First;
     new.rules.skip_broken = true;
+    new.rules.compat = Compat::Falco;
+    new.rules.select = vec![Select::Enable(Selected::default())];
+    new.rules.append_output = vec![AppendOutput::default()];
     new.agent.priority = tw_model::Priority::Error;
     new.spool.max_mib = 9;
     new.recorder.max_mib = 9;
