@@ -46,6 +46,16 @@ pub fn read(key: &str, schema: &Value, node: &Node) -> Result<Value, Vec<Fault>>
     if reader.faults.is_empty() { Ok(value) } else { Err(reader.faults) }
 }
 
+/// What is marked of a node: of one without brackets its first name or item.
+fn place(node: &Node) -> Range<usize> {
+    match &node.kind {
+        Kind::Map(pairs) if node.span.is_empty() => pairs.first().map(|(name, _)| place(name)),
+        Kind::List(items) if node.span.is_empty() => items.first().map(place),
+        _ => None,
+    }
+    .unwrap_or_else(|| node.span.clone())
+}
+
 struct Reader<'k> {
     key: &'k str,
     faults: Vec<Fault>,
@@ -55,7 +65,7 @@ struct Reader<'k> {
 
 impl Reader<'_> {
     fn tell(&mut self, code: &'static str, path: &str, node: &Node, message: String, help: String) {
-        self.faults.push(Fault { code, path: path.to_owned(), span: node.span.clone(), message, help });
+        self.faults.push(Fault { code, path: path.to_owned(), span: place(node), message, help });
     }
 
     fn items(&mut self, schema: &Value, node: &Node, path: &str) -> Value {
@@ -74,7 +84,7 @@ impl Reader<'_> {
     }
 
     fn value(&mut self, schema: &Value, node: &Node, path: &str) -> Value {
-        self.spans.insert(path.to_owned(), node.span.clone());
+        self.spans.insert(path.to_owned(), place(node));
         let several = ["oneOf", "anyOf"].into_iter().find_map(|name| schema[name].as_array());
         let shapes = several.map_or(std::slice::from_ref(schema), Vec::as_slice);
         let of = |kind: &str| shapes.iter().filter(|shape| shape["type"] == kind).collect::<Vec<_>>();
@@ -227,7 +237,7 @@ mod tests {
                 "rules.append_output",
                 "- extra_fields: [proc.pid, {who: '%proc.name/%user.uid'}]\n- suggested_output: true\n",
             ),
-            ("rules.append_output", "- {match: {}, extra_output: >\n   folded\n   text\n  }\n"),
+            ("rules.append_output", "- match: {}\n  extra_output: >\n    folded\n    text\n"),
         ] {
             assert_eq!(faults(key, text), [] as [&str; 0], "{text}");
         }
@@ -237,7 +247,10 @@ mod tests {
     fn every_mistake_has_its_place_and_remedy() {
         let select = "write it as in [{disable: {rule: \"Read *\"}}, {enable: {tag: host}}]";
         for (text, expected) in [
-            ("- disabel: {tag: x}", vec!["disabel| `rules.select[0]` has no key `disabel`; did you mean `disable`?".to_owned()]),
+            (
+                "- disabel: {tag: x}",
+                vec!["disabel| `rules.select[0]` has no key `disabel`; did you mean `disable`?".to_owned()],
+            ),
             (
                 "- enable: {rle: x}\n- 7",
                 vec![
@@ -245,15 +258,15 @@ mod tests {
                     format!("7| `rules.select[1]` must be a map, but is the number 7; {select}"),
                 ],
             ),
-            ("- enable: {}", vec![format!("{{}}| `rules.select[0].enable` says nothing; {select}")]),
+            ("- enable: {}", vec![format!("{{| `rules.select[0].enable` says nothing; {select}")]),
             (
                 "- {enable: {tag: a}, disable: {tag: b}}",
-                vec![
-                    "{enable: {tag: a}, disable: {tag: b}}| `rules.select[0]` has 2 keys, but must have one; make an item of each"
-                        .to_owned(),
-                ],
+                vec!["{| `rules.select[0]` has 2 keys, but must have one; make an item of each".to_owned()],
             ),
-            ("- enable: {tag: [a]}", vec![format!("[a]| `rules.select[0].enable.tag` must be text, but is a list; {select}")]),
+            (
+                "- enable: {tag: [a]}",
+                vec![format!("[| `rules.select[0].enable.tag` must be text, but is a list; {select}")],
+            ),
             ("- enable: {tag: ''}", vec!["''| `rules.select[0].enable.tag` is empty; leave the key out".to_owned()]),
             (
                 "- enable: {tag: a, tag: b}",
@@ -277,7 +290,7 @@ mod tests {
                 "by %proc.nmae| `rules.append_output[0].extra_output`: there is no field `proc.nmae`",
                 "fd.nope| `rules.append_output[1].extra_fields[1]`: there is no field `fd.nope`",
                 "'%usr.name'| `rules.append_output[1].extra_fields[2].who`: there is no field `usr.name`",
-                "match: {tags: [x]}| `rules.append_output[2]` adds nothing",
+                "match| `rules.append_output[2]` adds nothing",
             ]
         );
     }
