@@ -27,7 +27,7 @@ use std::path::PathBuf;
 
 pub use diagnostic::{ConfigErrors, Diagnostic, Origin};
 pub use key::Applies;
-pub use rule_options::{AppendOutput, Compat, ExtraField, Select, Selected};
+pub use rule_options::{AppendOutput, Compat, ExtraField, Select};
 pub use secret::StoreUrl;
 pub use settings::{Config, LogFormat, Matching, Stdout, Sync};
 pub use source::Sources;

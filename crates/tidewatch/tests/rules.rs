@@ -122,6 +122,10 @@ fn check_reads_rules_as_falco_does_if_asked_for() {
     );
     assert_eq!(folder.run(&["check"]).0, 1);
     assert_eq!(folder.run(&["check", "--compat", "tidewatch"]).0, 0);
+    // The default pack means the same in either way, as its tests show.
+    folder.write("t.yaml", "rules: {dropins: null, compat: falco}\n");
+    let (code, stdout, stderr) = folder.run(&["test"]);
+    assert_eq!(code, 0, "{stdout}{stderr}");
 }
 
 #[test]

@@ -227,6 +227,22 @@ mod tests {
     }
 
     #[test]
+    fn what_stands_in_is_read_with_the_options_that_it_was_good_with() {
+        use crate::config::Compat;
+        let mut host = Host::new("options");
+        host.rules(&RULE.replace("chroot", "chroot and fd.num != 0x3"));
+        choose(&host.0, false).unwrap().keep(&host.0);
+        host.0.rules.compat = Compat::Falco;
+        let first = choose(&host.0, false).unwrap();
+        assert_eq!((first.status.origin, first.status.enabled), (RulesOrigin::LastGood, 1));
+        // The built-in rules are there in either way.
+        std::fs::remove_file(host.copy()).unwrap();
+        let first = choose(&host.0, true).unwrap();
+        assert_eq!((first.status.origin, first.status.broken), (RulesOrigin::Pack, 0));
+        assert_eq!(first.status.options, ["rules.compat: falco"]);
+    }
+
+    #[test]
     fn a_copy_of_other_rules_stands_in_only_where_nobody_is_there_to_mend() {
         let mut host = Host::new("others");
         host.watched_once();

@@ -319,6 +319,30 @@ mod tests {
     }
 
     #[test]
+    fn a_reload_takes_the_options_of_rules() {
+        let folder = std::env::temp_dir().join(format!("tidewatch-reload-{}", std::process::id()));
+        std::fs::create_dir_all(folder.join("state/agent")).unwrap();
+        let file = folder.join("t.yaml");
+        let sources = Sources { file: Some(file.clone()), ..Sources::default() };
+        let base = format!("state_dir: {}\nrules:\n  dropins: null\n", folder.join("state").display());
+        let fresh = |more: &str| {
+            std::fs::write(&file, format!("{base}{more}")).unwrap();
+            load(&sources, None).0
+        };
+        let plain = fresh("").unwrap();
+        let other = fresh("  select: [{disable: {tag: container}}]\n").unwrap();
+        assert!(other.status.enabled < plain.status.enabled && !is_same(&plain.status, &other.status));
+        assert_eq!(
+            other.detector.rules().rules().iter().filter(|rule| rule.enabled).count() as u64,
+            other.status.enabled
+        );
+        assert!(is_same(&plain.status, &fresh("").unwrap().status));
+        let refusal = fresh("  select: [{disable: {rule: '*'}}]\n").err().unwrap();
+        assert!(refusal.to_string().contains("no rule that is enabled"), "{refusal}");
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
     fn another_option_is_another_set_and_is_named() {
         let file = |digest: &str| vec![RuleFile { name: "a".into(), digest: digest.into() }];
         let status = |digest: &str, options: &[&str]| RulesStatus {

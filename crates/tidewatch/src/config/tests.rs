@@ -6,6 +6,7 @@ use std::path::Path;
 use proptest::prelude::*;
 
 use super::key::{self, keys};
+use super::rule_options::Selected;
 use super::settings::{LogFormat, Matching, Stdout};
 use super::*;
 
