@@ -66,8 +66,11 @@ const CAP_DAC_OVERRIDE: u64 = 1 << 1;
 /// NUL. The result is never more than one byte longer than the block.
 pub fn keep_env(block: &[u8]) -> Vec<u8> {
     let mut kept = Vec::new();
-    for element in block.split(|byte| *byte == 0) {
-        let Some(equals) = element.iter().position(|byte| *byte == b'=') else { continue };
+    let mut rest = block;
+    while !rest.is_empty() {
+        let (element, behind) = rest.split_at(memchr::memchr(0, rest).unwrap_or(rest.len()));
+        rest = behind.get(1..).unwrap_or_default();
+        let Some(equals) = memchr::memchr(b'=', element) else { continue };
         if ENV_NAMES.iter().any(|name| name.as_bytes() == &element[..equals]) {
             kept.extend_from_slice(element);
             kept.push(0);

@@ -13,21 +13,21 @@ mod condition;
 mod group;
 mod key;
 mod memory;
+mod recall;
 #[cfg(test)]
 mod tests;
 mod trie;
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use hashbrown::HashMap;
-use tw_model::event::EVENTS;
-use tw_model::field::{Multi, Opened};
-use tw_model::{Event, EventKind};
+use tw_model::Event;
+use tw_model::field::Multi;
 
 use self::condition::{Atom, Condition, is_set};
-use self::group::{Group, Member, Texts, Way, is_of_open};
-use self::memory::{Memory, Plan};
+use self::group::{Group, Member, Way, is_of_open};
+use self::memory::Memory;
+use self::recall::{Opens, Texts};
 use crate::ast::{Modifier, Op};
 use crate::extract::Extract;
 use crate::node::{Negation, Node, Test};
@@ -39,34 +39,13 @@ pub struct Engine {
     groups: Box<[Group]>,
     /// By the place of the rule in its set.
     conditions: Box<[Condition]>,
-    /// By kind of event.
-    kinds: Box<[Kind]>,
     first_only: bool,
     memory: Memory,
     /// Truths of a process, while they are found.
     process: Box<[u64]>,
     event: Truths,
-    /// Rules to try for the event at hand.
+    /// Rules to try for the event at hand, by their places in the plan.
     raised: Vec<u32>,
-}
-
-/// What the rules ask of events of one kind.
-#[derive(Default)]
-struct Kind {
-    /// Enabled rules that can match.
-    rules: Box<[Candidate]>,
-    /// Bits of the event that rules wait for.
-    waited: Box<[u64]>,
-    /// The rules that wait for a bit.
-    waiting: HashMap<u32, Vec<u32>, foldhash::fast::RandomState>,
-}
-
-/// A rule that can match events of a kind.
-struct Candidate {
-    /// Its place in the set.
-    rule: u32,
-    /// Comparisons of the event of which one must hold, if there are such.
-    needs: Option<Box<[Atom]>>,
 }
 
 /// What holds for the event at hand, as far as it was asked for.
@@ -76,17 +55,10 @@ struct Truths {
     of: Box<[u64]>,
     /// For heavy groups what was found for texts before.
     texts: Box<[Option<Texts>]>,
-    /// What was found for opens before, in all groups that they decide. The bits of these come first.
+    /// What was found for opens before.
     opens: Opens,
     /// Number of the event.
     number: u64,
-}
-
-/// Groups whose bits are decided by what an open opens, and how.
-struct Opens {
-    groups: Box<[u16]>,
-    words: usize,
-    known: Texts,
 }
 
 impl Engine {
@@ -97,15 +69,10 @@ impl Engine {
         let (groups, [process, event]) = draft.groups();
         let conditions: Box<[Condition]> =
             drawn.into_iter().map(|drawn| drawn.placed(&groups, &draft.groups)).collect();
-        let kinds = EVENTS.iter().map(|info| Kind::new(set.candidates(info.kind), info.kind, &conditions, event));
-        let kinds = kinds.collect();
         let texts = groups.iter().map(|group| group.heavy.then(|| Texts::new(group.words))).collect();
-        let of_open = (0_u16..).zip(&groups).filter(|(_, group)| group.of_open);
-        let words = of_open.clone().map(|(_, group)| group.words).sum();
-        let opens = Opens { groups: of_open.map(|(number, _)| number).collect(), words, known: Texts::new(words) };
+        let opens = Opens::new(&groups);
         Self {
             conditions,
-            kinds,
             first_only: set.matching() == Matching::First,
             memory: Memory::new(),
             process: vec![0; process].into(),
@@ -118,8 +85,10 @@ impl Engine {
     /// Calls `hit` for each enabled rule that the event matches, in the order of definition. `set` is the one that the
     /// engine was made of.
     pub fn inspect(&mut self, set: &RuleSet, event: &Event<'_>, hit: &mut dyn FnMut(&Rule)) {
-        let kind = event.kind();
-        let Some(of_kind) = self.kinds.get(kind as usize).filter(|of_kind| !of_kind.rules.is_empty()) else { return };
+        let candidates = set.candidates(event.kind());
+        if candidates.is_empty() {
+            return;
+        }
         let (groups, process, texts) = (&self.groups, &mut self.process, &mut self.event.texts);
         let class = self.memory.class_of(event, || {
             for (group, texts) in groups.iter().zip(texts).filter(|(group, _)| group.lasting) {
@@ -127,10 +96,8 @@ impl Engine {
             }
             process
         });
-        let Some(class) = self.memory.class(class) else { return };
-        let Some(plan) = class.plans.get_mut(kind as usize) else { return };
-        let plan = plan.get_or_insert_with(|| Box::new(of_kind.plan(kind, &class.truth, &self.conditions)));
-        if plan.always.is_empty() && plan.groups.is_empty() {
+        let Some(plan) = self.memory.plan(class, event.kind(), candidates, &self.conditions) else { return };
+        if plan.rules.is_empty() {
             return;
         }
         self.event.number += 1;
@@ -138,20 +105,20 @@ impl Engine {
         self.raised.extend_from_slice(&plan.always);
         for group in &plan.groups {
             self.event.see(&self.groups, *group, event);
-            of_kind.raise(&self.event.bits, self.groups[usize::from(*group)].range(), plan, &mut self.raised);
         }
+        plan.raise(&self.event.bits, &mut self.raised);
         if self.raised.len() > 1 {
             self.raised.sort_unstable();
             self.raised.dedup();
         }
         let truths = &mut self.event;
-        for rule in &self.raised {
-            let Some(condition) = self.conditions.get(*rule as usize) else { continue };
+        for place in &self.raised {
+            let Some((rule, left)) = plan.rules.get(*place as usize) else { continue };
             let mut atom = |atom: Atom| {
                 truths.see(&self.groups, atom.group, event);
                 is_set(&truths.bits, atom.bit)
             };
-            if condition.holds(kind, &class.truth, &mut atom)
+            if left.holds(&mut atom)
                 && let Some(rule) = set.rules().get(*rule as usize)
             {
                 hit(rule);
@@ -170,71 +137,10 @@ impl Truths {
         if self.of[place] == self.number {
             return;
         }
-        if group.of_open
-            && let Some(Opened { how, path }) = Opened::of(event)
-        {
-            // One look decides them all.
-            let Opens { groups: of_open, words, known } = &mut self.opens;
-            of_open.iter().for_each(|number| self.of[usize::from(*number)] = self.number);
-            known.recall(how, path, &mut self.bits[..*words], |bits| {
-                for number in of_open {
-                    let group = &groups[usize::from(*number)];
-                    group.fill(event, &mut bits[group.range()]);
-                }
-            });
-            return;
-        }
         self.of[place] = self.number;
-        group.fill_with(event, self.texts[place].as_mut(), &mut self.bits[group.range()]);
-    }
-}
-
-impl Kind {
-    fn new(candidates: &[u32], kind: EventKind, conditions: &[Condition], words: usize) -> Self {
-        let mut of_kind = Self { waited: vec![0; words].into(), ..Self::default() };
-        let mut rules = Vec::with_capacity(candidates.len());
-        for rule in candidates {
-            let Some(condition) = conditions.get(*rule as usize) else { continue };
-            let needs = condition.needs(kind).map(Vec::into_boxed_slice);
-            for atom in needs.iter().flatten() {
-                of_kind.waited[atom.bit as usize / 64] |= 1 << (atom.bit % 64);
-                of_kind.waiting.entry(atom.bit).or_default().push(*rule);
-            }
-            rules.push(Candidate { rule: *rule, needs });
-        }
-        of_kind.rules = rules.into();
-        of_kind
-    }
-
-    /// What is left of the rules for processes with these truths.
-    fn plan(&self, kind: EventKind, process: &[u64], conditions: &[Condition]) -> Plan {
-        let mut always = Vec::new();
-        let mut groups = BTreeSet::new();
-        let mut alive = vec![0_u64; conditions.len().div_ceil(64)];
-        for Candidate { rule, needs } in &self.rules {
-            let known = conditions.get(*rule as usize).map(|condition| condition.known(kind, process));
-            match (known, needs) {
-                (None | Some(Some(false)), _) => {}
-                (Some(None), Some(atoms)) => {
-                    groups.extend(atoms.iter().map(|atom| atom.group));
-                    alive[*rule as usize / 64] |= 1 << (rule % 64);
-                }
-                (Some(_), _) => always.push(*rule),
-            }
-        }
-        Plan { always: always.into(), groups: groups.into_iter().collect(), alive: alive.into() }
-    }
-
-    /// Adds the living rules that wait for a bit of these words that is set.
-    fn raise(&self, truths: &[u64], words: std::ops::Range<usize>, plan: &Plan, raised: &mut Vec<u32>) {
-        for word in words {
-            let mut bits = truths[word] & self.waited[word];
-            while bits != 0 {
-                let bit = word as u32 * 64 + bits.trailing_zeros();
-                bits &= bits - 1;
-                let rules = self.waiting.get(&bit).into_iter().flatten();
-                raised.extend(rules.filter(|rule| is_set(&plan.alive, **rule)));
-            }
+        let bits = &mut self.bits[group.range()];
+        if !self.opens.fill(place, group, self.number, event, bits) {
+            group.fill_with(event, self.texts[place].as_mut(), bits);
         }
     }
 }
@@ -441,13 +347,14 @@ impl Pred {
 
     /// How good a sieve it is, roughly: the rarer it holds and the cheaper it is found, the more.
     fn weight(&self, left: &Extract) -> u16 {
-        let length = |text: &[u8]| text.len().min(99) as u16;
+        // An empty text says nothing.
+        let of = |base: u16, text: &[u8]| if text.is_empty() { 1 } else { base + text.len().min(99) as u16 };
         let weight = match self {
-            Self::Equals(text) => 300 + length(text),
-            Self::OneOf(set) => 300 + set.iter().map(|text| length(text)).min().unwrap_or(99),
-            Self::StartsWith(text) | Self::EndsWith(text) => 250 + length(text),
-            Self::Below(_) | Self::Glob(..) => 250,
-            Self::Contains(finder) => 100 + length(finder.needle()),
+            Self::Equals(text) => of(300, text),
+            Self::OneOf(set) => set.iter().map(|text| of(300, text)).min().unwrap_or(399),
+            Self::StartsWith(text) | Self::EndsWith(text) => of(250, text),
+            Self::Below(_) | Self::Glob(..) => 255,
+            Self::Contains(finder) => of(100, finder.needle()),
             Self::ContainsNoCase(_) | Self::Regex(_) => 90,
             Self::Number(Op::Eq, _) | Self::Numbers(_) | Self::Addresses(_) => return 230,
             Self::Networks(_) => return 120,
@@ -458,7 +365,7 @@ impl Pred {
             Self::Bool(_) => return 50,
             _ => return 10,
         };
-        // The name of a type is shared by many events, a path is not. An empty text says nothing.
-        if left.is_wide() && weight % 50 != 0 { weight } else { weight % 50 }
+        // The name of a type is shared by many events, a path is not.
+        if left.is_wide() { weight } else { weight.min(60) }
     }
 }

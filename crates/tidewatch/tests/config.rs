@@ -106,7 +106,7 @@ fn check_looks_at_the_rules_that_are_named_too() {
     let folder = Folder::new("rules");
     let path = |name: &str| folder.0.join(name).to_string_lossy().into_owned();
     folder.write("mine.yaml", RULE);
-    folder.write("rules.d/more.yaml", &RULE.replace("mine", "more").replace("chroot", "chdir"));
+    folder.write("rules.d/more.yaml", &RULE.replace("mine", "more").replace("chroot", "unshare"));
     folder.write("t.yaml", &format!("rules: {{files: [{}], dropins: {}}}\n", path("mine.yaml"), path("rules.d")));
     let (code, stdout, stderr) = folder.run(&["config", "check", "t.yaml"], &[]);
     assert_eq!((code, stderr.as_str()), (0, ""));

@@ -38,58 +38,79 @@ pub(super) fn is_set(truth: &[u64], bit: u32) -> bool {
 }
 
 impl Condition {
-    /// Whether it holds. `event` tells a bit of the event's truths.
-    pub fn holds(&self, kind: EventKind, process: &[u64], event: &mut impl FnMut(Atom) -> bool) -> bool {
+    /// Whether it holds, if it is what is left of one ([`Condition::left`]). `event` tells a bit of the event's truths.
+    pub fn holds(&self, event: &mut impl FnMut(Atom) -> bool) -> bool {
         match self {
             Self::Const(value) => *value,
-            Self::Kind(kinds) => kinds.contains(kind),
-            Self::Process(bit) => is_set(process, *bit),
+            // Nothing of these is left.
+            Self::Kind(_) | Self::Process(_) => false,
             Self::Event(atom) => event(*atom),
-            Self::And(terms) => terms.iter().all(|term| term.holds(kind, process, event)),
-            Self::Or(terms) => terms.iter().any(|term| term.holds(kind, process, event)),
-            Self::Not(term) => !term.holds(kind, process, event),
+            Self::And(terms) => terms.iter().all(|term| term.holds(event)),
+            Self::Or(terms) => terms.iter().any(|term| term.holds(event)),
+            Self::Not(term) => !term.holds(event),
         }
     }
 
-    /// What the kind of the event and the truths of the process say already; `None` if it depends on the event.
-    pub fn known(&self, kind: EventKind, process: &[u64]) -> Option<bool> {
+    /// What is left of it for events of this kind by processes with these truths.
+    pub fn left(&self, kind: EventKind, process: &[u64]) -> Self {
         match self {
-            Self::Const(value) => Some(*value),
-            Self::Kind(kinds) => Some(kinds.contains(kind)),
-            Self::Process(bit) => Some(is_set(process, *bit)),
-            Self::Event(_) => None,
-            Self::Not(term) => term.known(kind, process).map(|value| !value),
-            Self::And(terms) => Self::known_of(terms, false, kind, process),
-            Self::Or(terms) => Self::known_of(terms, true, kind, process),
+            Self::Const(value) => Self::Const(*value),
+            Self::Kind(kinds) => Self::Const(kinds.contains(kind)),
+            Self::Process(bit) => Self::Const(is_set(process, *bit)),
+            Self::Event(atom) => Self::Event(*atom),
+            Self::Not(term) => match term.left(kind, process) {
+                Self::Const(value) => Self::Const(!value),
+                term => Self::Not(Box::new(term)),
+            },
+            Self::And(terms) => Self::left_of(terms, false, kind, process, Self::And),
+            Self::Or(terms) => Self::left_of(terms, true, kind, process, Self::Or),
         }
     }
 
-    /// One term with the value `decisive` decides; else all must be known.
-    fn known_of(terms: &[Self], decisive: bool, kind: EventKind, process: &[u64]) -> Option<bool> {
-        let mut all = Some(!decisive);
+    /// One term with the value `decisive` decides; the other value says nothing.
+    fn left_of(
+        terms: &[Self],
+        decisive: bool,
+        kind: EventKind,
+        process: &[u64],
+        join: fn(Box<[Self]>) -> Self,
+    ) -> Self {
+        let mut kept = Vec::new();
         for term in terms {
-            match term.known(kind, process) {
-                Some(value) if value == decisive => return Some(decisive),
-                Some(_) => {}
-                None => all = None,
+            match term.left(kind, process) {
+                Self::Const(value) if value == decisive => return Self::Const(decisive),
+                Self::Const(_) => {}
+                term => kept.push(term),
             }
         }
-        all
+        match kept.len() {
+            0 => Self::Const(!decisive),
+            1 => kept.swap_remove(0),
+            _ => join(kept.into()),
+        }
     }
 
-    /// Comparisons of the event of which one must hold, if there are such: as few and as telling as can be.
-    /// `Some` of none: it cannot hold for this kind.
-    pub fn needs(&self, kind: EventKind) -> Option<Vec<Atom>> {
+    /// How many parts it has.
+    pub fn size(&self) -> usize {
+        match self {
+            Self::And(terms) | Self::Or(terms) => 1 + terms.iter().map(Self::size).sum::<usize>(),
+            Self::Not(term) => 1 + term.size(),
+            _ => 1,
+        }
+    }
+
+    /// Comparisons of the event of which one must hold for what is left of a condition to hold, if there are such: as few
+    /// and as telling as can be.
+    pub fn needs(&self) -> Option<Vec<Atom>> {
         match self {
             Self::Const(value) => (!value).then(Vec::new),
-            Self::Kind(kinds) => (!kinds.contains(kind)).then(Vec::new),
             Self::Event(atom) => Some(vec![*atom]),
-            Self::Process(_) | Self::Not(_) => None,
-            Self::And(terms) => terms.iter().filter_map(|term| term.needs(kind)).max_by_key(|atoms| worth(atoms)),
+            Self::Kind(_) | Self::Process(_) | Self::Not(_) => None,
+            Self::And(terms) => terms.iter().filter_map(Self::needs).max_by_key(|atoms| worth(atoms)),
             Self::Or(terms) => {
                 let mut all = Vec::new();
                 for term in terms {
-                    all.extend(term.needs(kind)?);
+                    all.extend(term.needs()?);
                 }
                 Some(all)
             }

