@@ -5,6 +5,7 @@
 
 mod endure;
 mod load;
+mod made_up;
 mod pipeline;
 mod watch;
 

@@ -1,7 +1,6 @@
 //! How many events user space takes on one core: records of real work are collected from the kernel, then run through
 //! enrichment and detection as often as is needed for a steady figure. Time is that of the thread's CPU.
 
-use std::fmt::Write as _;
 use std::process::Command;
 use std::time::Duration;
 
@@ -12,6 +11,8 @@ use tw_model::Raw;
 use tw_model::raw::{Body, from_words, to_words};
 use tw_rules::{Loader, RuleSet};
 use tw_sensor::EbpfSensor;
+
+use crate::made_up::made_up;
 
 /// Real work of many kinds: shell jobs, text tools, an archive, files that come and go, and a compiler, a web server
 /// and redis if they are there.
@@ -122,10 +123,6 @@ pub fn measure(wanted: &str) -> anyhow::Result<()> {
     }
     for (name, files) in sets.into_iter().filter(|(name, _)| name.contains(wanted)) {
         let (fast, findings) = run(&records, load(&files), Way::Engine)?;
-        if std::env::var_os("TWB_ONLY").is_some() {
-            println!("| {name} | {fast:.0} | {:.0} | {findings} |", 1e9 / fast);
-            continue;
-        }
         let (plain, expected) = run(&records, load(&files), Way::Plain)?;
         anyhow::ensure!(findings == expected, "{name}: the engine found {findings}, one by one {expected}");
         let count = load(&files).rules().iter().filter(|rule| rule.enabled).count();
@@ -149,42 +146,6 @@ fn read_folder(folder: &str) -> anyhow::Result<Vec<(String, String)>> {
 
 fn load(files: &[(String, String)]) -> RuleSet {
     files.iter().fold(Loader::new(), |loader, (name, text)| loader.add_file(name, text)).finish().0
-}
-
-/// So many rules of the shapes that operators write, each about things of its own.
-fn made_up(count: usize) -> String {
-    let mut yaml = String::new();
-    for i in 0..count {
-        let condition = match i % 8 {
-            0 => format!(
-                "evt.type in (open, openat, openat2) and evt.is_open_write = true and fd.name startswith /srv/app{i}/ \
-                 and not proc.name in (app{i}, deploy{i})"
-            ),
-            1 => format!(
-                "evt.type in (open, openat, openat2) and evt.is_open_read = true and \
-                 fd.name in (/etc/app{i}/secret, /var/lib/app{i}/key) and not proc.pname in (app{i})"
-            ),
-            2 => format!(
-                "evt.type in (execve, execveat) and proc.name in (tool{i}, kit{i}) and not proc.aname in (ci{i})"
-            ),
-            3 => format!("evt.type in (execve, execveat) and proc.cmdline contains \"--plugin{i} \""),
-            4 => format!("evt.type = connect and fd.sip = 10.{}.{}.7 and fd.sport = {}", i % 200, i / 200, 1000 + i),
-            5 => format!(
-                "evt.type in (unlink, unlinkat, rename, renameat, renameat2) and fs.path.name endswith .kept{i} \
-                 and user.uid != 0"
-            ),
-            6 => format!(
-                "evt.type in (execve, execveat) and container.image.repository endswith /app{i} and \
-                 not proc.exepath startswith /usr/bin/"
-            ),
-            _ => format!("evt.type in (open, openat) and fd.directory = /opt/app{i} and fd.filename endswith .so{i}"),
-        };
-        let _ = writeln!(
-            yaml,
-            "- rule: Made Up {i}\n  desc: d\n  output: o %proc.name\n  priority: INFO\n  condition: >\n    {condition}"
-        );
-    }
-    yaml
 }
 
 fn collect() -> anyhow::Result<Records> {
