@@ -106,8 +106,10 @@ pub struct RulesStatus {
     pub origin: RulesOrigin,
     /// Where they came from, for people.
     pub source: String,
-    /// SHA-256 over the digests of all files, hexadecimal.
+    /// SHA-256 over the digests of all files, and over what the settings change of the rules, hexadecimal.
     pub digest: String,
+    /// What the settings change of the rules, as in the configuration: `rules.compat: falco`.
+    pub options: Vec<String>,
     /// The files in their order.
     pub files: Vec<RuleFile>,
     /// Rules that are tried.

@@ -8,8 +8,10 @@
 
 mod diagnostic;
 mod draft;
+mod items;
 mod key;
 mod limits;
+mod rule_options;
 mod secret;
 mod settings;
 mod show;
@@ -25,6 +27,7 @@ use std::path::PathBuf;
 
 pub use diagnostic::{ConfigErrors, Diagnostic, Origin};
 pub use key::Applies;
+pub use rule_options::{AppendOutput, Compat, ExtraField, Select};
 pub use secret::StoreUrl;
 pub use settings::{Config, LogFormat, Matching, Stdout, Sync};
 pub use source::Sources;
@@ -55,6 +58,11 @@ pub struct Change {
     pub live: bool,
     /// What it takes to take effect.
     pub applies: Applies,
+}
+
+/// A value in YAML, on one line.
+pub fn one_line(value: &serde_json::Value) -> String {
+    show::scalar(value)
 }
 
 impl Config {

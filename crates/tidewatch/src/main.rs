@@ -88,7 +88,7 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
         }
         Command::Rules(args) => {
             start_verb_log(cli)?;
-            rules::run(args, &|| Ok(configure(cli, Vec::new())?.0))
+            rules::run(args, &|| load(&sources(cli, Vec::new())))
         }
         Command::Doctor(args) => {
             let mut settings = args.ask.set.set.clone();
@@ -115,8 +115,11 @@ fn refused() -> Option<ExitCode> {
 /// The configuration with these settings of the command line on top.
 fn configure(cli: &Cli, settings: Vec<(String, String)>) -> anyhow::Result<(Config, Sources)> {
     let sources = sources(cli, settings);
-    let loaded = Config::load(&sources).map_err(|errors| anyhow::anyhow!("{errors}"))?;
-    Ok((loaded.config, sources))
+    Ok((load(&sources)?.config, sources))
+}
+
+fn load(sources: &Sources) -> anyhow::Result<config::Loaded> {
+    Config::load(sources).map_err(|errors| anyhow::anyhow!("{errors}"))
 }
 
 /// Where the configuration comes from, with these settings of the command line on top.

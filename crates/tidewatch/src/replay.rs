@@ -21,7 +21,7 @@ use crate::agent::Clean;
 use crate::cli::ReplayArgs;
 use crate::config::Config;
 use crate::screen::{self, print_stdout};
-use crate::{agent, rules, when};
+use crate::{rules, when};
 
 mod capture;
 mod list;
@@ -42,7 +42,7 @@ pub fn run(args: &ReplayArgs, config: &Config) -> anyhow::Result<ExitCode> {
     if args.list {
         return list::list(&files, args.json);
     }
-    let loaded = rules::RuleTexts::read(&rules::Places::of(config))?.load();
+    let loaded = rules::RuleTexts::read(&rules::Places::of(config))?.load(&rules::RuleOptions::of(config));
     rules::show(&loaded.diagnostics, false);
     anyhow::ensure!(
         loaded.errors() == 0 || config.rules.skip_broken,
@@ -54,10 +54,8 @@ pub fn run(args: &ReplayArgs, config: &Config) -> anyhow::Result<ExitCode> {
     let time = |text: &Option<String>, otherwise| text.as_ref().map_or(Ok(otherwise), |text| when::parse(text, now));
     let period = time(&args.since, 0)?..=time(&args.until, u64::MAX)?;
     let digest = loaded.status().digest;
-    let mut rules = loaded.rules;
-    rules.set_matching(agent::matching(config));
     let mut replay = Replay {
-        detector: Detector::new(rules),
+        detector: Detector::new(loaded.rules),
         redactors: Redactors::new(config),
         period,
         config,

@@ -8,6 +8,7 @@ mod fields;
 mod find;
 mod list;
 mod load;
+mod options;
 mod refusal;
 mod show;
 mod suite;
@@ -16,6 +17,7 @@ mod texts;
 use std::process::ExitCode;
 
 pub use load::{Loaded, show};
+pub use options::{RuleOptions, addition};
 pub use refusal::{Refusal, take};
 pub use texts::{Places, RuleTexts, inside};
 

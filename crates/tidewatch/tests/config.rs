@@ -131,6 +131,57 @@ fn check_looks_at_the_rules_that_are_named_too() {
     assert!(code == 1 && stdout.contains("cannot read the rule file") && stdout.contains("t.yaml:2"), "{stdout}");
 }
 
+#[test]
+fn options_of_rules_are_checked_with_their_places_and_shown() {
+    let folder = Folder::new("options");
+    folder.write("mine.yaml", &RULE.replace("output: o", "output: o\n  tags: [host]"));
+    let head = format!("rules:\n  files: [{}]\n  dropins: null\n", folder.0.join("mine.yaml").display());
+    folder.write(
+        "t.yaml",
+        &format!("{head}  select:\n    - disable: {{tgs: x}}\n  append_output:\n    - extra_fields: [proc.nmae]\n"),
+    );
+    let (code, stdout, stderr) = folder.run(&["config", "check", "t.yaml"], &[]);
+    assert_eq!((code, stdout.as_str()), (1, "configuration broken: 2 errors, 0 warnings\n"));
+    for text in [
+        "error[CONFIG_UNKNOWN_KEY]: `rules.select[0].disable` has no key `tgs`\n --> t.yaml:5:17\n",
+        "= help: did you mean `tag`?",
+        "error[CONFIG_VALUE]: `rules.append_output[0].extra_fields[0]`: there is no field `proc.nmae`\n --> t.yaml:7:22\n",
+    ] {
+        assert!(stderr.contains(text), "{text}\n{stderr}");
+    }
+
+    let options = "  compat: falco\n  select:\n    - disable: {tag: hots}\n    - enable: {rule: 'mi*'}\n  append_output:\n    - match: {tags: [host]}\n      extra_output: by %proc.name\n      extra_fields: [proc.pid, {who: '%user.name'}]\n";
+    folder.write("t.yaml", &format!("{head}{options}"));
+    let (code, stdout, stderr) = folder.run(&["config", "check", "t.yaml"], &[]);
+    assert!(code == 0 && stdout.contains("rules in order: 1 rule from "), "{stdout}{stderr}");
+    let doubt = "warning: rules.select[0] (t.yaml:5) changes nothing: no rule has the tag `hots`";
+    assert!(stderr.contains(doubt) && stdout.contains("0 errors, 1 warning\n"), "{stderr}{stdout}");
+    let (_, stdout, stderr) = folder.run(&with(&["rules", "check"]), &[]);
+    assert!(stderr.contains(doubt) && stdout.contains("1 warning"), "{stderr}{stdout}");
+
+    let (_, stdout, _) = folder.run(&with(&["config", "show", "--effective"]), &[]);
+    for line in [
+        "  compat: falco                              # t.yaml:4",
+        "  select: [{disable: {tag: hots}}, {enable: {rule: mi*}}] # t.yaml:5",
+        "  append_output: [{extra_fields: [proc.pid, {who: \"%user.name\"}], extra_output: by %proc.name, match: {tags: [host]}}] # t.yaml:8",
+    ] {
+        assert!(stdout.lines().any(|shown| shown == line), "{line}\n{stdout}");
+    }
+    // In a variable, too; what is set last replaces the list.
+    let env = [("TIDEWATCH_CONFIG", "t.yaml"), ("TIDEWATCH_RULES__SELECT", "[{disable: {rule: mine}}]")];
+    let (code, stdout, _) = folder.run(&["config", "check"], &env);
+    assert!(code == 1 && stdout.contains("no rule that is enabled"), "{stdout}");
+    let (code, stdout, _) = folder.run(&["rules", "list", "--json"], &env);
+    let listed: Value = serde_json::from_str(&stdout).unwrap();
+    assert_eq!((code, &listed[0]["enabled"]), (0, &false.into()), "{stdout}");
+    let (code, _, stderr) =
+        folder.run(&["config", "check"], &[env[0], ("TIDEWATCH_RULES__SELECT", "[{enable: {rle: x}}]")]);
+    assert!(
+        code == 1 && stderr.contains("TIDEWATCH_RULES__SELECT: `rules.select[0].enable` has no key `rle`"),
+        "{stderr}"
+    );
+}
+
 /// A file without rules is doubtful; a set without rules is refused, by `run` as by the check of what `run` would take.
 #[test]
 fn an_empty_rule_file_is_a_warning_and_an_empty_set_is_refused() {

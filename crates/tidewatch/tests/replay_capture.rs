@@ -170,6 +170,30 @@ fn a_story_told_by_old_and_new_writers_is_found_with_the_captures_times() {
 }
 
 #[test]
+fn the_options_of_rules_hold_for_replays_too() {
+    let folder = Folder::new("replay-options");
+    let rules = folder.write("rules.yaml", RULES);
+    let capture = folder.write("t.scap", &story(Form::ALL[0]).bytes);
+    let output = folder.replay(
+        &[&capture],
+        &[
+            "--json",
+            "--rules",
+            rules.to_str().unwrap(),
+            "--set",
+            "rules.select=[{disable: {rule: '*'}}, {enable: {rule: 'Way Out'}}]",
+            "--set",
+            "rules.append_output=[{extra_output: 'by %proc.name', extra_fields: [fd.sport, {who: '%proc.name!'}]}]",
+        ],
+    );
+    let found = findings(&output);
+    assert_eq!(found.len(), 1, "{}", said(&output));
+    assert!(found[0]["rule"] == "Way Out" && found[0]["output"].as_str().unwrap().ends_with(" by sh"), "{found:?}");
+    let fields = &found[0]["output_fields"];
+    assert_eq!((&fields["fd.sport"], &fields["who"]), (&4_444.into(), &"sh!".into()), "{fields}");
+}
+
+#[test]
 fn a_cut_capture_gives_what_was_before_and_ends_with_a_failure() {
     let folder = Folder::new("replay-cut");
     let rules = folder.write("rules.yaml", RULES);

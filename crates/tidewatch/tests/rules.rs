@@ -111,6 +111,24 @@ fn check_ends_with_1_for_errors_and_when_strict_for_warnings() {
 }
 
 #[test]
+fn check_reads_rules_as_falco_does_if_asked_for() {
+    let folder = Folder::new("compat");
+    folder.write("quirk.yaml", &RULES.replace("in (shells)", "in shells"));
+    assert_eq!(folder.run(&["check", "quirk.yaml"]).0, 0);
+    assert_eq!(folder.run(&["check", "--compat", "falco", "quirk.yaml"]).0, 1);
+    folder.write(
+        "t.yaml",
+        &format!("rules: {{dropins: null, compat: falco, files: [{}]}}\n", folder.0.join("quirk.yaml").display()),
+    );
+    assert_eq!(folder.run(&["check"]).0, 1);
+    assert_eq!(folder.run(&["check", "--compat", "tidewatch"]).0, 0);
+    // The default pack means the same in either way, as its tests show.
+    folder.write("t.yaml", "rules: {dropins: null, compat: falco}\n");
+    let (code, stdout, stderr) = folder.run(&["test"]);
+    assert_eq!(code, 0, "{stdout}{stderr}");
+}
+
+#[test]
 fn check_reports_in_the_form_that_was_asked_for() {
     let folder = Folder::new("formats");
     folder.write("broken.yaml", &RULES.replace("spawned and", "spawnd and"));

@@ -121,6 +121,7 @@ fn agent() -> Agent {
         rings: vec![Default::default()],
         events: vec![Default::default()],
         rules: status::RulesStatus {
+            options: vec![String::new()],
             files: vec![Default::default()],
             last_error: some(),
             copy_error: some(),

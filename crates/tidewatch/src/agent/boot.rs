@@ -18,7 +18,6 @@ use tw_model::status::Histogram;
 use tw_report::redact::{Redactor, load_or_make_salt};
 use tw_report::spool::{Spool, SpoolOptions, SpoolSync};
 use tw_report::uplink::{Bell, Board, UplinkOptions};
-use tw_rules::Matching;
 use tw_sensor::{EbpfSensor, SensorError, clock as kernel};
 
 use super::clock::WallClock;
@@ -205,14 +204,6 @@ fn open_spool(config: &Config) -> anyhow::Result<Spool> {
         tracing::warn!("spool: {damage}");
     }
     Ok(spool)
-}
-
-/// Which rules speak, in the words of the engine.
-pub fn matching(config: &Config) -> Matching {
-    match config.rules.matching {
-        config::Matching::All => Matching::All,
-        config::Matching::First => Matching::First,
-    }
 }
 
 /// Takes secrets out of the arguments and the environment of a process that ran before us.

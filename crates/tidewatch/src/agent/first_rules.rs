@@ -10,7 +10,7 @@ use tw_rules::RuleSet;
 use super::last_good::{self, LastGood};
 use super::watch::Watched;
 use crate::config::Config;
-use crate::rules::{self, Loaded, Places, Refusal, RuleTexts};
+use crate::rules::{self, Loaded, Places, Refusal, RuleOptions, RuleTexts};
 
 /// What to do about rules that are not taken.
 pub(super) const REMEDY: &str =
@@ -46,13 +46,16 @@ impl FirstRules {
 pub(super) fn choose(config: &Config, restarted: bool) -> anyhow::Result<FirstRules> {
     let places = Places::of(config);
     let watched = Watched::now(config);
-    let first = |mut loaded: Loaded, status| {
-        loaded.rules.set_matching(super::boot::matching(config));
-        FirstRules { rules: loaded.rules, status, watched: watched.clone(), notice: None, texts: None }
+    let first = |loaded: Loaded, status| FirstRules {
+        rules: loaded.rules,
+        status,
+        watched: watched.clone(),
+        notice: None,
+        texts: None,
     };
     let refusal = match RuleTexts::read(&places) {
         Ok(texts) => {
-            let loaded = texts.load();
+            let loaded = texts.load(&RuleOptions::of(config));
             rules::show(&loaded.diagnostics, false);
             loaded.tell_doubts();
             match loaded.refusal(config.rules.skip_broken) {
@@ -87,7 +90,7 @@ pub(super) fn choose(config: &Config, restarted: bool) -> anyhow::Result<FirstRu
 fn stand_in(config: &Config, places: &Places, restarted: bool) -> Option<(Loaded, RulesOrigin, String)> {
     let why = match LastGood::rules(&config.agent_dir()).read() {
         Ok(Some((kept, made))) if restarted || kept.places == *places => {
-            let mut loaded = kept.texts.load();
+            let mut loaded = kept.texts.load(&kept.options);
             if loaded.enabled() > 0 {
                 let made = tw_report::iso_time(made).get(..19)?.replace('T', " ");
                 loaded.source = format!("the copy made {made} UTC of {}", kept.texts.source);
@@ -100,7 +103,12 @@ fn stand_in(config: &Config, places: &Places, restarted: bool) -> Option<(Loaded
         Ok(_) => "there is no copy of rules that were in force before".to_owned(),
         Err(error) => error.to_string(),
     };
-    Some((RuleTexts::pack().load(), RulesOrigin::Pack, why))
+    let pack = RuleTexts::pack();
+    let mut loaded = pack.load(&RuleOptions::of(config));
+    if loaded.refusal(false).is_some() {
+        loaded = pack.load(&RuleOptions::default());
+    }
+    Some((loaded, RulesOrigin::Pack, why))
 }
 
 fn notice(refusal: &Refusal, origin: RulesOrigin, why: &str, source: &str) -> Notice<'static> {
@@ -216,6 +224,22 @@ mod tests {
         // A missing file is as bad.
         std::fs::remove_file(&host.0.rules.files[0]).unwrap();
         assert_eq!(choose(&host.0, true).unwrap().status.origin, RulesOrigin::LastGood);
+    }
+
+    #[test]
+    fn what_stands_in_is_read_with_the_options_that_it_was_good_with() {
+        use crate::config::Compat;
+        let mut host = Host::new("options");
+        host.rules(&RULE.replace("chroot", "chroot and fd.num != 0x3"));
+        choose(&host.0, false).unwrap().keep(&host.0);
+        host.0.rules.compat = Compat::Falco;
+        let first = choose(&host.0, false).unwrap();
+        assert_eq!((first.status.origin, first.status.enabled), (RulesOrigin::LastGood, 1));
+        // The built-in rules are there in either way.
+        std::fs::remove_file(host.copy()).unwrap();
+        let first = choose(&host.0, true).unwrap();
+        assert_eq!((first.status.origin, first.status.broken), (RulesOrigin::Pack, 0));
+        assert_eq!(first.status.options, ["rules.compat: falco"]);
     }
 
     #[test]

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use crate::config::Config;
-use crate::rules::{Places, RuleTexts};
+use crate::rules::{Places, RuleOptions, RuleTexts};
 
 /// What the first line begins with.
 const MARK: &str = "tidewatch-copy 1 ";
@@ -37,6 +37,9 @@ pub(super) struct Kept {
     pub places: Places,
     /// What they were.
     pub texts: RuleTexts,
+    /// With what options they were loaded.
+    #[serde(default)]
+    pub options: RuleOptions,
 }
 
 /// Why there is no use in a copy.
@@ -70,7 +73,7 @@ impl LastGood<Config> {
 /// If the disk does not take them; those before are kept then.
 pub(super) fn keep(config: &Config, texts: RuleTexts) -> std::io::Result<()> {
     let folder = config.agent_dir();
-    LastGood::rules(&folder).keep(&Kept { places: Places::of(config), texts })?;
+    LastGood::rules(&folder).keep(&Kept { places: Places::of(config), texts, options: RuleOptions::of(config) })?;
     LastGood::settings(&folder).keep(config)
 }
 
@@ -144,7 +147,11 @@ mod tests {
     }
 
     fn pack() -> Kept {
-        Kept { places: Places { files: vec!["/r.yaml".into()], dropins: None }, texts: RuleTexts::pack() }
+        Kept {
+            places: Places { files: vec!["/r.yaml".into()], dropins: None },
+            texts: RuleTexts::pack(),
+            options: RuleOptions::default(),
+        }
     }
 
     #[test]
@@ -155,7 +162,7 @@ mod tests {
         last.keep(&rules).unwrap();
         let (kept, made) = last.read().unwrap().unwrap();
         assert_eq!(kept, rules);
-        assert!(made > 0 && kept.texts.load().enabled() > 0);
+        assert!(made > 0 && kept.texts.load(&kept.options).enabled() > 0);
         assert_eq!(std::fs::metadata(&last.file).unwrap().permissions().mode() & 0o777, 0o600);
         last.keep(&rules).unwrap();
         assert_eq!(last.read().unwrap().unwrap().1, made);

@@ -22,7 +22,7 @@ use super::watch::{self, Watched};
 use super::{first_rules, last_good, self_view};
 use crate::config::{Config, Sources};
 use crate::log::LogLevel;
-use crate::rules::{self, Places, Refusal};
+use crate::rules::{self, Refusal};
 
 /// Most who wait for a reload.
 const WAITING: usize = 64;
@@ -160,15 +160,12 @@ fn load(sources: &Sources, settings: Option<Config>) -> (Result<Fresh, Refusal>,
         Err(errors) => return (Err(Refusal::new(errors.to_string())), None),
     };
     let watched = Watched::now(&config);
-    let places = Places::of(&config);
-    let outcome = rules::take(&places, config.rules.skip_broken).map(|(texts, loaded)| {
+    let outcome = rules::take(&config).map(|(texts, loaded)| {
         loaded.tell_doubts();
         let mut status = loaded.status();
         // Here, since the agent does not wait for a disk.
         status.copy_error = last_good::keep(&config, texts).err().map(|error| error.to_string());
-        let mut rules = loaded.rules;
-        rules.set_matching(super::boot::matching(&config));
-        Fresh { config, detector: Detector::new(rules), status, all }
+        Fresh { config, detector: Detector::new(loaded.rules), status, all }
     });
     (outcome, Some(watched))
 }
@@ -201,7 +198,7 @@ impl Agent {
     fn take_over(&mut self, fresh: Fresh) -> String {
         let changes = self.config.changes(&fresh.config);
         let later: Vec<&str> = changes.iter().filter(|change| !change.live).map(|change| change.key.as_str()).collect();
-        let unchanged = self.rules.digest == fresh.status.digest;
+        let unchanged = is_same(&self.rules, &fresh.status);
         let digest = fresh.status.digest.get(..12).unwrap_or_default();
         let mut said = format!(
             "{} in force, digest {digest}{}",
@@ -253,9 +250,14 @@ impl Agent {
     }
 }
 
+/// Whether the same rules are in force, in the same way.
+fn is_same(before: &RulesStatus, now: &RulesStatus) -> bool {
+    before.digest == now.digest && before.options == now.options
+}
+
 /// The alert that other rules are in force: whoever wants to go unseen changes them.
 fn rules_changed(before: &RulesStatus, now: &RulesStatus) -> Notice<'static> {
-    let files = changed_files(&before.files, &now.files);
+    let files = changed(before, now);
     let fields = [("rules.digest", &now.digest), ("rules.digest_before", &before.digest), ("rules.files", &files)];
     Notice {
         name: "rules changed",
@@ -269,6 +271,20 @@ fn rules_changed(before: &RulesStatus, now: &RulesStatus) -> Notice<'static> {
         advice: "If nobody of yours changed them, look who wrote to these files, and compare them with your copy.",
         fields: fields.map(|(name, text)| (name.to_owned(), Shown::Text(text.clone()))).into(),
     }
+}
+
+/// Names of what differs: options and files.
+fn changed(before: &RulesStatus, now: &RulesStatus) -> String {
+    let of_old = before.options.iter().filter(|option| !now.options.contains(option));
+    let of_new = now.options.iter().filter(|option| !before.options.contains(option));
+    let mut names: Vec<&str> = of_old.chain(of_new).filter_map(|option| option.split(": ").next()).collect();
+    names.sort_unstable();
+    names.dedup();
+    if names.is_empty() || before.files != now.files {
+        let files = changed_files(&before.files, &now.files);
+        return names.into_iter().chain([files.as_str()]).collect::<Vec<_>>().join(", ");
+    }
+    names.join(", ")
 }
 
 /// Names of the files that came, went or have other contents.
@@ -300,5 +316,50 @@ mod tests {
         let many: Vec<_> = (0..20).map(|n| file(&n.to_string(), "1")).collect();
         assert_eq!(changed_files(&[], &many), "0, 1, 2, 3, 4, 5, 6, 7 and 12 more");
         assert_eq!(changed_files(&before, &[file("b", "1"), file("a", "1"), file("c", "1")]), "their order");
+    }
+
+    #[test]
+    fn a_reload_takes_the_options_of_rules() {
+        let folder = std::env::temp_dir().join(format!("tidewatch-reload-{}", std::process::id()));
+        std::fs::create_dir_all(folder.join("state/agent")).unwrap();
+        let file = folder.join("t.yaml");
+        let sources = Sources { file: Some(file.clone()), ..Sources::default() };
+        let base = format!("state_dir: {}\nrules:\n  dropins: null\n", folder.join("state").display());
+        let fresh = |more: &str| {
+            std::fs::write(&file, format!("{base}{more}")).unwrap();
+            load(&sources, None).0
+        };
+        let plain = fresh("").unwrap();
+        let other = fresh("  select: [{disable: {tag: container}}]\n").unwrap();
+        assert!(other.status.enabled < plain.status.enabled && !is_same(&plain.status, &other.status));
+        assert_eq!(
+            other.detector.rules().rules().iter().filter(|rule| rule.enabled).count() as u64,
+            other.status.enabled
+        );
+        assert!(is_same(&plain.status, &fresh("").unwrap().status));
+        let refusal = fresh("  select: [{disable: {rule: '*'}}]\n").err().unwrap();
+        assert!(refusal.to_string().contains("no rule that is enabled"), "{refusal}");
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn another_option_is_another_set_and_is_named() {
+        let file = |digest: &str| vec![RuleFile { name: "a".into(), digest: digest.into() }];
+        let status = |digest: &str, options: &[&str]| RulesStatus {
+            digest: digest.into(),
+            options: options.iter().map(|option| (*option).to_owned()).collect(),
+            files: file("1"),
+            ..RulesStatus::default()
+        };
+        let (plain, first) = (status("1", &[]), status("1", &["rules.matching: first"]));
+        assert!(is_same(&plain, &plain) && !is_same(&plain, &first) && !is_same(&plain, &status("2", &[])));
+        assert_eq!(changed(&plain, &first), "rules.matching");
+        let both = status("2", &["rules.matching: first", "rules.select: [{enable: {tag: a}}]"]);
+        assert_eq!(changed(&first, &both), "rules.select");
+        assert_eq!(changed(&both, &plain), "rules.matching, rules.select");
+        let other = RulesStatus { files: file("2"), ..both.clone() };
+        assert_eq!(changed(&plain, &other), "rules.matching, rules.select, a");
+        let other = RulesStatus { options: both.options.clone(), files: file("2"), ..status("3", &[]) };
+        assert_eq!(changed(&both, &other), "a");
     }
 }

@@ -119,6 +119,9 @@ fn watching(out: &mut impl io::Write, agent: &AgentStatus) -> io::Result<()> {
         agent.rules.digest.get(..12).unwrap_or_default()
     )?;
     rule_files(out, &agent.rules.files)?;
+    for option in &agent.rules.options {
+        writeln!(out, "              {DIM}{}{DIM:#}", escape::short(option, 160))?;
+    }
     let findings: u64 = agent.findings.by_priority.iter().map(|(_, n)| n).sum();
     let worst = agent.findings.by_priority.iter().filter(|(_, n)| *n > 0).take(3);
     let worst: Vec<String> = worst.map(|(level, n)| format!("{n} {}", level.name().to_lowercase())).collect();

@@ -32,6 +32,7 @@ pub enum RulesCommand {
     #[command(after_help = "Examples:
   tidewatch rules check my_rules.yaml
   tidewatch rules check --strict rules.d/               warnings count as well
+  tidewatch rules check --compat falco falco_rules.yaml would Falco understand the same?
   tidewatch rules check --format sarif my_rules.yaml > check.sarif   for code review")]
     Check(RulesCheckArgs),
     /// List rules with their priority, the events they look at, and tags.
@@ -130,6 +131,9 @@ pub struct RulesCheckArgs {
     /// Fail for warnings too.
     #[arg(long)]
     pub strict: bool,
+    /// Read the rules in this way, whatever rules.compat of the configuration says.
+    #[arg(long, value_enum, value_name = "HOW")]
+    pub compat: Option<crate::config::Compat>,
 }
 
 /// Arguments of `rules list`.

@@ -11,8 +11,10 @@ use tw_model::field::nearest;
 
 use super::Loaded;
 use super::diagnostic::{ConfigErrors, Diagnostic, Origin, code, line_column};
+use super::items;
 use super::key::{self, Key, Kind, PREFIX, find, is_section, join, keys, names_below};
 use super::limits::{self, Wrong};
+use super::rule_options;
 use super::settings::Config;
 use super::source::{self, DEFAULT_FILE, FILE_VARIABLE, Override, Sources};
 use super::yaml::{self, Node};
@@ -211,6 +213,18 @@ impl Draft {
     fn value(&mut self, key: &'static Key, text: usize, name: &Range<usize>, node: &Node) {
         // A value that is not there stands at its key.
         let span = if node.span.is_empty() { name.clone() } else { node.span.clone() };
+        if let (Kind::Items(schema), yaml::Kind::List(_)) = (&key.kind, &node.kind) {
+            return match items::read(&key.path, schema, node) {
+                Ok(value) => self.keep(key, text, name.clone(), span, value),
+                Err(faults) => faults.into_iter().for_each(|fault| {
+                    // What is within a variable or option has no place of its own.
+                    let in_file = matches!(self.texts.get(text), Some(Text { from: From::File(_), .. }));
+                    let span = if in_file && !fault.span.is_empty() { &fault.span } else { &span };
+                    let error = self.error(fault.code, text, span, fault.message).key(fault.path).help(fault.help);
+                    self.tell(error);
+                }),
+            };
+        }
         match typed(key, node) {
             Ok(value) => self.keep(key, text, name.clone(), span, value),
             Err(wrong) => {
@@ -358,6 +372,7 @@ fn typed(key: &Key, node: &Node) -> Result<Value, Wrong> {
             Kind::Text => "text",
             Kind::Choice(_) => "a word",
             Kind::List => "a list",
+            Kind::Items(_) => "a list of maps",
         };
         Wrong { message: format!("must be {kind}, but is {}", describe(node)), help }
     };
@@ -407,6 +422,7 @@ fn expectation(key: &Key) -> String {
             format!("write one of {}", list(&choices.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>()))
         }
         Kind::List => "write a list: [/first, /second]".into(),
+        Kind::Items(_) => format!("write a list: {}", rule_options::example(&key.path)),
     }
 }
 
@@ -447,7 +463,7 @@ fn suggestion(section: &str, name: &str) -> String {
 }
 
 /// A name that is near, or begins with `name`.
-fn near<'a>(name: &str, names: impl Iterator<Item = &'a str> + Clone) -> Option<String> {
+pub(super) fn near<'a>(name: &str, names: impl Iterator<Item = &'a str> + Clone) -> Option<String> {
     let longer = || names.clone().find(|full| name.len() >= 3 && full.starts_with(name));
     let near = nearest(name, names.clone()).first().copied().or_else(longer)?;
     Some(format!("did you mean `{near}`?"))
@@ -507,7 +523,7 @@ fn absolute(value: &mut Value) {
 }
 
 /// What a node is, for messages.
-fn describe(node: &Node) -> String {
+pub(super) fn describe(node: &Node) -> String {
     match &node.kind {
         yaml::Kind::Null => "nothing".into(),
         yaml::Kind::Flag(_, text) => format!("`{}`", quote(text)),
@@ -518,10 +534,10 @@ fn describe(node: &Node) -> String {
     }
 }
 
-fn quote(text: &str) -> String {
+pub(super) fn quote(text: &str) -> String {
     tw_report::escape::short(text, MAX_QUOTED)
 }
 
-fn list(names: &[&str]) -> String {
+pub(super) fn list(names: &[&str]) -> String {
     names.join(", ")
 }

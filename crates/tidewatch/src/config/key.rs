@@ -40,6 +40,8 @@ pub enum Kind {
     Choice(Vec<(String, String)>),
     /// A list of texts.
     List,
+    /// A list of maps, each as this schema says.
+    Items(Box<Value>),
 }
 
 /// When a change takes effect.
@@ -197,8 +199,10 @@ fn key(path: String, node: &Value, default: Value) -> Key {
         // Ranges are written as whole numbers, but may come back as floating point.
         let bound = |name: &str| node[name].as_f64().map(|bound| bound as u64);
         Kind::Number(bound("minimum").unwrap_or(0), bound("maximum").unwrap_or(u64::from(u32::MAX)))
-    } else if has("array") {
+    } else if has("array") && node["items"]["type"] == "string" {
         Kind::List
+    } else if has("array") {
+        Kind::Items(Box::new(node["items"].clone()))
     } else {
         Kind::Text
     };
@@ -244,7 +248,7 @@ mod tests {
     #[test]
     fn every_key_has_kind_doc_and_time_of_effect() {
         let keys = keys();
-        assert_eq!(keys.len(), 47, "{:?}", keys.iter().map(|key| &key.path).collect::<Vec<_>>());
+        assert_eq!(keys.len(), 50, "{:?}", keys.iter().map(|key| &key.path).collect::<Vec<_>>());
         for key in keys {
             assert!(key.doc.ends_with('.') && key.doc.len() > 8, "{key:?}");
             let schema = raw_schema();
@@ -252,7 +256,8 @@ mod tests {
             assert!(node["x-applies"].is_string(), "{key:?}");
             let fits = match (&key.kind, &key.default) {
                 (_, Value::Null) => key.nullable,
-                (Kind::Flag, Value::Bool(_)) | (Kind::Text, Value::String(_)) | (Kind::List, Value::Array(_)) => true,
+                (Kind::Flag, Value::Bool(_)) | (Kind::Text, Value::String(_)) => true,
+                (Kind::List | Kind::Items(_), Value::Array(_)) => true,
                 (Kind::Number(min, max), value) => {
                     value.as_u64().is_some_and(|value| (*min..=*max).contains(&value)) && *min < *max
                 }

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use tw_manager::retention::Retention;
 use tw_model::Priority;
 
+use super::rule_options::{AppendOutput, Compat, Select};
 use super::secret::StoreUrl;
 
 /// Configuration of Tidewatch.
@@ -67,13 +68,24 @@ pub struct Rules {
     /// Start although some rules are broken; they are left out.
     #[schemars(extend("x-applies" = "live"))]
     pub skip_broken: bool,
+    /// How rules are read where Falco does what looks like an accident.
+    #[schemars(extend("x-applies" = "live"))]
+    pub compat: Compat,
+    /// Rules that are enabled or disabled whatever their files say, by name (* stands for any text) or by tag; later
+    /// entries win over earlier ones.
+    #[schemars(extend("x-applies" = "live"))]
+    pub select: Vec<Select>,
+    /// What is added to the outputs of rules, in the order of the entries.
+    #[schemars(extend("x-applies" = "live"))]
+    pub append_output: Vec<AppendOutput>,
 }
 
 /// Which rules speak.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Matching {
     /// every rule that matches
+    #[default]
     All,
     /// only the first in the order of definition, as Falco does by default
     First,
@@ -266,6 +278,9 @@ impl Default for Rules {
             watch: true,
             matching: Matching::All,
             skip_broken: false,
+            compat: Compat::Tidewatch,
+            select: Vec::new(),
+            append_output: Vec::new(),
         }
     }
 }

@@ -62,11 +62,21 @@ pub fn json(loaded: &Loaded, effective: bool) -> Value {
 pub fn scalar(value: &Value) -> String {
     match value {
         Value::String(text) => {
-            // Plain only if it is read as the same text, also inside a list.
-            let plain = matches!(yaml::parse(&format!("[{text}]")), Ok(Some(node))
-                if matches!(&node.kind, yaml::Kind::List(items)
-                    if matches!(&items[..], [item] if matches!(&item.kind, yaml::Kind::Text(same) if same == text))));
-            if plain && !text.contains(['\n', '\r']) { text.clone() } else { value.to_string() }
+            // Plain only if it is read as the same text, also inside a list or map.
+            let same = |node: &yaml::Node| matches!(&node.kind, yaml::Kind::Text(same) if same == text);
+            let in_list = matches!(yaml::parse(&format!("[{text}]")), Ok(Some(node))
+                if matches!(&node.kind, yaml::Kind::List(items) if matches!(&items[..], [item] if same(item))));
+            let in_map = || {
+                matches!(yaml::parse(&format!("{{{text}: {text}}}")), Ok(Some(node))
+                if matches!(&node.kind, yaml::Kind::Map(pairs)
+                    if matches!(&pairs[..], [(name, value)] if same(name) && same(value))))
+            };
+            if in_list && !text.contains(['\n', '\r']) && in_map() { text.clone() } else { value.to_string() }
+        }
+        Value::Object(pairs) => {
+            let pairs =
+                pairs.iter().map(|(name, value)| format!("{}: {}", scalar(&name.as_str().into()), scalar(value)));
+            format!("{{{}}}", pairs.collect::<Vec<_>>().join(", "))
         }
         Value::Array(items) => format!("[{}]", items.iter().map(scalar).collect::<Vec<_>>().join(", ")),
         other => other.to_string(),

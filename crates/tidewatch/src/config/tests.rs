@@ -6,6 +6,7 @@ use std::path::Path;
 use proptest::prelude::*;
 
 use super::key::{self, keys};
+use super::rule_options::Selected;
 use super::settings::{LogFormat, Matching, Stdout};
 use super::*;
 
@@ -442,7 +443,9 @@ fn what_is_shown_can_be_read_again() {
     let folder = Folder::new("again");
     folder.write(
         "t.yaml",
-        "rules: {files: ['/a b', '/c, d', '/e: f #g', '/true', \"/'q'\"]}\noutput: {file: /null}\nmanager: {user: '0100'}\n\
+        "rules: {files: ['/a b', '/c, d', '/e: f #g', '/true', \"/'q'\"], \
+         select: [{disable: {rule: 'a: b *'}}, {enable: {tag: 'x,y'}}], \
+         append_output: [{match: {tags: ['1', '}']}, extra_fields: [proc.pid, {'a b': '%proc.name: {x}'}]}]}\noutput: {file: /null}\nmanager: {user: '0100'}\n\
          metrics: {listen: '[::1]:1'}\nlog: {level: 'off'}\nstore: {url: 'sqlite:///x#y', retention: {audit: {max_mib: 3}}}\n",
     );
     let first = Config::load(&folder.sources()).unwrap();
@@ -487,6 +490,9 @@ fn what_is_said_to_take_effect_at_once_does() {
     (new.rules.files, new.rules.dropins, new.rules.watch) = (vec!["/r".into()], None, false);
     new.rules.matching = Matching::First;
     new.rules.skip_broken = true;
+    new.rules.compat = Compat::Falco;
+    new.rules.select = vec![Select::Enable(Selected::default())];
+    new.rules.append_output = vec![AppendOutput::default()];
     new.agent.priority = tw_model::Priority::Error;
     new.spool.max_mib = 9;
     new.recorder.max_mib = 9;
@@ -521,7 +527,9 @@ fn the_schema_knows_what_the_checks_know() {
     assert_eq!(node("store.retention.images.max_days")["default"], 90);
     assert_eq!(node("spool.max_mib")["minimum"].as_f64(), Some(8.0));
     assert_eq!(node("spool")["additionalProperties"], false);
-    assert!(!schema.to_string().contains("\"required\""));
+    // Only in the items of a list, which are one thing or the other.
+    let in_items = node("rules.select")["items"].to_string().matches("\"required\"").count();
+    assert_eq!((in_items, schema.to_string().matches("\"required\"").count()), (2, 2));
     assert!(node("output.stdout")["oneOf"][0]["description"].is_string());
 }
 

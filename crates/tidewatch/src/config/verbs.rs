@@ -8,7 +8,7 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::{Config, ConfigErrors, DEFAULT, Diagnostic, Loaded, Origin, Sources, draft, key, show};
-use crate::rules::{self, Places, Refusal, RuleTexts};
+use crate::rules::{self, Places, Refusal, RuleOptions, RuleTexts};
 use crate::screen::{DOUBT, count};
 
 /// Arguments of `config`.
@@ -103,7 +103,7 @@ fn check(result: Result<Loaded, ConfigErrors>, with_rules: bool, json: bool) -> 
     let errors = diagnostics.iter().filter(|diagnostic| diagnostic.is_error()).count();
     let warnings = diagnostics.len() - errors;
     // Without settings nobody knows which rules are meant.
-    let rules = result.as_ref().ok().filter(|_| with_rules).map(|loaded| CheckedRules::of(&loaded.config));
+    let rules = result.as_ref().ok().filter(|_| with_rules).map(CheckedRules::of);
     let named = result.as_ref().ok().and_then(|loaded| loaded.origins.get("rules.files")).map(ToString::to_string);
     let named = named.unwrap_or_default();
     let ok = result.is_ok() && rules.as_ref().is_none_or(|rules| rules.refusal.is_none());
@@ -139,11 +139,11 @@ struct CheckedRules {
 }
 
 impl CheckedRules {
-    fn of(config: &Config) -> Self {
-        match RuleTexts::read(&Places::of(config)) {
+    fn of(found: &Loaded) -> Self {
+        match RuleTexts::read(&Places::of(&found.config)) {
             Ok(texts) => {
-                let loaded = texts.load();
-                let refusal = loaded.refusal(config.rules.skip_broken);
+                let loaded = texts.load(&RuleOptions::placed(found));
+                let refusal = loaded.refusal(found.config.rules.skip_broken);
                 Self { loaded: Some(loaded), refusal }
             }
             Err(error) => Self { loaded: None, refusal: Some(Refusal::new(format!("{error:#}"))) },

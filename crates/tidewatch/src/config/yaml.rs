@@ -30,10 +30,14 @@ pub fn name(key: &Node, source: &str) -> String {
     key.text().unwrap_or_else(written).to_owned()
 }
 
-/// A node as JSON; maps are `null`.
+/// A node as JSON; keys of maps that are no text are left out.
 pub fn json(node: &Node) -> Value {
     match &node.kind {
-        Kind::Null | Kind::Map(_) => Value::Null,
+        Kind::Null => Value::Null,
+        Kind::Map(pairs) => {
+            let pairs = pairs.iter().filter_map(|(name, value)| Some((name.text()?.to_owned(), json(value))));
+            Value::Object(pairs.collect())
+        }
         Kind::Flag(flag, _) => (*flag).into(),
         Kind::Number(number, _) => (*number).into(),
         Kind::OddNumber(text) | Kind::Text(text) => text.as_str().into(),

@@ -107,7 +107,7 @@ fn a_hostile_capture_never_panics_the_world_or_the_rules() {
     let path = std::env::temp_dir().join(format!("tidewatch-hostile-{}.scap", std::process::id()));
     let whole = capture();
     let mut replay = replay(&config);
-    replay.detector = Detector::new(rules::RuleTexts::read(&rules::Places::of(&config)).unwrap().load().rules);
+    replay.detector = Detector::new(rules::take(&config).unwrap().1.rules);
     // Findings are of no interest here.
     replay.period = u64::MAX..=u64::MAX;
     std::fs::write(&path, &whole).unwrap();

@@ -18,7 +18,7 @@ use tw_report::escape;
 use tw_rules::suite::{PlacedEvent, read_events};
 use tw_rules::{Engine, Rule, RuleSet};
 
-use super::choice::{Configure, chosen, for_reading};
+use super::choice::{Configure, for_reading, loaded};
 use super::explain;
 use crate::cli::RulesBenchArgs;
 use crate::replay;
@@ -45,7 +45,7 @@ const LISTED: usize = 25;
 /// # Errors
 /// If rules or events cannot be read, there is no event, or nobody reads standard output any more.
 pub fn run(args: &RulesBenchArgs, configure: Configure<'_>) -> anyhow::Result<ExitCode> {
-    let loaded = chosen(&args.from.rules, configure)?.load();
+    let loaded = loaded(&args.from.rules, configure)?;
     super::show(&loaded.diagnostics, false);
     let mut bench = Bench::new(&loaded.rules, args.limit.unwrap_or(u64::MAX));
     let about = if !args.captures.is_empty() {
@@ -272,7 +272,7 @@ mod tests {
     fn the_built_in_mix_is_peaceful_and_can_be_made() {
         let (events, diagnostics) = read_events("mix.yaml", MIX);
         assert!(diagnostics.is_empty(), "{diagnostics:?}");
-        let rules = crate::rules::RuleTexts::pack().load().rules;
+        let rules = crate::rules::RuleTexts::pack().load(&crate::rules::RuleOptions::default()).rules;
         let mut hits = Vec::new();
         for event in &events {
             let tell =

@@ -7,7 +7,7 @@ use tw_report::escape;
 use tw_rules::{Diagnostic, RuleSet, diagnostic};
 
 use super::choice::{Configure, chosen};
-use super::{Loaded, show};
+use super::{Loaded, RuleOptions, show};
 use crate::cli::{CheckFormat, RulesCheckArgs};
 use crate::screen::{self, DOUBT, print_stdout};
 
@@ -17,7 +17,10 @@ use crate::screen::{self, DOUBT, print_stdout};
 /// If nobody reads standard output any more.
 pub fn run(args: &RulesCheckArgs, configure: Configure<'_>) -> anyhow::Result<ExitCode> {
     let loaded = match chosen(&args.files, configure) {
-        Ok(texts) => texts.load(),
+        Ok((texts, mut options)) => {
+            options.compat = args.compat.unwrap_or(options.compat);
+            texts.load(&options)
+        }
         // Editors and pipelines want this in the form that they asked for, too.
         Err(error) => unreadable(args, &error),
     };
@@ -67,5 +70,12 @@ fn unreadable(args: &RulesCheckArgs, error: &anyhow::Error) -> Loaded {
     let files: Vec<String> = args.files.iter().map(|file| file.display().to_string()).collect();
     let source = if files.is_empty() { "the configured rules".to_owned() } else { files.join(", ") };
     let diagnostics = vec![Diagnostic::unreadable(source.clone(), format!("{error:#}"))];
-    Loaded { rules: RuleSet::default(), diagnostics, source, files: Vec::new(), doubts: Vec::new() }
+    Loaded {
+        rules: RuleSet::default(),
+        diagnostics,
+        source,
+        files: Vec::new(),
+        doubts: Vec::new(),
+        options: RuleOptions::default(),
+    }
 }

@@ -4,33 +4,47 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 
+use super::load::Loaded;
+use super::options::RuleOptions;
 use super::texts::{Places, RuleTexts};
-use crate::config::Config;
+use crate::config::{self, Config};
 
 /// Reads the configuration, if that is needed.
-pub type Configure<'c> = &'c dyn Fn() -> anyhow::Result<Config>;
+pub type Configure<'c> = &'c dyn Fn() -> anyhow::Result<config::Loaded>;
 
 /// The rules in `files`, or those that the configuration names if there are none.
 ///
+/// Those that are named are taken as they are, with the default options: the configuration is not read.
+///
 /// # Errors
 /// If a file or the configuration cannot be read.
-pub fn chosen(files: &[PathBuf], configure: Configure<'_>) -> anyhow::Result<RuleTexts> {
+pub fn chosen(files: &[PathBuf], configure: Configure<'_>) -> anyhow::Result<(RuleTexts, RuleOptions)> {
     if !files.is_empty() {
-        return RuleTexts::read(&Places { files: files.to_vec(), dropins: None });
+        let texts = RuleTexts::read(&Places { files: files.to_vec(), dropins: None })?;
+        return Ok((texts, RuleOptions::default()));
     }
-    let config =
+    let found =
         configure().context("no rule file is named, and the configuration that says which there are is not usable")?;
     let mut texts =
-        RuleTexts::read(&Places::of(&config)).context("the rules that the configuration names cannot be read")?;
-    if !config.rules.files.is_empty() {
+        RuleTexts::read(&Places::of(&found.config)).context("the rules that the configuration names cannot be read")?;
+    if !found.config.rules.files.is_empty() {
         texts.source += " (rules.files of the configuration)";
     }
-    Ok(texts)
+    Ok((texts, RuleOptions::placed(&found)))
+}
+
+/// The same, loaded.
+///
+/// # Errors
+/// If a file or the configuration cannot be read.
+pub fn loaded(files: &[PathBuf], configure: Configure<'_>) -> anyhow::Result<Loaded> {
+    let (texts, options) = chosen(files, configure)?;
+    Ok(texts.load(&options))
 }
 
 /// The configuration for reading what was recorded, where it is of little weight: the defaults, if it is not usable.
 pub fn for_reading(configure: Configure<'_>) -> Config {
-    configure().unwrap_or_else(|error| {
+    configure().map(|loaded| loaded.config).unwrap_or_else(|error| {
         tracing::warn!("the configuration is not usable, so that the defaults are taken: {error:#}");
         Config::default()
     })

@@ -37,8 +37,8 @@ const VALUE: usize = 120;
 /// # Errors
 /// If rules or event cannot be read, nothing has the name, or nobody reads standard output any more.
 pub fn run(args: &RulesExplainArgs, configure: Configure<'_>) -> anyhow::Result<ExitCode> {
-    let texts = chosen(&args.from.rules, configure)?;
-    let loaded = texts.load();
+    let (texts, options) = chosen(&args.from.rules, configure)?;
+    let loaded = texts.load(&options);
     super::show(&loaded.diagnostics, false);
     let found = find(&loaded.rules, &args.name, &["rule", "macro"])?;
     let explainer = Explainer::new(&loaded.rules);

@@ -85,7 +85,7 @@ mod tests {
 
     #[test]
     fn names_are_found_or_near_ones_told() {
-        let loaded = crate::rules::RuleTexts::pack().load();
+        let loaded = crate::rules::RuleTexts::pack().load(&crate::rules::RuleOptions::default());
         let names = |name: &str| {
             let found = find(&loaded.rules, name, &ALL);
             found.map(|found| found.iter().map(|found| (found.kind(), found.name().to_owned())).collect::<Vec<_>>())

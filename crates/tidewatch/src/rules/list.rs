@@ -9,7 +9,7 @@ use tw_model::event::EVENTS;
 use tw_report::escape;
 use tw_rules::Rule;
 
-use super::choice::{Configure, chosen};
+use super::choice::{Configure, loaded};
 use super::show;
 use crate::cli::RulesListArgs;
 use crate::screen::{self, print_stdout};
@@ -27,7 +27,7 @@ const EVENT_NAMES: usize = 18;
 /// # Errors
 /// If the rules cannot be read, or nobody reads standard output any more.
 pub fn run(args: &RulesListArgs, configure: Configure<'_>) -> anyhow::Result<ExitCode> {
-    let loaded = chosen(&args.files, configure)?.load();
+    let loaded = loaded(&args.files, configure)?;
     show(&loaded.diagnostics, false);
     let rules: Vec<&Rule> = loaded.rules.rules().iter().filter(|rule| is_wanted(rule, args)).collect();
     if args.json {
@@ -136,7 +136,7 @@ mod tests {
 
     #[test]
     fn the_table_of_the_pack_fits_the_screen_and_is_aligned() {
-        let loaded = crate::rules::RuleTexts::pack().load();
+        let loaded = crate::rules::RuleTexts::pack().load(&crate::rules::RuleOptions::default());
         let rules: Vec<&Rule> = loaded.rules.rules().iter().collect();
         let (head, lines) = table(&rules);
         let long: Vec<&String> = lines.iter().filter(|line| line.chars().count() > WIDTH).collect();

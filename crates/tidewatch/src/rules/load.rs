@@ -4,6 +4,8 @@ use sha2::{Digest as _, Sha256};
 use tw_model::status::{RuleFile, RulesOrigin, RulesStatus};
 use tw_rules::{Diagnostic, RuleSet};
 
+use super::options::RuleOptions;
+
 /// Rules with what was found wrong while loading them.
 pub struct Loaded {
     /// Rules that are in order.
@@ -14,8 +16,10 @@ pub struct Loaded {
     pub source: String,
     /// The files, with the digest of each.
     pub files: Vec<RuleFile>,
-    /// What is doubtful about the files themselves, in sentences.
+    /// What is doubtful about the files themselves, and about the options, in sentences.
     pub doubts: Vec<String>,
+    /// With what options they were loaded.
+    pub options: RuleOptions,
 }
 
 impl Loaded {
@@ -43,10 +47,13 @@ impl Loaded {
     pub fn status(&self) -> RulesStatus {
         let mut all = Sha256::new();
         self.files.iter().for_each(|file| all.update(file.digest.as_bytes()));
+        // Without any, the digest is that of the files.
+        self.options.texts().iter().for_each(|option| all.update(format!("\n{option}")));
         RulesStatus {
             origin: RulesOrigin::Configured,
             source: self.source.clone(),
             digest: hex(&all.finalize()),
+            options: self.options.told(),
             files: self.files.clone(),
             enabled: self.enabled() as u64,
             broken: self.errors() as u64,

@@ -3,7 +3,9 @@
 use std::fmt;
 
 use super::load::Loaded;
+use super::options::RuleOptions;
 use super::texts::{Places, RuleTexts};
+use crate::config::Config;
 use crate::screen;
 
 /// Rules that are not taken.
@@ -67,14 +69,14 @@ impl Loaded {
     }
 }
 
-/// Reads and loads what lies at `places`, and judges it.
+/// Reads and loads the rules that a configuration names, and judges them.
 ///
 /// # Errors
 /// [`Refusal`].
-pub fn take(places: &Places, skip_broken: bool) -> Result<(RuleTexts, Loaded), Refusal> {
-    let texts = RuleTexts::read(places).map_err(|error| Refusal::new(format!("{error:#}")))?;
-    let loaded = texts.load();
-    match loaded.refusal(skip_broken) {
+pub fn take(config: &Config) -> Result<(RuleTexts, Loaded), Refusal> {
+    let texts = RuleTexts::read(&Places::of(config)).map_err(|error| Refusal::new(format!("{error:#}")))?;
+    let loaded = texts.load(&RuleOptions::of(config));
+    match loaded.refusal(config.rules.skip_broken) {
         Some(refusal) => Err(refusal),
         None => Ok((texts, loaded)),
     }
@@ -87,7 +89,7 @@ mod tests {
 
     fn loaded(text: &str) -> Loaded {
         let file = RuleText { name: "r.yaml".into(), text: text.into() };
-        RuleTexts { source: "r.yaml".into(), files: vec![file], doubts: Vec::new() }.load()
+        RuleTexts { source: "r.yaml".into(), files: vec![file], doubts: Vec::new() }.load(&RuleOptions::default())
     }
 
     #[test]

@@ -12,7 +12,7 @@ use tw_rules::mention::{Mentions, Users};
 use tw_rules::{NamedList, NamedMacro};
 use tw_rules::{Rule, RuleSet, layout};
 
-use super::choice::{Configure, chosen};
+use super::choice::{Configure, loaded};
 use super::find::{Found, find};
 use super::list::events;
 use crate::cli::RulesShowArgs;
@@ -30,7 +30,7 @@ const WIDTH: usize = 100;
 /// # Errors
 /// If the rules cannot be read, nothing has the name, or nobody reads standard output any more.
 pub fn run(args: &RulesShowArgs, configure: Configure<'_>) -> anyhow::Result<ExitCode> {
-    let loaded = chosen(&args.from.rules, configure)?.load();
+    let loaded = loaded(&args.from.rules, configure)?;
     super::show(&loaded.diagnostics, false);
     let kinds: &[&str] = match (args.rule, args.macro_, args.list) {
         (true, ..) => &["rule"],

@@ -90,12 +90,12 @@ impl Results {
 /// more.
 pub fn run(args: &RulesTestArgs, configure: Configure<'_>) -> anyhow::Result<ExitCode> {
     let named: Vec<PathBuf> = args.rules.iter().chain(&args.files).cloned().collect();
-    let texts = chosen(&named, configure)?;
-    let loaded = texts.load();
+    let (texts, options) = chosen(&named, configure)?;
+    let loaded = texts.load(&options);
     // Findings of one's own rules are no fault of the pack's.
     let mixed = named.is_empty() && texts.has_more_than_pack();
     let with_tests = match (args.files.is_empty(), named.is_empty()) {
-        (false, _) => chosen(&args.files, configure)?.files,
+        (false, _) => chosen(&args.files, configure)?.0.files,
         (true, true) => texts.pack_tests().chain(texts.files.iter().cloned()).collect(),
         (true, false) => texts.files,
     };

@@ -9,9 +9,9 @@ use anyhow::Context as _;
 use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
 use tw_model::status::RuleFile;
-use tw_rules::Loader;
 
 use super::load::{Loaded, digest};
+use super::options::RuleOptions;
 use crate::config::Config;
 
 include!(concat!(env!("OUT_DIR"), "/pack.rs"));
@@ -160,15 +160,16 @@ impl RuleTexts {
     }
 
     /// Checks and compiles them.
-    pub fn load(&self) -> Loaded {
-        let mut loader = Loader::new();
+    pub fn load(&self, options: &RuleOptions) -> Loaded {
+        let mut loader = options.loader();
         let mut files = Vec::new();
         for RuleText { name, text } in &self.files {
             files.push(RuleFile { name: name.clone(), digest: digest(text.as_bytes()) });
             loader = loader.add_file(name.as_str(), text.as_str());
         }
         let (rules, diagnostics) = loader.finish();
-        Loaded { rules, diagnostics, source: self.source.clone(), files, doubts: self.doubts.clone() }
+        let doubts = self.doubts.iter().cloned().chain(options.doubts(&rules)).collect();
+        Loaded { rules, diagnostics, source: self.source.clone(), files, doubts, options: options.clone() }
     }
 }
 
@@ -235,7 +236,7 @@ mod tests {
     }
 
     fn names(texts: &RuleTexts) -> Vec<String> {
-        texts.load().rules.rules().iter().map(|rule| rule.name.clone()).collect()
+        texts.load(&RuleOptions::default()).rules.rules().iter().map(|rule| rule.name.clone()).collect()
     }
 
     #[test]
@@ -264,7 +265,7 @@ mod tests {
         assert_eq!((names(&texts), texts.source.as_str()), (pack.clone(), "the default pack"));
         let off = format!("- rule: {}\n  enabled: false\n  override: {{enabled: replace}}\n", pack[0]);
         std::fs::write(folder.0.join("rules.d/off.yaml"), off).unwrap();
-        let loaded = RuleTexts::read(&places).unwrap().load();
+        let loaded = RuleTexts::read(&places).unwrap().load(&RuleOptions::default());
         assert!(!loaded.rules.rules()[0].enabled && loaded.rules.rules()[1].enabled, "{:?}", loaded.diagnostics);
         let absent = Places { dropins: Some("/nowhere/rules.d".into()), ..places };
         assert_eq!(names(&RuleTexts::read(&absent).unwrap()), pack);
@@ -286,7 +287,7 @@ mod tests {
         std::fs::write(&empty, "# nothing yet\n").unwrap();
         let places = Places { files: vec![mine.clone(), empty], dropins: None };
         std::fs::set_permissions(&mine, std::fs::Permissions::from_mode(0o666)).unwrap();
-        let doubts = RuleTexts::read(&places).unwrap().load().doubts;
+        let doubts = RuleTexts::read(&places).unwrap().load(&RuleOptions::default()).doubts;
         assert_eq!(doubts.len(), 2, "{doubts:?}");
         assert!(doubts[0].contains("mine.yaml can be changed by everybody (mode 0666)"), "{doubts:?}");
         assert!(doubts[1].ends_with("empty.yaml has no rule, list or macro"), "{doubts:?}");
