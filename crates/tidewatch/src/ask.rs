@@ -200,9 +200,7 @@ pub fn containers(args: &ContainersArgs, config: &Config) -> anyhow::Result<Exit
     }
     containers.sort_by(|a, b| (a.gone.is_some(), &a.container.name).cmp(&(b.gone.is_some(), &b.container.name)));
     if args.ask.json {
-        for container in &containers {
-            print_stdout(&format!("{}\n", serde_json::to_string(container)?))?;
-        }
+        print_stdout(&format!("{}\n", serde_json::to_string(&containers)?))?;
     } else {
         show::containers(&containers)?;
     }

@@ -49,6 +49,36 @@ pub struct Loaded {
     pub warnings: Vec<Diagnostic>,
 }
 
+/// What a verb needs of the configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Needs {
+    /// Nothing that has to be right: where the service is asked, and that alone.
+    Address,
+    /// These sections or keys, and files that can be read.
+    Keys(&'static [&'static str]),
+}
+
+impl Needs {
+    /// Whether nobody can do without what this error is about.
+    fn has(self, error: &Diagnostic, sources: &Sources) -> bool {
+        let named = |path: &PathBuf| error.code == diagnostic::code::READ && sources.file.as_ref() == Some(path);
+        match (&error.origin, self) {
+            (Origin::Option(_), _) => true,
+            // Another service than the one that is meant would be asked.
+            (Origin::File { path, .. }, _) if named(path) => true,
+            (_, Self::Address) => false,
+            (_, Self::Keys(keys)) => {
+                let section = error.key.as_deref().map(|key| key.split('.').next().unwrap_or_default());
+                match (section, &error.key) {
+                    (Some(section), Some(key)) => keys.contains(&section) || keys.contains(&key.as_str()),
+                    // What a text that is no YAML would have set nobody knows; no variable is a key.
+                    _ => error.code != diagnostic::code::UNKNOWN_VARIABLE,
+                }
+            }
+        }
+    }
+}
+
 /// A key whose value differs between two configurations.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
@@ -72,6 +102,18 @@ impl Config {
     /// [`ConfigErrors`] with everything that is wrong in any of them; nothing is used then.
     pub fn load(sources: &Sources) -> Result<Loaded, ConfigErrors> {
         draft::load(sources)
+    }
+
+    /// For a verb that needs these sections or keys alone: what can be read, and what is wrong besides.
+    ///
+    /// # Errors
+    /// [`ConfigErrors`] if something is wrong with them, or with what the user has just typed.
+    pub fn load_for(sources: &Sources, needs: Needs) -> Result<(Self, Option<ConfigErrors>), ConfigErrors> {
+        match Self::load(sources) {
+            Ok(loaded) => Ok((loaded.config, None)),
+            Err(errors) if errors.0.iter().any(|error| error.is_error() && needs.has(error, sources)) => Err(errors),
+            Err(errors) => Ok((draft::readable(sources), Some(errors))),
+        }
     }
 
     /// Which keys have another value in `new`, in the order of the sections, and when that takes effect.

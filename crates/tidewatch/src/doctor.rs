@@ -11,7 +11,7 @@ use tw_sensor::{EbpfSensor, Options};
 
 use crate::ask::{Client, agent_status};
 use crate::cli::DoctorArgs;
-use crate::config::Config;
+use crate::config::{Config, ConfigErrors};
 use crate::screen::{self, print_stdout};
 
 /// One thing that was looked at.
@@ -34,13 +34,14 @@ impl Finding {
     }
 }
 
-/// Looks at everything the service needs and says what it found. Exit 0 if the agent can watch and nothing of a running
-/// service failed.
+/// Looks at everything the service needs and says what it found; `errors` is what is wrong with the configuration. Exit 0
+/// if the agent can watch and nothing of a running service failed.
 ///
 /// # Errors
 /// If standard output is closed.
-pub fn run(args: &DoctorArgs, config: &Config) -> anyhow::Result<ExitCode> {
-    let mut found = vec![root(), btf()];
+pub fn run(args: &DoctorArgs, config: &Config, errors: Option<&ConfigErrors>) -> anyhow::Result<ExitCode> {
+    let mut found: Vec<Finding> = errors.map(configuration).into_iter().collect();
+    found.extend([root(), btf()]);
     // A service that runs has tried the sensor already.
     let service = service(config);
     if service.is_empty() {
@@ -61,17 +62,28 @@ pub fn run(args: &DoctorArgs, config: &Config) -> anyhow::Result<ExitCode> {
         for f in &found {
             let (mark, colour) = match (f.ok, f.vital) {
                 (true, _) => ("ok", AnsiColor::Green),
-                (false, true) => ("missing", AnsiColor::Red),
+                (false, true) => ("failed", AnsiColor::Red),
                 (false, false) => ("partly", AnsiColor::Yellow),
             };
             let style = colour.on_default();
-            anstream::println!("{style}{mark:<8}{style:#} {:<34} {}", f.what, tw_report::escape::line(&f.says));
+            let mut lines = f.says.trim().lines();
+            let first = lines.next().unwrap_or_default();
+            anstream::println!("{style}{mark:<8}{style:#} {:<34} {}", f.what, tw_report::escape::line(first));
+            // An excerpt of a file: its marks stand below what they mark.
+            for line in lines {
+                anstream::println!("         {:<34} {}", "", tw_report::escape::line(line));
+            }
             if !f.ok {
                 anstream::println!("         {:<34} → {}", "", tw_report::escape::line(&f.remedy));
             }
         }
     }
     Ok(if found.iter().any(|f| f.vital && !f.ok) { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+fn configuration(errors: &ConfigErrors) -> Finding {
+    let remedy = "mend what is named: tidewatch config check shows it; the service would not start with it";
+    Finding::new("configuration", false, errors.short(), remedy).vital()
 }
 
 fn root() -> Finding {
@@ -118,7 +130,12 @@ fn docker(socket: &Path) -> Finding {
         Ok(_) => format!("{} answers", socket.display()),
         Err(error) => format!("{}: {error}", socket.display()),
     };
-    let remedy = "start Docker, or name its socket with --docker-socket; without it containers have ids but no names";
+    let remedy = match &answer {
+        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
+            "only root may ask Docker: sudo tidewatch doctor; the service itself runs as root"
+        }
+        _ => "start Docker, or name its socket with --docker-socket; without it containers have ids but no names",
+    };
     Finding::new("Docker", answer.is_ok(), says, remedy)
 }
 

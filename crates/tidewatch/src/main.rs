@@ -27,7 +27,7 @@ use std::time::Duration;
 use clap::Parser as _;
 
 use cli::{Cli, Command, RunArgs};
-use config::{Config, Sources};
+use config::{Config, ConfigErrors, Needs, Sources};
 use log::{LogFormat, LogLevel, LogOptions};
 
 fn main() -> ExitCode {
@@ -82,8 +82,11 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
         Command::Replay(args) => {
             let mut settings = args.rules.settings();
             settings.extend(args.set.set.iter().cloned());
-            let (config, _) = configure(cli, settings)?;
             start_verb_log(cli)?;
+            // To list what is named, or what is there, takes no rule.
+            let needs = if args.list { &["state_dir"][..] } else { replay::NEEDS };
+            let needs = if args.list && !args.paths.is_empty() { &[] } else { needs };
+            let config = warned(configure_for(cli, settings, Needs::Keys(needs))?);
             replay::run(args, &config)
         }
         Command::Rules(args) => {
@@ -94,9 +97,9 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
             let mut settings = args.ask.set.set.clone();
             let socket = args.docker_socket.as_ref().map(|path| path.to_string_lossy().into_owned());
             settings.extend(socket.map(|socket| ("agent.docker_socket".to_owned(), socket)));
-            let (config, _) = configure(cli, settings)?;
             start_verb_log(cli)?;
-            doctor::run(args, &config)
+            let (config, errors) = configure_for(cli, settings, Needs::Address)?;
+            doctor::run(args, &config, errors.as_ref())
         }
         Command::Config(args) => config::run(args, cli.config.as_deref()),
         Command::Completion { shell } => {
@@ -134,7 +137,25 @@ fn sources(cli: &Cli, settings: Vec<(String, String)>) -> Sources {
 /// For a verb that asks the service.
 fn asking(cli: &Cli, set: &cli::SetArgs) -> anyhow::Result<Config> {
     start_verb_log(cli)?;
-    Ok(configure(cli, set.set.clone())?.0)
+    Ok(warned(configure_for(cli, set.set.clone(), Needs::Address)?))
+}
+
+/// What can be read of the configuration, for a verb that needs little of it; and what is wrong with the rest.
+fn configure_for(
+    cli: &Cli,
+    settings: Vec<(String, String)>,
+    needs: Needs,
+) -> anyhow::Result<(Config, Option<ConfigErrors>)> {
+    Config::load_for(&sources(cli, settings), needs).map_err(|errors| anyhow::anyhow!("{errors}"))
+}
+
+/// Tells what is wrong with settings that are not needed, and goes on.
+fn warned((config, errors): (Config, Option<ConfigErrors>)) -> Config {
+    if let Some(errors) = errors {
+        let style = screen::DOUBT;
+        anstream::eprintln!("{style}warning:{style:#} the configuration is broken: {}", errors.short());
+    }
+    config
 }
 
 /// Arguments for agent and manager, so that they come to the same configuration.

@@ -15,7 +15,7 @@ use tw_enrich::World;
 use tw_model::{Event, Finding, Raw};
 use tw_report::redact::{Redactor, load_or_make_salt};
 use tw_sensor::capture::looks_like_capture;
-use tw_sensor::recorder::segment_paths;
+use tw_sensor::recorder::{SegmentReader, segment_paths};
 
 use crate::agent::Clean;
 use crate::cli::ReplayArgs;
@@ -31,6 +31,9 @@ mod stats;
 mod tests;
 
 use stats::Stats;
+
+/// Sections and keys of the configuration that a replay depends on.
+pub const NEEDS: &[&str] = &["state_dir", "rules", "agent", "redaction", "recorder"];
 
 /// Replays what is named, or the whole recording of this host.
 ///
@@ -131,8 +134,12 @@ fn files(paths: &[PathBuf], config: &Config) -> anyhow::Result<Vec<PathBuf>> {
         if what.is_dir() {
             let before = files.len();
             files.extend(segment_paths(path)?);
-            files.extend(captures(path)?);
-            anyhow::ensure!(files.len() > before, "no segment in {}: has the recorder run?", path.display());
+            // Those of other names than the recorder gives were put there by somebody.
+            let named = ending(path, &[".twrec"])?.into_iter().filter(|file| !files[before..].contains(file));
+            let named: Vec<PathBuf> = named.collect();
+            files.extend(named);
+            files.extend(ending(path, CAPTURES)?);
+            anyhow::ensure!(files.len() > before, "no segment or capture in {}: has the recorder run?", path.display());
         } else {
             files.push(path.clone());
         }
@@ -140,26 +147,31 @@ fn files(paths: &[PathBuf], config: &Config) -> anyhow::Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// The captures in a folder, by name.
-fn captures(folder: &Path) -> io::Result<Vec<PathBuf>> {
-    let is_capture = |path: &PathBuf| {
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        name.ends_with(".scap") || name.ends_with(".scap.gz")
-    };
+/// What the names of captures end with.
+const CAPTURES: &[&str] = &[".scap", ".scap.gz"];
+
+fn ends(path: &Path, endings: &[&str]) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    endings.iter().any(|ending| name.ends_with(ending))
+}
+
+/// The files of a folder whose names end so, by name.
+fn ending(folder: &Path, endings: &[&str]) -> io::Result<Vec<PathBuf>> {
     let entries = std::fs::read_dir(folder)?.filter_map(Result::ok);
-    let mut found: Vec<PathBuf> = entries.map(|entry| entry.path()).filter(is_capture).collect();
+    let mut found: Vec<PathBuf> = entries.map(|entry| entry.path()).filter(|path| ends(path, endings)).collect();
     found.sort();
     Ok(found)
 }
 
-/// Whether a file is a capture, by how it begins; what cannot be read is left to the reader of segments.
+/// Whether a file is to be read as a capture: it begins like one, or is called one and is no segment.
 fn is_capture(path: &Path) -> bool {
     let mut head = Vec::new();
     // A pipe under this name must not make us wait.
     let is_file = std::fs::metadata(path).is_ok_and(|what| what.is_file());
-    is_file
+    let begins = is_file
         && File::open(path).and_then(|file| file.take(4).read_to_end(&mut head)).is_ok()
-        && looks_like_capture(&head)
+        && looks_like_capture(&head);
+    begins || (is_file && ends(path, CAPTURES) && SegmentReader::open(path).is_err())
 }
 
 fn size(file: &Path) -> u64 {

@@ -19,7 +19,7 @@ use std::process::ExitCode;
 pub use load::{Loaded, show};
 pub use options::{RuleOptions, addition};
 pub use refusal::{Refusal, take};
-pub use texts::{Places, RuleTexts, inside};
+pub use texts::{Places, RuleTexts, inside, is_of_pack};
 
 use crate::cli::{RulesArgs, RulesCommand};
 use choice::Configure;

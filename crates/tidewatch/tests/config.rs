@@ -266,6 +266,64 @@ fn show_of_a_broken_configuration_fails() {
 }
 
 #[test]
+fn verbs_that_ask_the_service_go_on_with_what_can_be_read() {
+    let folder = Folder::new("asking");
+    let run_dir = folder.0.join("run");
+    folder.write("t.yaml", &format!("run_dir: {}\n", run_dir.display()));
+    folder.write("conf.d/x.yaml", "spool: {max_mibb: 16}\nlog: {keep: none}\n");
+    let warning = "warning: the configuration is broken: conf.d/x.yaml:1:9: the section `spool` has no key `max_mibb`; \
+                   did you mean `max_mib`? (and 1 more: tidewatch config check shows them)\n";
+    for verb in ["status", "findings", "containers", "reload"] {
+        let (_, stdout, stderr) = folder.run(&with(&[verb]), &[]);
+        let said = format!("{stdout}{stderr}");
+        assert!(stderr.starts_with(warning) && stderr.matches("max_mibb").count() == 1, "{verb}: {stderr}");
+        assert!(said.contains(&format!("cannot ask {}/control.sock", run_dir.display())), "{verb}: {said}");
+    }
+    // A variable is as good as a file.
+    folder.write("conf.d/x.yaml", "");
+    let (_, _, stderr) = folder.run(&with(&["status"]), &[("TIDEWATCH_SPOOL__MAX_MB", "3")]);
+    assert!(stderr.starts_with("warning: ") && stderr.contains("TIDEWATCH_SPOOL__MAX_MIB"), "{stderr}");
+    assert!(stderr.contains("cannot ask"), "{stderr}");
+    // What was typed just now is no warning, nor is a file that was named and is not there.
+    for args in [["status", "--set", "run_dri=/x"], ["status", "--config", "none.yaml"]] {
+        let args = if args[1] == "--set" { with(&args) } else { args.to_vec() };
+        let (code, _, stderr) = folder.run(&args, &[]);
+        assert!(code == 1 && stderr.starts_with("error: the configuration cannot be used"), "{stderr}");
+    }
+}
+
+#[test]
+fn a_broken_configuration_is_the_first_problem_of_doctor() {
+    let folder = Folder::new("doctor");
+    folder.write("t.yaml", "run_dir: /nonexistent/run\nspool: {max_mibb: 16}\n");
+    let (code, stdout, _) = folder.run(&with(&["doctor"]), &[]);
+    assert!(code == 1 && stdout.starts_with("failed   configuration "), "{stdout}");
+    assert!(stdout.contains("t.yaml:2:9: ") && stdout.contains(" root "), "{stdout}");
+    let (code, stdout, _) = folder.run(&with(&["doctor", "--json"]), &[]);
+    let rows: Value = serde_json::from_str(&stdout).unwrap();
+    assert!(code == 1 && rows[0]["what"] == "configuration" && rows[0]["ok"] == false, "{rows}");
+}
+
+#[test]
+fn a_replay_is_stopped_by_broken_settings_that_it_depends_on_alone() {
+    let folder = Folder::new("replay");
+    folder.write("recordings/x.scap", "");
+    let refused = "error: the configuration cannot be used";
+    for (text, lists, replays) in [
+        ("metrics: {lissten: 1}\n", true, true),
+        ("rules: {fils: []}\n", true, false),
+        ("state_dir: [1]\n", true, false),
+        ("a: [\n", false, false),
+    ] {
+        folder.write("t.yaml", text);
+        let (_, _, stderr) = folder.run(&with(&["replay", "--list", "recordings"]), &[]);
+        assert_eq!(!stderr.starts_with(refused), lists, "{text}: {stderr}");
+        let (_, _, stderr) = folder.run(&with(&["replay", "recordings"]), &[]);
+        assert_eq!(!stderr.starts_with(refused), replays, "{text}: {stderr}");
+    }
+}
+
+#[test]
 fn the_option_wins_over_the_variable() {
     let folder = Folder::new("option");
     folder.write("t.yaml", "log: {keep: 9}\n");

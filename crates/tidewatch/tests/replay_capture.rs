@@ -214,6 +214,38 @@ fn a_cut_capture_gives_what_was_before_and_ends_with_a_failure() {
 }
 
 #[test]
+fn what_cannot_be_read_is_listed_once_and_ends_with_a_failure() {
+    let folder = Folder::new("replay-list-broken");
+    let named = folder.0.join("named");
+    std::fs::create_dir_all(&named).unwrap();
+    let gzip = story(Form::ALL[0]).gzip();
+    for (name, bytes) in
+        [("a.scap", &b"garbage, no capture"[..]), ("b.scap", b""), ("c.scap.gz", &gzip[..12]), ("d.twrec", b"garbage")]
+    {
+        folder.write(&format!("named/{name}"), bytes);
+    }
+    let list = |options: &[&str]| folder.replay(&[&named], &[&["--list"], options].concat());
+    let output = list(&[]);
+    assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+    let text = String::from_utf8(output.stdout.clone()).unwrap();
+    let lines: Vec<&str> = text.lines().collect();
+    let wanted = [
+        ("d.twrec", "is too short: not a readable segment"),
+        ("a.scap", "does not begin like one: not a capture"),
+        ("b.scap", "is empty: not a capture"),
+        ("c.scap.gz", "is cut off: "),
+    ];
+    assert_eq!(lines.len(), wanted.len(), "{text}");
+    for (line, (name, says)) in lines.iter().zip(wanted) {
+        assert!(line.starts_with("unreadable ") && line.contains(says), "{line}");
+        assert_eq!(line.matches(name).count(), 1, "{line}");
+    }
+    let output = list(&["--json"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(serde_json::from_slice::<Vec<Value>>(&output.stdout).unwrap().len(), 4);
+}
+
+#[test]
 fn captures_are_listed_with_machine_times_and_events() {
     let folder = Folder::new("replay-list");
     let path = folder.write("a.scap", story(Form::New).gzip());

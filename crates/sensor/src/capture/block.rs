@@ -188,8 +188,13 @@ fn words(head: &[u8]) -> Option<([u8; 4], [u8; 4])> {
 }
 
 fn foreign(source: &Source) -> CaptureError {
-    let what =
-        if source.is_packed() { "what is packed in it does not begin like one" } else { "does not begin like one" };
+    let what = match (source.is_packed(), source.shown(HEAD).len()) {
+        (true, HEAD..) => "what is packed in it does not begin like one",
+        (true, _) => "is cut off: what is packed in it ends before its first block",
+        (false, HEAD..) => "does not begin like one",
+        (false, 0) => "is empty",
+        (false, _) => "is too short",
+    };
     CaptureError::NotACapture { path: source.path().into(), what }
 }
 

@@ -283,7 +283,7 @@ pub fn cannot_watch(error: &SensorError) -> ExitCode {
         _ => "tidewatch doctor tells more",
     };
     anstream::eprintln!(
-        "{}cannot watch:{:#} {error}; {remedy}.\nWhat works without: tidewatch rules, config, completion, doctor.",
+        "{}cannot watch:{:#} {error}; {remedy}.\nWhat works without: tidewatch rules, replay of captures, config, completion, doctor.",
         screen::ERROR,
         screen::ERROR
     );

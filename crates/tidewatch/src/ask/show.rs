@@ -7,6 +7,7 @@ use tw_manager::api::{ContainerItem, FindingItem, Overview};
 use tw_model::status::{AgentStatus, RuleFile, RulesOrigin};
 use tw_report::{escape, terminal};
 
+use crate::rules;
 use crate::screen::{self, bytes, print_stdout};
 
 const GOOD: Style = AnsiColor::Green.on_default();
@@ -123,9 +124,9 @@ fn watching(out: &mut impl io::Write, agent: &AgentStatus) -> io::Result<()> {
         writeln!(out, "              {DIM}{}{DIM:#}", escape::short(option, 160))?;
     }
     let findings: u64 = agent.findings.by_priority.iter().map(|(_, n)| n).sum();
-    let worst = agent.findings.by_priority.iter().filter(|(_, n)| *n > 0).take(3);
-    let worst: Vec<String> = worst.map(|(level, n)| format!("{n} {}", level.name().to_lowercase())).collect();
-    writeln!(out, "  findings    {findings} since its start{}", dashed(&worst.join(", ")))?;
+    let levels = agent.findings.by_priority.iter().filter(|(_, n)| *n > 0);
+    let levels: Vec<String> = levels.map(|(level, n)| format!("{n} {}", level.name().to_lowercase())).collect();
+    writeln!(out, "  findings    {findings} since its start{}", dashed(&levels.join(", ")))?;
     writeln!(out, "  containers  {} running, {} processes known", agent.world.containers, agent.world.processes)?;
     for runtime in &agent.runtimes {
         let style = if runtime.up { GOOD } else { DOUBT };
@@ -135,6 +136,9 @@ fn watching(out: &mut impl io::Write, agent: &AgentStatus) -> io::Result<()> {
             escape::line(&runtime.name),
             escape::short(&runtime.says, 80)
         )?;
+    }
+    if agent.runtimes.is_empty() {
+        writeln!(out, "  runtime     none is asked: containers have ids but no names")?;
     }
     if let Some(spool) = &agent.spool {
         let waiting: u64 = spool.lanes.iter().map(|lane| lane.newest.saturating_sub(lane.acked)).sum();
@@ -160,8 +164,10 @@ fn watching(out: &mut impl io::Write, agent: &AgentStatus) -> io::Result<()> {
     Ok(())
 }
 
-/// Each with its digest, which `sha256sum` gives too.
+/// Each with its digest, which `sha256sum` gives too; those of the operator before ours.
 fn rule_files(out: &mut impl io::Write, files: &[RuleFile]) -> io::Result<()> {
+    let mut files: Vec<&RuleFile> = files.iter().collect();
+    files.sort_by_key(|file| rules::is_of_pack(&file.name));
     let width = files.iter().take(LISTED).map(|file| file.name.chars().count()).max().unwrap_or(0).min(80);
     for file in files.iter().take(LISTED) {
         let digest = file.digest.get(..12).unwrap_or_default();
@@ -205,7 +211,7 @@ pub fn findings(findings: &[FindingItem], json: bool) -> io::Result<()> {
         let sentence = finding.message.split_once(" | ").map_or(&*finding.message, |(sentence, _)| sentence);
         writeln!(
             out,
-            "{DIM}{}  {}{DIM:#}  {style}{:<9}{style:#} {BOLD}{}{BOLD:#}  {}  {DIM}{}{DIM:#}",
+            "{DIM}{}  {}Z{DIM:#}  {style}{:<9}{style:#} {BOLD}{}{BOLD:#}  {}  {DIM}{}{DIM:#}",
             item.id,
             moment(&item.time),
             finding.priority.name().get(..9).unwrap_or(finding.priority.name()),
@@ -281,6 +287,7 @@ pub fn containers(containers: &[ContainerItem]) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tw_model::Priority;
 
     #[test]
     fn nothing_yet_says_since_when_or_that_it_means_little() {
@@ -293,6 +300,32 @@ mod tests {
         status.link.heard = Some(60.0);
         assert!(nothing_yet(&status).contains("may not watch"));
         assert!(nothing_yet(&Overview::default()).contains("may not watch"));
+    }
+
+    #[test]
+    fn rule_files_of_the_operator_are_listed_before_ours() {
+        let file = |name: String| RuleFile { name, digest: "0123456789abcdef".into() };
+        let pack = rules::RuleTexts::pack().files;
+        let mut files: Vec<RuleFile> = pack.into_iter().map(|text| file(text.name)).collect();
+        let (first, all) = (files[0].name.clone(), files.len() + 1);
+        files.push(file("/etc/tidewatch/rules/mine.yaml".into()));
+        let mut out = Vec::new();
+        rule_files(&mut out, &files).unwrap();
+        let text = String::from_utf8(out).unwrap();
+        let lines: Vec<&str> = text.lines().collect();
+        assert!(lines[0].contains("/etc/tidewatch/rules/mine.yaml"), "{text}");
+        assert!(lines[1].contains(&first) && lines.len() == all.min(LISTED + 1), "{text}");
+    }
+
+    #[test]
+    fn levels_of_findings_add_up() {
+        let mut agent = AgentStatus::default();
+        agent.findings.by_priority = Priority::ALL.iter().map(|level| (*level, 2)).collect();
+        let mut out = Vec::new();
+        watching(&mut out, &agent).unwrap();
+        let text = String::from_utf8(out).unwrap();
+        let line = text.lines().find(|line| line.contains("since its start")).unwrap();
+        assert!(line.contains("16 since") && line.matches("2 ").count() == Priority::ALL.len(), "{line}");
     }
 
     #[test]

@@ -265,6 +265,18 @@ pub fn line_column(source: &str, at: usize) -> (usize, usize) {
 #[error("the configuration cannot be used:{}", list(.0))]
 pub struct ConfigErrors(pub Vec<Diagnostic>);
 
+impl ConfigErrors {
+    /// The first error in one line, how many more there are, and what shows them.
+    pub fn short(&self) -> String {
+        let mut errors = self.0.iter().filter(|diagnostic| diagnostic.is_error());
+        let first = errors.next().map(ToString::to_string).unwrap_or_default();
+        match errors.count() {
+            0 => first,
+            more => format!("{first} (and {more} more: tidewatch config check shows them)"),
+        }
+    }
+}
+
 fn list(diagnostics: &[Diagnostic]) -> String {
     diagnostics.iter().filter(|diagnostic| diagnostic.is_error()).map(|error| format!("\n  {error}")).collect()
 }

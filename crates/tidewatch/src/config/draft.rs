@@ -73,6 +73,15 @@ struct Setting {
 /// # Errors
 /// Everything that is wrong in any of them.
 pub fn load(sources: &Sources) -> Result<Loaded, ConfigErrors> {
+    read(sources).finish()
+}
+
+/// What can be read of all sources: a value that is wrong is passed over for the one before it.
+pub fn readable(sources: &Sources) -> Config {
+    read(sources).config().unwrap_or_default()
+}
+
+fn read(sources: &Sources) -> Draft {
     let mut draft = Draft::default();
     match &sources.file {
         Some(file) => draft.file(file),
@@ -95,7 +104,7 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigErrors> {
     }
     draft.variables(&sources.env);
     sources.overrides.iter().for_each(|set| draft.option(set));
-    draft.finish()
+    draft
 }
 
 /// Reads files alone, each winning over those before it.
@@ -314,11 +323,15 @@ impl Draft {
         }
     }
 
-    fn finish(mut self) -> Result<Loaded, ConfigErrors> {
+    /// The values so far over the defaults.
+    fn config(&self) -> serde_json::Result<Config> {
         let defaults = keys().iter().map(|key| (key.path.as_str(), key.default.clone()));
         let set = self.settings.iter().map(|(path, setting)| (*path, setting.value.clone()));
-        let config = serde_json::from_value::<Config>(key::nest(defaults.chain(set)));
-        let config = match config {
+        serde_json::from_value(key::nest(defaults.chain(set)))
+    }
+
+    fn finish(mut self) -> Result<Loaded, ConfigErrors> {
+        let config = match self.config() {
             Ok(config) => config,
             // Every value was checked, so that this tells of a gap in the checks.
             Err(error) => {

@@ -10,12 +10,14 @@ use tw_sensor::recorder::SegmentReader;
 
 use crate::screen::{self, print_stdout};
 
-/// One line for each file, or all as JSON.
+/// One line for each file, or all as JSON. A failure if one cannot be read, or a capture not to its end.
 pub(super) fn list(files: &[PathBuf], json: bool) -> anyhow::Result<ExitCode> {
     let mut rows = Vec::new();
+    let mut whole = true;
     for file in files {
         let size = std::fs::metadata(file).with_context(|| format!("cannot look at {}", file.display()))?.len();
         let (row, line) = if super::is_capture(file) { capture(file, size) } else { segment(file, size) };
+        whole &= row.get("error").is_none_or(Value::is_null);
         rows.push(row);
         if !json {
             print_stdout(&line)?;
@@ -24,12 +26,13 @@ pub(super) fn list(files: &[PathBuf], json: bool) -> anyhow::Result<ExitCode> {
     if json {
         print_stdout(&format!("{}\n", Value::from(rows)))?;
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(if whole { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn unreadable(file: &Path, size: u64, error: &dyn std::fmt::Display) -> (Value, String) {
     let row = json!({"file": file, "bytes": size, "error": error.to_string()});
-    (row, format!("unreadable            {}: {error}\n", file.display()))
+    // It names the file.
+    (row, format!("unreadable            {error}\n"))
 }
 
 fn start(ns: u64) -> String {

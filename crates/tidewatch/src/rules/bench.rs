@@ -51,7 +51,10 @@ pub fn run(args: &RulesBenchArgs, configure: Configure<'_>) -> anyhow::Result<Ex
     let about = if !args.captures.is_empty() {
         let config = for_reading(configure);
         replay::events(&args.captures, &config, &mut |event| bench.together(event))?;
-        replay::events(&args.captures, &config, &mut |event| bench.one_by_one(event))?;
+        // What is wrong with them is told by now.
+        tracing::subscriber::with_default(tracing::subscriber::NoSubscriber::default(), || {
+            replay::events(&args.captures, &config, &mut |event| bench.one_by_one(event))
+        })?;
         args.captures.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
     } else {
         let (name, text) = match &args.events {

@@ -82,6 +82,11 @@ pub fn inside(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
     Ok(files)
 }
 
+/// Whether a file of this name belongs to the default pack.
+pub fn is_of_pack(name: &str) -> bool {
+    PACK.iter().any(|(file, _)| *file == name)
+}
+
 /// A rule file as it was read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RuleText {

@@ -95,8 +95,9 @@ fn what_was_found_can_be_asked_for() {
     assert!(String::from_utf8_lossy(&block.stdout).contains("/tmp/asked"));
 
     until("the container is listed", STORED, || {
-        let containers = daemon.ask(&["containers", "--json"]);
-        String::from_utf8_lossy(&containers.stdout).contains(&container.name).then_some(())
+        let containers = daemon.ask_json(&["containers"]);
+        let mut containers = containers.as_array()?.iter();
+        containers.any(|item| item["container"]["name"] == container.name.as_str()).then_some(())
     });
     let absent = daemon.ask(&["show", "01ZZZZZZZZ"]);
     assert!(!absent.status.success() && String::from_utf8_lossy(&absent.stderr).contains("01ZZZZZZZZ"));
