@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 
 use anyhow::Context as _;
+use tw_rules::Diagnostic;
 
-use super::texts::{Places, RuleTexts};
+use super::texts::{Places, RuleTexts, read, read_named, sentences};
 use crate::config::Config;
 
 /// Reads the configuration, if that is needed.
@@ -15,17 +16,31 @@ pub type Configure<'c> = &'c dyn Fn() -> anyhow::Result<Config>;
 /// # Errors
 /// If a file or the configuration cannot be read.
 pub fn chosen(files: &[PathBuf], configure: Configure<'_>) -> anyhow::Result<RuleTexts> {
+    match chosen_most(files, configure)? {
+        (texts, unreadable) if unreadable.is_empty() => Ok(texts),
+        (_, unreadable) if files.is_empty() => {
+            anyhow::bail!("the rules that the configuration names cannot be read: {}", sentences(&unreadable))
+        }
+        (_, unreadable) => anyhow::bail!(sentences(&unreadable)),
+    }
+}
+
+/// The same without the files that cannot be read, of which there is a diagnostic each.
+///
+/// # Errors
+/// If the configuration or a folder cannot be read.
+pub fn chosen_most(files: &[PathBuf], configure: Configure<'_>) -> anyhow::Result<(RuleTexts, Vec<Diagnostic>)> {
     if !files.is_empty() {
-        return RuleTexts::read(&Places { files: files.to_vec(), dropins: None });
+        return RuleTexts::read_most(&Places { files: files.to_vec(), dropins: None }, read_named);
     }
     let config =
         configure().context("no rule file is named, and the configuration that says which there are is not usable")?;
-    let mut texts =
-        RuleTexts::read(&Places::of(&config)).context("the rules that the configuration names cannot be read")?;
+    let (mut texts, unreadable) = RuleTexts::read_most(&Places::of(&config), read)
+        .context("the rules that the configuration names cannot be read")?;
     if !config.rules.files.is_empty() {
         texts.source += " (rules.files of the configuration)";
     }
-    Ok(texts)
+    Ok((texts, unreadable))
 }
 
 /// The configuration for reading what was recorded, where it is of little weight: the defaults, if it is not usable.

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::load::Loaded;
-use super::texts::{Places, RuleTexts};
+use super::texts::{Places, RuleTexts, read, sentences};
 use crate::screen;
 
 /// Rules that are not taken.
@@ -72,8 +72,14 @@ impl Loaded {
 /// # Errors
 /// [`Refusal`].
 pub fn take(places: &Places, skip_broken: bool) -> Result<(RuleTexts, Loaded), Refusal> {
-    let texts = RuleTexts::read(places).map_err(|error| Refusal::new(format!("{error:#}")))?;
+    let (texts, unreadable) = RuleTexts::read_most(places, read).map_err(|error| Refusal::new(format!("{error:#}")))?;
     let loaded = texts.load();
+    if !unreadable.is_empty() {
+        // What else is wrong is told with it, so that all can be mended in one go.
+        let also = if loaded.errors() > 0 { loaded.refusal(false) } else { None };
+        let also = also.map(|also| format!("; also {}", also.detail())).unwrap_or_default();
+        return Err(Refusal::new(format!("{}{also}", sentences(&unreadable))));
+    }
     match loaded.refusal(skip_broken) {
         Some(refusal) => Err(refusal),
         None => Ok((texts, loaded)),
