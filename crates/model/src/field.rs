@@ -331,7 +331,11 @@ fn row(name: &str) -> &'static Field {
 
 /// Up to three `candidates` nearest to `word` by edit distance, best first.
 pub fn nearest<'a>(word: &str, candidates: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
-    let limit = (word.len() / 3).clamp(2, 6);
+    nearest_within(word, candidates, (word.len() / 3).clamp(2, 6))
+}
+
+/// The same of those that are at most `limit` edits away.
+pub fn nearest_within<'a>(word: &str, candidates: impl Iterator<Item = &'a str>, limit: usize) -> Vec<&'a str> {
     let mut near: Vec<(usize, &str)> = candidates
         .filter(|candidate| may_be_near(word.as_bytes(), candidate.as_bytes(), limit))
         .map(|candidate| (edit_distance(word.as_bytes(), candidate.as_bytes()), candidate))

@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 
 use regex::bytes::Regex;
-use tw_model::field::nearest;
+use tw_model::field::{nearest, nearest_within};
 
 use crate::ast::Expr;
 use crate::diagnostic::{Problem, Severity, code};
@@ -13,9 +13,11 @@ use crate::node::Node;
 use crate::text::{Place, Span, Text};
 
 mod check;
+mod falco;
 mod literal;
 mod operand;
 
+pub(crate) use literal::misspelt_list;
 pub(crate) use operand::{Operands, field_problem};
 
 /// How deep macros and parentheses together may be nested.
@@ -31,6 +33,8 @@ const REGEX_WORK: usize = 1000;
 const MAX_SEARCHES: usize = 500;
 /// How many macros or lists are looked at for that.
 const MAX_NAMES: usize = 5000;
+/// How many names of lists are looked at for words that may be misspelt ones.
+const MAX_LOOKS: usize = 1_000_000;
 /// More errors of one condition are not told.
 const MAX_PROBLEMS: usize = 100;
 
@@ -76,7 +80,9 @@ pub(crate) struct Library {
     pub compat: Compat,
     /// What was spent of [`MAX_WORK`].
     pub work: Cell<usize>,
+    /// How often names were looked for, and how many were looked at for what looks like one.
     pub searches: Cell<usize>,
+    pub looks: Cell<usize>,
     /// Regular expressions that were compiled, by their text.
     pub regexes: RefCell<HashMap<String, Regex>>,
 }
@@ -97,6 +103,27 @@ impl Library {
     pub fn refresh(&self) {
         self.work.set(0);
         self.searches.set(0);
+        self.looks.set(0);
+    }
+
+    /// The list that a word was probably meant to name, which is a slip of the finger away.
+    pub fn misspelt_list(&self, word: &str) -> Option<&str> {
+        if word.len() < 5
+            || self.lists.contains_key(word)
+            || !word.bytes().all(|byte| byte == b'_' || byte == b'-' || byte.is_ascii_alphanumeric())
+        {
+            return None;
+        }
+        self.looks.set(self.looks.get().saturating_add(self.lists.len()));
+        if self.looks.get() > MAX_LOOKS {
+            return None;
+        }
+        // A list may well hold a word that is nearly its own name, as `shells` and `shell`.
+        let holds = |name: &&str| {
+            let list = self.lists.get(*name);
+            list.is_some_and(|list| list.items.iter().any(|(bytes, _)| **bytes == *word.as_bytes()))
+        };
+        nearest_within(word, self.lists.keys().map(String::as_str), 1).into_iter().find(|name| !holds(name))
     }
 
     /// Names that are near, as long as not too many were looked for.
@@ -172,9 +199,10 @@ impl<'l> Compiler<'l> {
         let Some((name, definition)) = self.library.macros.get_key_value(name) else {
             let near = self.library.near(name, self.library.macros.keys());
             let problem = Problem::error(code::VALIDATE, self.place(span), format!("there is no macro `{name}`"));
-            self.problems.push(match near.is_empty() {
-                true => problem.help("a field's name has a dot, as in `proc.name`"),
-                false => problem.near(&near),
+            self.problems.push(match (falco::instead_of(name), near.is_empty()) {
+                (Some(instead), _) => problem.help(format!("it is one of Falco's own rule files; {instead}")),
+                (None, true) => problem.help("a field's name has a dot, as in `proc.name`"),
+                (None, false) => problem.near(&near),
             });
             return Node::Const(false);
         };

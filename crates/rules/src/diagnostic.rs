@@ -82,12 +82,12 @@ const MAX_LINE: usize = 1000;
 const MAX_MESSAGE: usize = 500;
 
 impl Diagnostic {
-    /// Says that a file could not be read, for those who read files.
+    /// Says that a file could not be read, for those who read files; `reason` is the whole sentence.
     pub fn unreadable(file: impl Into<String>, reason: impl std::fmt::Display) -> Self {
         let mut files = Files::default();
         let id = files.add(file.into(), String::new());
         let place = Place { file: id, start: 0, end: 0 };
-        Problem::error(code::FILE_READ, place, format!("the file cannot be read: {reason}")).locate(&files)
+        Problem::error(code::FILE_READ, place, reason.to_string()).locate(&files)
     }
 
     /// Renders like rustc: title, `file:line:column`, underlined source, help. ANSI colours if `color`.
@@ -100,7 +100,10 @@ impl Diagnostic {
         let snippet = Snippet::source(source).line_start(self.line).annotation(AnnotationKind::Primary.span(span));
         let title = level.primary_title(escape(&self.message)).id(self.code);
         let path = escape(&self.file);
-        let mut group = if self.is_cut {
+        let mut group = if self.code == code::FILE_READ {
+            // There is nothing to show of it.
+            title.element(Origin::path(path))
+        } else if self.is_cut {
             // Columns cannot be counted in a part of a line.
             title.element(Origin::path(path).line(self.line).char_column(self.column)).element(snippet)
         } else {
@@ -298,6 +301,12 @@ error[LOAD_ERR_COMPILE_CONDITION]: no field `proc.nmae`
   |
   = help: did you mean `proc.name`?";
         assert_eq!(shown, expected);
+    }
+
+    #[test]
+    fn of_a_file_that_cannot_be_read_only_the_name_is_shown() {
+        let shown = Diagnostic::unreadable("a.yaml", "cannot read the rule file a.yaml: gone").render(false);
+        assert_eq!(shown, "error[LOAD_ERR_FILE_READ]: cannot read the rule file a.yaml: gone\n --> a.yaml");
     }
 
     #[test]

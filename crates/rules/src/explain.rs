@@ -237,9 +237,9 @@ impl<'w> Walk<'w, '_> {
 impl Explainer<'_> {
     /// A comparison as written, but with what lists hold counted.
     fn abbreviated(&self, check: &Check) -> String {
-        let (words, parentheses) = match &check.right {
-            Right::List(words, _) => (words.as_slice(), true),
-            Right::Name(word) => (std::slice::from_ref(word), false),
+        let words = match &check.right {
+            Right::List(words, _) => words.as_slice(),
+            Right::Name(word) => std::slice::from_ref(word),
             _ => return check.to_string(),
         };
         let mut text = format!("{} {}", check.left, check.op.name());
@@ -247,7 +247,7 @@ impl Explainer<'_> {
         if let Some(modifier) = check.modifier {
             let _ = write!(text, " {}", modifier.name());
         }
-        text.push_str(if parentheses { " (" } else { " " });
+        text.push_str(" (");
         for (i, word) in words.iter().enumerate() {
             if i > 0 {
                 text.push_str(", ");
@@ -265,9 +265,7 @@ impl Explainer<'_> {
                 }
             }
         }
-        if parentheses {
-            text.push(')');
-        }
+        text.push(')');
         text
     }
 

@@ -6,8 +6,9 @@ use std::collections::HashMap;
 
 use tw_model::Priority;
 
-use crate::diagnostic::{Diagnostic, Problem, code};
+use crate::diagnostic::{Diagnostic, Problem, Severity, code};
 use crate::ruleset::{Matching, RuleSet};
+use crate::suite::is_test;
 use crate::text::{FileId, Files, Place, Text};
 use crate::yaml::{self, Kind, Node};
 
@@ -199,7 +200,9 @@ impl Loader {
             Ok(item) => self.known_item(&item),
             Err(problem) => Err(problem),
         };
-        self.problems.extend(result.err());
+        // A test has no part in what the rules do: whoever runs it is told of an error.
+        let of_test = |problem| Problem { severity: Severity::Warning, code: code::WARNING_EXTENSION, ..problem };
+        self.problems.extend(result.err().map(|problem| if is_test(node) { of_test(problem) } else { problem }));
     }
 
     fn known_item(&mut self, item: &Item<'_>) -> Result<(), Problem> {

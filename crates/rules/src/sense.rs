@@ -330,6 +330,12 @@ impl<'l> Sense<'l> {
         {
             return Some(Err((value == positive, "events are counted from 1".to_owned())));
         }
+        if info.field == Some("evt.dir")
+            && let Test::Values(values) = &test
+            && values.contains(b"<".as_slice()) != positive
+        {
+            return Some(Err((false, "only exits of calls are seen, whose direction is `<`".to_owned())));
+        }
         let key = (operand, test);
         if let Some(known) = self.atom_numbers.get(&key) {
             return Some(Ok((*known, positive)));

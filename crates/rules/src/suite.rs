@@ -28,7 +28,7 @@ use crate::yaml::{self, Kind, Node};
 
 mod item;
 
-pub(crate) use item::KEYS;
+pub(crate) use item::{KEYS, is_test};
 
 /// The tests of a file.
 #[derive(Debug, Default)]

@@ -35,6 +35,13 @@ fn check_span(words: &[Word]) -> Span {
     words.first().map(|word| word.span).unwrap_or_default()
 }
 
+/// A word that is nearly the name of a list.
+pub(crate) fn misspelt_list(place: Place, word: &str, list: &str) -> Problem {
+    let message = format!("`{word}` is taken as text, since there is no list of that name");
+    let help = format!("did you mean the list `{list}`? If the text is meant, put it in quotes");
+    Problem::warning(code::COMPILE_CONDITION, place, message).help(help)
+}
+
 impl Literal {
     fn text(&self) -> std::borrow::Cow<'_, str> {
         String::from_utf8_lossy(&self.bytes)
@@ -74,7 +81,10 @@ impl Compiler<'_> {
                     self.error_once(check_span(words), ALL_TOO_LARGE);
                     return None;
                 }
-                words.iter().for_each(|word| self.expand(word, &mut literals));
+                for word in words {
+                    self.warn_of_misspelt_list(word);
+                    self.expand(word, &mut literals);
+                }
             }
             Right::None | Right::Value(_) | Right::Call(_) => {}
         }
@@ -106,6 +116,15 @@ impl Compiler<'_> {
                 );
             }
             None => literals.push(Literal { bytes: word.bytes.as_slice().into(), place: self.place(word.span) }),
+        }
+    }
+
+    fn warn_of_misspelt_list(&mut self, word: &Word) {
+        let name = word.lossy();
+        if !word.quoted
+            && let Some(list) = self.library.misspelt_list(&name)
+        {
+            self.problems.push(misspelt_list(self.place(word.span), &name, list));
         }
     }
 

@@ -62,8 +62,8 @@ codes! {
         "An item makes no sense together with the others: a macro or a target that does not exist, a loop, a version."
         "Define what is missing before it is used.";
     EXTENSION "LOAD_ERR_EXTENSION" Error
-        "An item that only this engine knows, such as `test`, is not shaped as it should be."
-        "Give it the keys that it needs; the rules are loaded all the same.";
+        "A test cannot be read, as `rules test` says; where rules are loaded, it is `LOAD_WARNING_EXTENSION`."
+        "Give it the keys and values that it needs.";
     UNKNOWN_SOURCE "LOAD_UNKNOWN_SOURCE" Warning
         "The rule is for a source of events that this engine does not have, and is skipped."
         "Leave it to the engine that has the source.";
@@ -89,8 +89,8 @@ codes! {
         "This is an old way to say something, or a field that is kept for old rules only."
         "Write it in the new way that is shown.";
     WARNING_EXTENSION "LOAD_WARNING_EXTENSION" Warning
-        "An item that only this engine knows, such as `test`, has a key that does nothing."
-        "Remove the key.";
+        "An item that only this engine knows, such as `test`, has a key that does nothing or is not shaped as it should be."
+        "Remove the key, or mend the item; the rules are loaded all the same.";
     APPEND_NO_VALUES "LOAD_APPEND_NO_VALUES" Warning
         "An exception is appended without values, which changes nothing."
         "Give it `values`.";

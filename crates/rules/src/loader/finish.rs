@@ -8,7 +8,7 @@ use tw_model::event::EVENTS;
 use super::rule::{RuleDef, SOURCE};
 use super::{Compat, ListDef, Loader, Selection, addition, exception, lint, substitute};
 use crate::ast::{Expr, Op, Operand, Right};
-use crate::compile::{Compiler, Library, List, Macro};
+use crate::compile::{Compiler, Library, List, Macro, misspelt_list};
 use crate::diagnostic::{Diagnostic, Problem, Severity, code};
 use crate::lexer::Lexer;
 use crate::node::Node;
@@ -30,6 +30,7 @@ pub(super) fn finish(mut loader: Loader) -> (RuleSet, Vec<Diagnostic>) {
     let mut problems = std::mem::take(&mut loader.problems);
     let mut library = Library::new(loader.compat);
     resolve_lists(&loader, &mut library, &mut problems);
+    warn_of_misspelt(&loader, &library, &mut problems);
     parse_macros(&loader, &mut library, &mut problems);
     let (mut rules, mut places) = (Vec::new(), Vec::new());
     let severe = |rule: &&RuleDef| loader.least.is_none_or(|least| rule.priority <= least);
@@ -82,10 +83,13 @@ impl Loader {
         (self.file_name(place.file).to_owned(), self.files.line_column(place.file, place.start).0)
     }
 
+    fn list_named(&self, name: &str) -> Option<&ListDef> {
+        self.lists.by_name.get(name).and_then(|index| self.lists.items.get(*index))
+    }
+
     /// The list of this name, if it can stand in `outer`.
     fn list_in(&self, outer: &ListDef, name: &str) -> Option<&ListDef> {
-        let inner = self.lists.by_name.get(name).and_then(|index| self.lists.items.get(*index));
-        inner.filter(|inner| inner.index < outer.visibility && inner.name != outer.name)
+        self.list_named(name).filter(|inner| inner.index < outer.visibility && inner.name != outer.name)
     }
 }
 
@@ -132,6 +136,9 @@ impl<'l> ListResolver<'l, '_> {
             let Some(text) = item.text() else { continue };
             let inner = self.loader.list_in(source, text.as_str());
             let inner = inner.filter(|inner| !stack.contains(&inner.name.as_str()));
+            if inner.is_none() {
+                self.warn_of_late_list(source, item, text.as_str());
+            }
             match inner {
                 // So deep only a hostile file goes. Falco goes one level.
                 Some(inner) if stack.len() < if self.loader.compat == Compat::Strict { 2 } else { 100 } => {
@@ -152,6 +159,60 @@ impl<'l> ListResolver<'l, '_> {
                     }
                 },
             }
+        }
+    }
+}
+
+impl<'l> ListResolver<'l, '_> {
+    /// Warns of a value that is the name of a list which cannot be put in here. A list may hold its own name as a text.
+    fn warn_of_late_list(&mut self, source: &'l ListDef, item: &crate::yaml::Node, name: &str) {
+        if name == source.name || self.loader.compat == Compat::Strict || self.problems.len() > MAX_KEPT {
+            return;
+        }
+        let Some(later) = self.loader.list_named(name) else { return };
+        let (message, help) = if self.leads_to(later, &source.name) {
+            let message =
+                format!("the lists `{}` and `{name}` lead back to each other: `{name}` is taken as text", source.name);
+            (message, "take one of them out of the other".to_owned())
+        } else {
+            let message = format!("the list `{name}` is defined behind the list that names it: it is taken as text");
+            (message, format!("move its definition up; if the text is meant, write `'\"{name}\"'`"))
+        };
+        self.problems.push(Problem::warning(code::COMPILE_CONDITION, item.place.clone(), message).help(help));
+    }
+
+    /// Whether a list names another, be it through others.
+    fn leads_to(&mut self, from: &'l ListDef, name: &str) -> bool {
+        let (mut left, mut seen) = (vec![from], HashSet::new());
+        while let Some(list) = left.pop() {
+            if !seen.insert(list.name.as_str()) {
+                continue;
+            }
+            for item in &list.items {
+                self.steps += 1;
+                match item.scalar() {
+                    _ if self.steps >= MAX_STEPS => return false,
+                    Some(value) if value == name => return true,
+                    Some(value) => left.extend(self.loader.list_named(value)),
+                    None => {}
+                }
+            }
+        }
+        false
+    }
+}
+
+/// Warns of values of lists that are nearly the name of a list.
+fn warn_of_misspelt(loader: &Loader, library: &Library, problems: &mut Vec<Problem>) {
+    if loader.compat == Compat::Strict {
+        return;
+    }
+    for item in loader.lists.items.iter().flat_map(|list| &list.items) {
+        if let Some(word) = item.scalar()
+            && let Some(list) = library.misspelt_list(word)
+            && problems.len() < MAX_KEPT
+        {
+            problems.push(misspelt_list(item.place.clone(), word, list));
         }
     }
 }

@@ -123,23 +123,22 @@ impl<'n> Item<'n> {
 
     /// Checks the shape of a test as far as that is cheap. What is in it matters only to those who run it.
     pub fn check_test(&self) -> Result<(), Problem> {
-        let ours = |problem: Problem| Problem { code: code::EXTENSION, ..problem };
-        self.name().map_err(ours)?;
-        let of = self.get("of").ok_or_else(|| ours(self.missing("of")))?;
+        self.name()?;
+        let of = self.get("of").ok_or_else(|| self.missing("of"))?;
         match &of.kind {
             Kind::Scalar { .. } => {}
             Kind::List(rules) if !rules.is_empty() && rules.iter().all(|rule| rule.scalar().is_some()) => {}
-            _ => return Err(ours(self.wrong(of, "the name of a rule or a list of names"))),
+            _ => return Err(self.wrong(of, "the name of a rule or a list of names")),
         }
-        let events = self.list("events").map_err(ours)?.ok_or_else(|| ours(self.missing("events")))?;
+        let events = self.list("events")?.ok_or_else(|| self.missing("events"))?;
         if let Some(event) = events.iter().find(|event| !matches!(event.kind, Kind::Map(_))) {
-            return Err(ours(self.wrong(event, "an event as a map")));
+            return Err(self.wrong(event, "an event as a map"));
         }
-        let hits = self.get("hits").ok_or_else(|| ours(self.missing("hits")))?;
+        let hits = self.get("hits").ok_or_else(|| self.missing("hits"))?;
         if !matches!(hits.kind, Kind::List(_) | Kind::Map(_)) {
-            return Err(ours(self.wrong(hits, "a list of numbers, or a map from rules to such lists")));
+            return Err(self.wrong(hits, "a list of numbers, or a map from rules to such lists"));
         }
-        self.flag("alone").map(|_| ()).map_err(ours)
+        self.flag("alone").map(|_| ())
     }
 
     /// Name of the item and where it stands.

@@ -38,6 +38,14 @@ fn rules_that_can_never_match() {
         ),
         ("proc.name = a and never_true", "`evt.num = 0` is never true: events are counted from 1"),
         ("not evt.num exists", "`evt.num exists` is always true: every event has `evt.num`"),
+        (
+            "fd.num = 1 and evt.dir = >",
+            "`evt.dir = >` is never true: only exits of calls are seen, whose direction is `<`",
+        ),
+        (
+            "fd.num = 1 and evt.dir != <",
+            "`evt.dir != <` is never true: only exits of calls are seen, whose direction is `<`",
+        ),
         ("fd.num > 5 and fd.num < 5", "`fd.num > 5` and `fd.num < 5` contradict each other"),
         ("fd.num = 3 and fd.num >= 4", "`fd.num = 3` and `fd.num >= 4` contradict each other"),
         ("fd.sport = https and fd.sport = 80", "`fd.sport = https` and `fd.sport = 80` contradict each other"),
@@ -253,4 +261,40 @@ proptest::proptest! {
             proptest::prop_assert!(!is_covered || matched != [false, true], "{} / {}", earlier, later);
         }
     }
+}
+
+#[test]
+fn words_that_are_nearly_the_name_of_a_list_are_told() {
+    let lists = "- list: shells\n  items: [shell, sh]\n- list: more\n  items: [shels, 'shellz', x]\n";
+    let with = |condition: &str| told(&load(&format!("{lists}{}", rule_with(condition))).1);
+    let in_list = |word: &str, column: usize| {
+        format!("LOAD_COMPILE_CONDITION 4:{column} `{word}` is taken as text, since there is no list of that name")
+    };
+    let of_lists = || vec![in_list("shels", 11), in_list("shellz", 18)];
+    let told = with("proc.name in (shelsl)");
+    assert_eq!(told.len(), 3, "{told:?}");
+    assert!(told[2].ends_with("`shelsl` is taken as text, since there is no list of that name"), "{told:?}");
+    for fine in ["in (shells)", "in (shell)", "in ('shels')", "in (more, bells)", "in (mor)"] {
+        assert_eq!(with(&format!("proc.name {fine}")), of_lists(), "{fine}");
+    }
+    let (_, diagnostics) = load(&format!("{lists}{}", rule_with("proc.name in (shelsl)")));
+    let help = diagnostics.iter().filter_map(|d| d.help.as_deref()).next().unwrap_or_default();
+    assert_eq!(help, "did you mean the list `shells`? If the text is meant, put it in quotes");
+}
+
+#[test]
+fn lists_that_cannot_be_put_into_each_other_are_told() {
+    let with = |lists: &str| told(&load(lists).1);
+    let (a, b) = ("`a_list` and `b_list` lead back to each other: `b_list`", "`b_list` is defined behind the list");
+    for (lists, expected) in [
+        ("- list: a_list\n  items: [b_list, x]\n- list: b_list\n  items: [a_list, y]\n", a),
+        ("- list: a_list\n  items: [b_list, x]\n- list: b_list\n  items: [y]\n", b),
+    ] {
+        let told = with(lists);
+        assert!(told.len() == 1 && told[0].contains(" 2:11 ") && told[0].contains(expected), "{told:?}");
+    }
+    let late = "- list: a_list\n  items: [x]\n- list: b_list\n  items: [a_list]\n- list: a_list\n  items: [b_list]\n  override: {items: append}\n";
+    let told = with(late);
+    assert!(!told.is_empty() && told.iter().all(|told| told.contains("lead back to each other")), "{told:?}");
+    assert_eq!(with("- list: rpm\n  items: [rpm, yum]\n- list: all\n  items: [rpm]\n"), Vec::<String>::new());
 }

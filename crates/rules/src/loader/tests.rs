@@ -119,17 +119,21 @@ fn tests_in_the_file_are_looked_at_and_left_alone() {
     assert_eq!(load(test).1, []);
     assert_eq!(load(&test.replace("of: R", "of: [R, S]").replace("hits: [1]", "hits: {R: [1], S: []}")).1, []);
     for (old, new, expected) in [
-        ("a sentence", "", "LOAD_ERR_EXTENSION 1:3"),
-        ("  of: R\n", "", "LOAD_ERR_EXTENSION 1:9"),
-        ("of: R", "of: {R: 1}", "LOAD_ERR_EXTENSION 2:7"),
-        ("[{type: execve, proc: {name: x}}]", "x", "LOAD_ERR_EXTENSION 4:11"),
-        ("{type: execve, proc: {name: x}}", "x", "LOAD_ERR_EXTENSION 4:12"),
-        ("  hits: [1]\n", "", "LOAD_ERR_EXTENSION 1:9"),
-        ("hits: [1]", "hits: 1", "LOAD_ERR_EXTENSION 5:9"),
-        ("alone: true", "alone: maybe", "LOAD_ERR_EXTENSION 6:10"),
+        ("a sentence", "", "LOAD_WARNING_EXTENSION 1:3"),
+        ("  of: R\n", "", "LOAD_WARNING_EXTENSION 1:9"),
+        ("of: R", "of: {R: 1}", "LOAD_WARNING_EXTENSION 2:7"),
+        ("[{type: execve, proc: {name: x}}]", "x", "LOAD_WARNING_EXTENSION 4:11"),
+        ("{type: execve, proc: {name: x}}", "x", "LOAD_WARNING_EXTENSION 4:12"),
+        ("  hits: [1]\n", "", "LOAD_WARNING_EXTENSION 1:9"),
+        ("hits: [1]", "hits: 1", "LOAD_WARNING_EXTENSION 5:9"),
+        ("alone: true", "alone: maybe", "LOAD_WARNING_EXTENSION 6:10"),
         ("desc: why", "why: desc", "LOAD_WARNING_EXTENSION 3:3"),
+        ("desc: why", "of: S", "LOAD_WARNING_EXTENSION 3:3"),
     ] {
-        assert_eq!(codes(&load(&test.replace(old, new)).1), [expected], "{new}");
+        let (_, diagnostics) = load(&test.replace(old, new));
+        assert_eq!(codes(&diagnostics), [expected], "{new}");
+        // A test keeps no rule from being loaded, however broken it is.
+        assert!(!diagnostics[0].is_error(), "{new}");
     }
 }
 

@@ -51,7 +51,7 @@ fn get<'n>(node: &'n Node, key: &str) -> Option<&'n Node> {
 }
 
 /// Whether an item of a rule file is a test.
-pub(super) fn is_test(node: &Node) -> bool {
+pub(crate) fn is_test(node: &Node) -> bool {
     let has = |key: &str| entries(node).iter().any(|(name, _)| name.scalar() == Some(key));
     has("test") && !["rule", "macro", "list"].into_iter().any(has)
 }
@@ -127,8 +127,12 @@ pub(super) fn event(node: &Node) -> Result<Sample, Box<Problem>> {
 /// Reads a test.
 pub(super) fn read(node: &Node, files: &Files) -> Result<Test, Box<Problem>> {
     check_shape(node)?;
+    let mut names = BTreeSet::new();
     for (key, _) in entries(node) {
         let name = key.scalar().unwrap_or_default();
+        if !names.insert(name) {
+            return Err(Box::new(wrong(&key.place, format!("the key `{name}` is there twice"))));
+        }
         if name != "test" && !KEYS.contains(&name) {
             let near = nearest(name, KEYS.iter().copied());
             return Err(Box::new(wrong(&key.place, format!("a test has no key `{name}`")).near(&near)));

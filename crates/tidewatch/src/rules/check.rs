@@ -6,7 +6,7 @@ use serde_json::json;
 use tw_report::escape;
 use tw_rules::{Diagnostic, RuleSet, diagnostic};
 
-use super::choice::{Configure, chosen};
+use super::choice::{Configure, chosen_most};
 use super::{Loaded, RuleOptions, show};
 use crate::cli::{CheckFormat, RulesCheckArgs};
 use crate::screen::{self, DOUBT, print_stdout};
@@ -16,10 +16,12 @@ use crate::screen::{self, DOUBT, print_stdout};
 /// # Errors
 /// If nobody reads standard output any more.
 pub fn run(args: &RulesCheckArgs, configure: Configure<'_>) -> anyhow::Result<ExitCode> {
-    let loaded = match chosen(&args.files, configure) {
-        Ok((texts, mut options)) => {
+    let loaded = match chosen_most(&args.files, configure) {
+        Ok((texts, mut options, mut unreadable)) => {
             options.compat = args.compat.unwrap_or(options.compat);
-            texts.load(&options)
+            let mut loaded = texts.load(&options);
+            unreadable.append(&mut loaded.diagnostics);
+            Loaded { diagnostics: unreadable, ..loaded }
         }
         // Editors and pipelines want this in the form that they asked for, too.
         Err(error) => unreadable(args, &error),

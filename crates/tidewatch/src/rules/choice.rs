@@ -3,10 +3,11 @@
 use std::path::PathBuf;
 
 use anyhow::Context as _;
+use tw_rules::Diagnostic;
 
 use super::load::Loaded;
 use super::options::RuleOptions;
-use super::texts::{Places, RuleTexts};
+use super::texts::{Places, RuleTexts, read, read_named, sentences};
 use crate::config::{self, Config};
 
 /// Reads the configuration, if that is needed.
@@ -19,21 +20,38 @@ pub type Configure<'c> = &'c dyn Fn() -> anyhow::Result<config::Loaded>;
 /// # Errors
 /// If a file or the configuration cannot be read.
 pub fn chosen(files: &[PathBuf], configure: Configure<'_>) -> anyhow::Result<(RuleTexts, RuleOptions)> {
+    match chosen_most(files, configure)? {
+        (texts, options, unreadable) if unreadable.is_empty() => Ok((texts, options)),
+        (_, _, unreadable) if files.is_empty() => {
+            anyhow::bail!("the rules that the configuration names cannot be read: {}", sentences(&unreadable))
+        }
+        (_, _, unreadable) => anyhow::bail!(sentences(&unreadable)),
+    }
+}
+
+/// The same without the files that cannot be read, of which there is a diagnostic each.
+///
+/// # Errors
+/// If the configuration or a folder cannot be read.
+pub fn chosen_most(
+    files: &[PathBuf],
+    configure: Configure<'_>,
+) -> anyhow::Result<(RuleTexts, RuleOptions, Vec<Diagnostic>)> {
     if !files.is_empty() {
-        let texts = RuleTexts::read(&Places { files: files.to_vec(), dropins: None })?;
-        return Ok((texts, RuleOptions::default()));
+        let (texts, unreadable) = RuleTexts::read_most(&Places { files: files.to_vec(), dropins: None }, read_named)?;
+        return Ok((texts, RuleOptions::default(), unreadable));
     }
     let found =
         configure().context("no rule file is named, and the configuration that says which there are is not usable")?;
-    let mut texts =
-        RuleTexts::read(&Places::of(&found.config)).context("the rules that the configuration names cannot be read")?;
+    let (mut texts, unreadable) = RuleTexts::read_most(&Places::of(&found.config), read)
+        .context("the rules that the configuration names cannot be read")?;
     if !found.config.rules.files.is_empty() {
         texts.source += " (rules.files of the configuration)";
     }
-    Ok((texts, RuleOptions::placed(&found)))
+    Ok((texts, RuleOptions::placed(&found), unreadable))
 }
 
-/// The same, loaded.
+/// The same as [`chosen`], loaded.
 ///
 /// # Errors
 /// If a file or the configuration cannot be read.

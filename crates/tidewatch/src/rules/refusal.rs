@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::load::Loaded;
 use super::options::RuleOptions;
-use super::texts::{Places, RuleTexts};
+use super::texts::{Places, RuleTexts, read, sentences};
 use crate::config::Config;
 use crate::screen;
 
@@ -74,8 +74,15 @@ impl Loaded {
 /// # Errors
 /// [`Refusal`].
 pub fn take(config: &Config) -> Result<(RuleTexts, Loaded), Refusal> {
-    let texts = RuleTexts::read(&Places::of(config)).map_err(|error| Refusal::new(format!("{error:#}")))?;
+    let (texts, unreadable) =
+        RuleTexts::read_most(&Places::of(config), read).map_err(|error| Refusal::new(format!("{error:#}")))?;
     let loaded = texts.load(&RuleOptions::of(config));
+    if !unreadable.is_empty() {
+        // What else is wrong is told with it, so that all can be mended in one go.
+        let also = if loaded.errors() > 0 { loaded.refusal(false) } else { None };
+        let also = also.map(|also| format!("; also {}", also.detail())).unwrap_or_default();
+        return Err(Refusal::new(format!("{}{also}", sentences(&unreadable))));
+    }
     match loaded.refusal(config.rules.skip_broken) {
         Some(refusal) => Err(refusal),
         None => Ok((texts, loaded)),

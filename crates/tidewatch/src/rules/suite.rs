@@ -11,12 +11,12 @@ use anstyle::{AnsiColor, Style};
 use anyhow::Context as _;
 use serde_json::{Value, json};
 use tw_report::escape;
+use tw_rules::Diagnostic;
 use tw_rules::suite::{Coverage, Failure, Suite, Test, coverage};
-use tw_rules::{Diagnostic, RuleSet};
 
 use super::choice::{Configure, chosen};
-use super::show;
 use super::texts::RuleText;
+use super::{Loaded, show};
 use crate::cli::RulesTestArgs;
 use crate::screen::{self, print_stdout};
 
@@ -103,7 +103,7 @@ pub fn run(args: &RulesTestArgs, configure: Configure<'_>) -> anyhow::Result<Exi
         source: loaded.source.clone(),
         rules: loaded.rules.len(),
         errors: loaded.errors(),
-        files: run_all(&with_tests, &loaded.rules, args.of.as_deref(), mixed),
+        files: run_all(&with_tests, &loaded, args.of.as_deref(), mixed),
         coverage: None,
     };
     let covered = || {
@@ -128,7 +128,8 @@ pub fn run(args: &RulesTestArgs, configure: Configure<'_>) -> anyhow::Result<Exi
 }
 
 /// `mixed`: rules that the tests do not know are loaded as well, and may match.
-fn run_all(texts: &[RuleText], rules: &RuleSet, of: Option<&str>, mixed: bool) -> Vec<FileResult> {
+fn run_all(texts: &[RuleText], loaded: &Loaded, of: Option<&str>, mixed: bool) -> Vec<FileResult> {
+    let rules = &loaded.rules;
     let mut files = Vec::new();
     for file in texts {
         let (suite, mut broken) = Suite::parse(&file.name, &file.text);
@@ -141,9 +142,8 @@ fn run_all(texts: &[RuleText], rules: &RuleSet, of: Option<&str>, mixed: bool) -
                 Ran { test, failures, took: started.elapsed() }
             })
             .collect();
-        if of.is_some() {
-            broken.clear();
-        }
+        // What the loader said is told as an error in the rules.
+        broken.retain(|diagnostic| of.is_none() && !loaded.diagnostics.contains(diagnostic));
         if !ran.is_empty() || !broken.is_empty() {
             files.push(FileResult { name: file.name.clone(), ran, broken });
         }

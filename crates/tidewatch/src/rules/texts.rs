@@ -9,6 +9,7 @@ use anyhow::Context as _;
 use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
 use tw_model::status::RuleFile;
+use tw_rules::Diagnostic;
 
 use super::load::{Loaded, digest};
 use super::options::RuleOptions;
@@ -133,15 +134,35 @@ impl RuleTexts {
     /// # Errors
     /// If a file or folder cannot be read.
     pub fn read(places: &Places) -> anyhow::Result<Self> {
+        match Self::read_most(places, read)? {
+            (texts, unreadable) if unreadable.is_empty() => Ok(texts),
+            (_, unreadable) => anyhow::bail!(sentences(&unreadable)),
+        }
+    }
+
+    /// The same without the files that cannot be read, of which there is a diagnostic each. `read` reads a file.
+    ///
+    /// # Errors
+    /// If a folder cannot be read, or all files together are too large.
+    pub(super) fn read_most(
+        places: &Places,
+        read: impl Fn(&Path) -> anyhow::Result<String>,
+    ) -> anyhow::Result<(Self, Vec<Diagnostic>)> {
         let mut texts = if places.files.is_empty() {
             Self::pack()
         } else {
             let named: Vec<_> = places.files.iter().map(|path| path.display().to_string()).collect();
             Self { source: named.join(", "), ..Self::default() }
         };
-        let mut bytes = 0;
+        let (mut bytes, mut unreadable) = (0, Vec::new());
         for file in places.list()? {
-            let text = read(&file)?;
+            let text = match read(&file) {
+                Ok(text) => text,
+                Err(error) => {
+                    unreadable.push(Diagnostic::unreadable(file.display().to_string(), format!("{error:#}")));
+                    continue;
+                }
+            };
             bytes += text.len();
             anyhow::ensure!(
                 bytes <= MAX_ALL,
@@ -161,7 +182,7 @@ impl RuleTexts {
         {
             texts.source += &format!(" and {}", folder.display());
         }
-        Ok(texts)
+        Ok((texts, unreadable))
     }
 
     /// Checks and compiles them.
@@ -194,15 +215,33 @@ fn doubt_of_writers(file: &Path) -> Option<String> {
     })
 }
 
-fn read(file: &Path) -> anyhow::Result<String> {
+/// What is wrong with files that cannot be read, in one line.
+pub(super) fn sentences(unreadable: &[Diagnostic]) -> String {
+    unreadable.iter().map(|diagnostic| diagnostic.message.as_str()).collect::<Vec<_>>().join("; ")
+}
+
+/// Reads a rule file that a person named: `-` is standard input.
+pub(super) fn read_named(file: &Path) -> anyhow::Result<String> {
+    if file.as_os_str() == "-" {
+        return text(std::io::stdin().lock(), "standard input");
+    }
+    read(file)
+}
+
+pub(super) fn read(file: &Path) -> anyhow::Result<String> {
     let shown = file.display();
     let failed = || format!("cannot read the rule file {shown}");
     // Opened without waiting, so that a pipe in its place cannot hold us up.
     let flags = i32::try_from((OFlags::NONBLOCK | OFlags::NOCTTY).bits()).unwrap_or_default();
     let opened = File::options().read(true).custom_flags(flags).open(file).with_context(failed)?;
     anyhow::ensure!(opened.metadata().with_context(failed)?.is_file(), "{shown} is no file: name a file of rules");
+    text(opened, &shown.to_string())
+}
+
+fn text(source: impl std::io::Read, shown: &str) -> anyhow::Result<String> {
     let mut bytes = Vec::new();
-    opened.take(MAX_FILE + 1).read_to_end(&mut bytes).with_context(failed)?;
+    let failed = || format!("cannot read the rule file {shown}");
+    source.take(MAX_FILE + 1).read_to_end(&mut bytes).with_context(failed)?;
     anyhow::ensure!(bytes.len() as u64 <= MAX_FILE, "the rule file {shown} has more than the {MAX_FILE} bytes allowed");
     String::from_utf8(bytes).map_err(|error| {
         let line =
