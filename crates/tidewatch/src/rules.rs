@@ -15,6 +15,7 @@ mod texts;
 
 use std::process::ExitCode;
 
+pub use find::no_such_rule;
 pub use load::{Loaded, show};
 pub use refusal::{Refusal, take};
 pub use texts::{Places, RuleTexts, inside, is_of_pack};
