@@ -49,6 +49,8 @@ async fn look(state: &State, store: &Store) -> Result<(), StoreError> {
     if !state.store_up() {
         store.probe().await?;
         state.store_works();
+    } else {
+        state.store_seen_well();
     }
     let bytes = store.bytes().await?;
     let mut rows = std::collections::BTreeMap::new();

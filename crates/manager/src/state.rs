@@ -58,10 +58,61 @@ pub(crate) struct State {
     inner: Mutex<Inner>,
 }
 
+/// A store that failed again within this time of its last failure comes and goes: a nearly full disk takes a little,
+/// and then nothing.
+const CALM: Duration = Duration::from_secs(60);
+
+/// What is there to say about a failure of the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum News {
+    Failed,
+    /// It comes and goes.
+    Unsteady,
+    Nothing,
+}
+
+/// The store's last failure.
+#[derive(Default)]
+pub(crate) struct LastFault {
+    last: Option<(StoreError, Instant)>,
+    unsteady: bool,
+}
+
+impl LastFault {
+    /// Notes a failure; `new` if the store worked before, or failed otherwise.
+    fn note(&mut self, error: &StoreError, new: bool, now: Instant) -> News {
+        let last = self.last.replace((error.clone(), now));
+        let soon = last.is_some_and(|(before, at)| before.code() == error.code() && now.duration_since(at) < CALM);
+        match (new, soon) {
+            (false, _) => News::Nothing,
+            (true, false) => {
+                self.unsteady = false;
+                News::Failed
+            }
+            (true, true) if std::mem::replace(&mut self.unsteady, true) => News::Nothing,
+            (true, true) => News::Unsteady,
+        }
+    }
+
+    /// The failure, as long as the store comes and goes.
+    fn unsteady(&self, now: Instant) -> Option<&StoreError> {
+        let last = self.last.as_ref().filter(|(_, at)| self.unsteady && now.duration_since(*at) < CALM);
+        last.map(|(error, _)| error)
+    }
+
+    /// Whether it was unsteady and has been calm since.
+    fn calmed(&mut self, now: Instant) -> bool {
+        let calmed = self.unsteady && self.unsteady(now).is_none();
+        self.unsteady &= !calmed;
+        calmed
+    }
+}
+
 /// The part under the lock.
 pub(crate) struct Inner {
     pub(crate) store: Option<Store>,
     pub(crate) fault: Option<StoreError>,
+    pub(crate) last_fault: LastFault,
     pub(crate) retention_fault: Option<StoreError>,
     /// Why health and metrics are not served over TCP, if they should be.
     pub(crate) metrics_fault: Option<String>,
@@ -72,6 +123,11 @@ pub(crate) struct Inner {
 }
 
 impl Inner {
+    /// What is wrong with the store, or was a moment ago if it comes and goes.
+    pub(crate) fn trouble(&self) -> Option<&StoreError> {
+        self.fault.as_ref().or_else(|| self.last_fault.unsteady(Instant::now()))
+    }
+
     /// Whether the store is not open yet, and nothing says that it will not open.
     pub(crate) fn waits_for_store(&self) -> bool {
         self.store.is_none() && self.fault.is_none()
@@ -152,6 +208,7 @@ impl State {
         let inner = Inner {
             store: None,
             fault: None,
+            last_fault: LastFault::default(),
             retention_fault: None,
             metrics_fault: None,
             bytes: 0,
@@ -197,25 +254,45 @@ impl State {
         }
     }
 
-    /// Notes that the store failed; says so once per kind of failure.
+    /// Notes that the store failed; says so once per kind of failure, and once that it comes and goes.
     pub(crate) fn store_failed(&self, error: &StoreError) {
         let mut inner = self.lock();
         *inner.counters.failures.entry(error.code()).or_insert(0) += 1;
-        let news = inner.fault.as_ref().is_none_or(|before| before.code() != error.code());
+        let new = inner.fault.as_ref().is_none_or(|before| before.code() != error.code());
+        let news = inner.last_fault.note(error, new, Instant::now());
         inner.fault = Some(error.clone());
         drop(inner);
-        if news {
-            tracing::error!(code = error.code(), remedy = %error.remedy(), "{error}; nothing is acknowledged meanwhile");
-        }
+        let said = match news {
+            News::Failed => "nothing is acknowledged meanwhile",
+            News::Unsteady => "it comes and goes, which is not told again until it worked for a minute",
+            News::Nothing => return,
+        };
+        tracing::error!(code = error.code(), remedy = %error.remedy(), "{error}; {said}");
     }
 
     /// Notes that the store took something.
     pub(crate) fn store_works(&self) {
-        let before = self.lock().fault.take();
+        let mut inner = self.lock();
+        let before = inner.fault.take();
+        let unsteady = inner.last_fault.unsteady;
+        drop(inner);
         if before.is_some() {
-            tracing::info!(store = %self.place.shown(), "the store works again");
+            if !unsteady {
+                self.say_store_works();
+            }
             self.recovered.notify_waiters();
         }
+    }
+
+    /// Notes that the store was looked at and had no fault.
+    pub(crate) fn store_seen_well(&self) {
+        if self.lock().last_fault.calmed(Instant::now()) {
+            self.say_store_works();
+        }
+    }
+
+    fn say_store_works(&self) {
+        tracing::info!(store = %self.place.shown(), "the store works again");
     }
 
     pub(crate) fn deleted(&self, kind: Kind, reason: Reason, deleted: Deleted) {
@@ -297,7 +374,7 @@ impl State {
             |code: &str, failed, what: String, remedy: String| Problem { code: code.into(), failed, what, remedy };
         let mut problems = Vec::new();
         let inner = self.lock();
-        match (&inner.fault, &inner.store) {
+        match (inner.trouble(), &inner.store) {
             (Some(fault), _) => problems.push(problem(fault.code(), true, fault.to_string(), fault.remedy())),
             (None, None) => problems.push(problem(
                 "store-unavailable",
@@ -338,5 +415,33 @@ impl State {
             }
         }
         problems
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_store_that_comes_and_goes_is_told_twice_and_stays_a_problem_until_it_is_calm() {
+        let error = |reason: &str| StoreError::Full { place: "sqlite".into(), reason: reason.into() };
+        let (mut fault, begin) = (LastFault::default(), Instant::now());
+        let after = |seconds| begin + Duration::from_secs(seconds);
+        let told: Vec<News> = (0..5).map(|second| fault.note(&error("x"), true, after(second))).collect();
+        assert_eq!(told, [News::Failed, News::Unsteady, News::Nothing, News::Nothing, News::Nothing]);
+        assert_eq!(fault.note(&error("x"), false, after(5)), News::Nothing);
+        assert!(fault.unsteady(after(60)).is_some() && !fault.calmed(after(60)));
+        assert!(fault.unsteady(after(66)).is_none() && fault.calmed(after(66)) && !fault.calmed(after(67)));
+        assert_eq!(fault.note(&error("y"), true, after(90)), News::Failed);
+        let other = StoreError::Other { place: "sqlite".into(), reason: String::new() };
+        assert_eq!(fault.note(&other, true, after(91)), News::Failed);
+    }
+
+    #[test]
+    fn one_failure_is_over_as_soon_as_the_store_works() {
+        let mut fault = LastFault::default();
+        let error = StoreError::Full { place: String::new(), reason: String::new() };
+        assert_eq!(fault.note(&error, true, Instant::now()), News::Failed);
+        assert!(fault.unsteady(Instant::now()).is_none());
     }
 }

@@ -14,6 +14,7 @@ use tw_model::status::Problem;
 use crate::cli::{AskArgs, ContainersArgs, FindingsArgs, ShowArgs};
 use crate::config::Config;
 use crate::screen::{self, print_stdout};
+use crate::{rules, when};
 pub use client::{Client, agent_status};
 
 /// How often `--follow` asks.
@@ -71,6 +72,7 @@ fn without_manager(config: &Config, error: anyhow::Error) -> anyhow::Result<Over
 /// # Errors
 /// If the service cannot be asked.
 pub fn findings(args: &FindingsArgs, config: &Config) -> anyhow::Result<ExitCode> {
+    when::in_order(args.since.as_deref(), args.until.as_deref())?;
     let mut client = Client::connect(config)?;
     let mut query: Vec<(&str, String)> = Vec::new();
     let texts = [
@@ -105,6 +107,9 @@ pub fn findings(args: &FindingsArgs, config: &Config) -> anyhow::Result<ExitCode
     if !args.ask.json {
         if !any {
             anstream::eprintln!("{}", nothing(&mut client, query.is_empty())?);
+            for hint in hints(&mut client, args, config) {
+                anstream::eprintln!("{}", tw_report::escape::line(&hint));
+            }
         } else if cursor.is_some() {
             anstream::eprintln!("… and older ones: --limit or --until shows them");
         }
@@ -121,6 +126,46 @@ fn nothing(client: &mut Client, all: bool) -> anyhow::Result<String> {
         }
     }
     Ok(show::nothing_yet(&client.get("/api/v1/status", &[])?))
+}
+
+/// Which filters no finding can pass, whatever was found: names are compared exactly.
+fn hints(client: &mut Client, args: &FindingsArgs, config: &Config) -> Vec<String> {
+    let mut hints: Vec<String> = args
+        .rule
+        .iter()
+        .filter_map(|name| rules::no_such_rule(config, name))
+        .map(|hint| format!("--rule: {hint}"))
+        .collect();
+    if args.container.is_none() && args.image.is_none() {
+        return hints;
+    }
+    let query = [("all", "true".to_owned()), ("limit", PAGE.to_string())];
+    // A hint less is no failure.
+    let Ok(page) = client.get::<ContainerPage>("/api/v1/containers", &query) else { return hints };
+    let seen = || page.containers.iter().map(|item| &item.container);
+    if let Some(name) = &args.container
+        && !seen().any(|container| *container.name == **name || container.id.starts_with(name.as_str()))
+    {
+        let names = seen().map(|container| &*container.name);
+        hints.push(format!("--container: no container of this name or id was seen{}", alike(name, names)));
+    }
+    if let Some(image) = &args.image
+        && !seen().any(|container| *container.image == **image)
+    {
+        let images = seen().map(|container| &*container.image);
+        hints.push(format!("--image: no container of exactly this image was seen{}", alike(image, images)));
+    }
+    hints
+}
+
+/// A few names that hold the text that was given, in whatever case.
+fn alike<'n>(text: &str, names: impl Iterator<Item = &'n str>) -> String {
+    let text = text.to_lowercase();
+    let mut names: Vec<&str> = names.filter(|name| name.to_lowercase().contains(&text)).collect();
+    names.sort_unstable();
+    names.dedup();
+    names.truncate(5);
+    if names.is_empty() { String::new() } else { format!(": did you mean {}?", names.join(" or ")) }
 }
 
 /// The newest few, then what is stored from now on, in the order of their times.
@@ -225,4 +270,16 @@ pub fn reload(args: &AskArgs, config: &Config) -> anyhow::Result<ExitCode> {
         anstream::eprintln!("{}not reloaded:{:#} {says}", screen::ERROR, screen::ERROR);
     }
     Ok(if ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_hold_what_was_typed_are_told() {
+        let names = ["newcomer-web", "shop", "Newcomer-db", "newcomer-web"];
+        assert_eq!(alike("newcomer", names.into_iter()), ": did you mean Newcomer-db or newcomer-web?");
+        assert_eq!(alike("absent", names.into_iter()), "");
+    }
 }

@@ -41,6 +41,7 @@ pub const NEEDS: &[&str] = &["state_dir", "rules", "agent", "redaction", "record
 /// If a file is not there, the rules are broken, or standard output is closed. A damaged file is replayed as far as it
 /// can be read, and told; one that cannot be read at all is told and left out. Then it ends with a failure.
 pub fn run(args: &ReplayArgs, config: &Config) -> anyhow::Result<ExitCode> {
+    when::in_order(args.since.as_deref(), args.until.as_deref())?;
     let files = files(&args.paths, config)?;
     if args.list {
         return list::list(&files, args.json);
@@ -79,6 +80,12 @@ pub fn run(args: &ReplayArgs, config: &Config) -> anyhow::Result<ExitCode> {
         replay.progress.set_position(before + size(file));
     }
     replay.progress.finish_and_clear();
+    if whole && !args.json && !args.stats && replay.stats.is_quiet() {
+        anstream::eprintln!(
+            "nothing found{}",
+            if replay.stats.events == 0 { ": no event was read; --list says what there is" } else { "" }
+        );
+    }
     if args.stats {
         replay.stats.show(args.json)?;
     }

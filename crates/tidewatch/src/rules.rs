@@ -16,6 +16,7 @@ mod texts;
 
 use std::process::ExitCode;
 
+pub use find::no_such_rule;
 pub use load::{Loaded, show};
 pub use options::{RuleOptions, addition};
 pub use refusal::{Refusal, take};

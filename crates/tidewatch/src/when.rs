@@ -11,9 +11,30 @@ pub fn parse(text: &str, now: Timestamp) -> Result<u64, NoMoment> {
     Ok(u64::try_from(moment(text, now)?.as_nanosecond()).unwrap_or(0))
 }
 
+/// Looks whether a period has anything in it.
+///
+/// # Errors
+/// If it ends before it begins.
+pub fn in_order(since: Option<&str>, until: Option<&str>) -> anyhow::Result<()> {
+    let now = Timestamp::now();
+    if let (Some(since), Some(until)) = (since, until) {
+        anyhow::ensure!(
+            parse(since, now)? <= parse(until, now)?,
+            "--until {until} is before --since {since}: nothing can be between; exchange them"
+        );
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_period_that_ends_before_it_begins_is_told() {
+        assert!(in_order(Some("1m"), Some("2m")).unwrap_err().to_string().contains("exchange them"));
+        assert!(in_order(Some("2m"), Some("1m")).is_ok() && in_order(Some("1m"), None).is_ok());
+    }
 
     #[test]
     fn nothing_was_before_the_epoch() {

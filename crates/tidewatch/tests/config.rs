@@ -87,6 +87,15 @@ error[CONFIG_VALUE]: `metrics.listen` is 0.0.0.0:9465, which other hosts can rea
 }
 
 #[test]
+fn check_counts_variables_among_the_sources() {
+    let folder = Folder::new("variables");
+    folder.write("t.yaml", "log: {keep: 2}\n");
+    let env = [("TIDEWATCH_LOG__KEEP", "3"), ("TIDEWATCH_LOG", "info")];
+    let (code, stdout, _) = folder.run(&with(&["config", "check", "--no-rules"]), &env);
+    assert_eq!((code, &*stdout), (0, "configuration in order: t.yaml, 1 variable of the environment; 0 warnings\n"));
+}
+
+#[test]
 fn check_of_files_reads_these_alone() {
     let folder = Folder::new("files");
     folder.write("t.yaml", "metrics: {listen: '0.0.0.0:1'}\n");

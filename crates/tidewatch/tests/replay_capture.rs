@@ -246,6 +246,20 @@ fn what_cannot_be_read_is_listed_once_and_ends_with_a_failure() {
 }
 
 #[test]
+fn a_replay_that_finds_nothing_says_so_to_people_alone() {
+    let folder = Folder::new("replay-nothing");
+    let capture = folder.write("a.scap", &story(Form::ALL[0]).bytes);
+    let rules = folder.write("rules.yaml", RULES);
+    let rules = ["--rules", rules.to_str().unwrap(), "--since", "1h"];
+    let output = folder.replay(&[&capture], &rules);
+    assert!(output.status.success() && output.stdout.is_empty());
+    assert_eq!(said(&output), "nothing found\n");
+    assert_eq!(said(&folder.replay(&[&capture], &[&rules[..], &["--json"]].concat())), "");
+    let reversed = folder.replay(&[&capture], &[&rules[..], &["--until", "2h"]].concat());
+    assert!(said(&reversed).contains("--until 2h is before --since 1h"), "{}", said(&reversed));
+}
+
+#[test]
 fn captures_are_listed_with_machine_times_and_events() {
     let folder = Folder::new("replay-list");
     let path = folder.write("a.scap", story(Form::New).gzip());

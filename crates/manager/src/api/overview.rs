@@ -101,8 +101,8 @@ impl Overview {
         let lanes = link.agent.iter().flat_map(|agent| &agent.spool).flat_map(|spool| &spool.lanes);
         let store = StoreOverview {
             url: state.place.shown(),
-            up: inner.store.is_some() && inner.fault.is_none(),
-            error: inner.fault.as_ref().map(ToString::to_string),
+            up: inner.store.is_some() && inner.trouble().is_none(),
+            error: inner.trouble().map(ToString::to_string),
             bytes: inner.bytes,
             rows: Kind::ALL
                 .iter()

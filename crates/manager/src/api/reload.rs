@@ -73,7 +73,9 @@ pub(super) async fn reload(
 async fn write_down(state: &State, caller: &Caller, detail: serde_json::Value) {
     let target = state.lock().link.node.as_ref().map(|node| node.id.clone()).unwrap_or_default();
     let entry = Entry { actor: caller.to_string(), action: "reload".into(), target, detail };
-    tracing::info!(actor = %entry.actor, detail = %entry.detail, "reload");
+    // Whole errors, of several lines, are the caller's and the audit's; the log has what became of it.
+    let first = |key: &str| entry.detail[key].as_str().and_then(|text| text.lines().next()).unwrap_or_default();
+    tracing::info!(actor = %entry.actor, result = first("result"), says = first("message"), "reload");
     let Some(store) = state.store() else {
         tracing::error!(actor = %entry.actor, "the store is not open: a reload is not in the audit");
         return;

@@ -219,7 +219,9 @@ fn problems(status: &AgentStatus, dropped: u64) -> Vec<Problem> {
     let unrecorded = status.recorder.as_ref().map_or(0, |recorder| recorder.lost);
     if unrecorded > 0 {
         let what = format!("{unrecorded} records are missing in the flight recorder: a replay lacks them");
-        add("recorder-lost", false, what, "give the agent a faster disk or more CPU; findings are not concerned");
+        let remedy = "if the disk was full (the log says so), free room or lower recorder.max_mib; else give the agent a \
+                      faster disk or more CPU; findings are not concerned";
+        add("recorder-lost", false, what, remedy);
     }
     for ring in status.rings.iter().filter(|ring| ring.pending * 2 > ring.size) {
         let what = format!("the {} ring is more than half full", ring.lane);

@@ -116,7 +116,14 @@ fn check(result: Result<Loaded, ConfigErrors>, with_rules: bool, json: bool) -> 
     } else {
         report(diagnostics);
         let names: Vec<String> = files.iter().map(|file| Origin::whole(file).to_string()).collect();
-        let from = if names.is_empty() { "no file, defaults only".to_owned() } else { names.join(", ") };
+        let variables = result.iter().flat_map(|loaded| loaded.origins.values());
+        let variables = variables.filter(|origin| matches!(origin, Origin::Variable(_))).count();
+        let from = match (names.is_empty(), variables) {
+            (true, 0) => "no file, defaults only".to_owned(),
+            (true, _) => format!("no file, {} of the environment", count(variables, "variable")),
+            (false, 0) => names.join(", "),
+            (false, _) => format!("{}, {} of the environment", names.join(", "), count(variables, "variable")),
+        };
         match result {
             Ok(_) => print(&format!("configuration in order: {from}; {}\n", count(warnings, "warning")))?,
             Err(_) => {

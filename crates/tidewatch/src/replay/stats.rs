@@ -36,6 +36,11 @@ impl Stats {
         }
     }
 
+    /// Whether no rule found anything.
+    pub fn is_quiet(&self) -> bool {
+        self.hits.is_empty()
+    }
+
     /// Adds what became of the events of one capture.
     pub fn add(&mut self, of: &Conversion) {
         let sum = &mut self.conversion;

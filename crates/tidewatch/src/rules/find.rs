@@ -1,5 +1,7 @@
 //! Finds rules, macros and lists by name.
 
+use super::{Places, RuleTexts};
+use crate::config::Config;
 use tw_model::field::nearest;
 use tw_report::escape;
 use tw_rules::{NamedList, NamedMacro};
@@ -33,6 +35,16 @@ impl<'r> Found<'r> {
             Self::Macro(_) => "macro",
             Self::List(_) => "list",
         }
+    }
+}
+
+/// What to say where nothing is found of a rule of this name, if there is none among those of the configuration.
+pub fn no_such_rule(config: &Config, name: &str) -> Option<String> {
+    let loaded = RuleTexts::read(&Places::of(config)).ok()?.load();
+    match find(&loaded.rules, name, &["rule"]) {
+        Ok(found) if found.iter().any(|found| found.name() == name) => None,
+        Ok(found) => Some(format!("names are exact: did you mean {:?}?", found.first()?.name())),
+        Err(error) => Some(error.to_string()),
     }
 }
 
