@@ -1,7 +1,7 @@
 //! From conditions as written to compiled ones: macros and lists are resolved, fields looked up, types checked.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use regex::bytes::Regex;
 use tw_model::field::{nearest, nearest_within};
@@ -35,6 +35,8 @@ const MAX_SEARCHES: usize = 500;
 const MAX_NAMES: usize = 5000;
 /// How many names of lists are looked at for words that may be misspelt ones.
 const MAX_LOOKS: usize = 1_000_000;
+/// How many parts of conditions are looked at for a loop of macros.
+const MAX_LOOP_STEPS: usize = 2000;
 /// More errors of one condition are not told.
 const MAX_PROBLEMS: usize = 100;
 
@@ -145,6 +147,8 @@ pub(crate) struct Compiler<'l> {
     text: &'l Text,
     /// Macros that the walk is in.
     stack: Vec<&'l str>,
+    /// Where the outermost of them is named.
+    outermost: Option<Place>,
     depth: usize,
     checks: usize,
     /// How many problems were looked at, and how many of them are errors.
@@ -157,7 +161,17 @@ pub(crate) struct Compiler<'l> {
 impl<'l> Compiler<'l> {
     /// A compiler of a condition written in `text`.
     pub fn new(library: &'l Library, text: &'l Text) -> Self {
-        Self { library, text, stack: Vec::new(), depth: 0, checks: 0, counted: 0, errors: 0, problems: Vec::new() }
+        Self {
+            library,
+            text,
+            stack: Vec::new(),
+            outermost: None,
+            depth: 0,
+            checks: 0,
+            counted: 0,
+            errors: 0,
+            problems: Vec::new(),
+        }
     }
 
     /// Compiles a condition. Where something is wrong there is a problem more, and the part is constant.
@@ -200,7 +214,7 @@ impl<'l> Compiler<'l> {
             let near = self.library.near(name, self.library.macros.keys());
             let problem = Problem::error(code::VALIDATE, self.place(span), format!("there is no macro `{name}`"));
             self.problems.push(match (falco::instead_of(name), near.is_empty()) {
-                (Some(instead), _) => problem.help(format!("it is one of Falco's own rule files; {instead}")),
+                (Some(instead), _) => problem.help(format!("only Falco's own rule files define it; {instead}")),
                 (None, true) => problem.help("a field's name has a dot, as in `proc.name`"),
                 (None, false) => problem.near(&near),
             });
@@ -214,11 +228,15 @@ impl<'l> Compiler<'l> {
         }
         let outer = self.stack.last().and_then(|outer| self.library.macros.get(*outer));
         if outer.is_some_and(|outer| definition.index >= outer.visibility) {
-            let problem = Problem::error(
-                code::VALIDATE,
-                self.place(span),
-                format!("the macro `{name}` is defined behind the macro that names it"),
-            );
+            let outer = self.stack.last().copied().unwrap_or_default();
+            if self.leads_to(name, outer) {
+                let message = format!("the macros `{outer}` and `{name}` lead back to each other");
+                let problem = Problem::error(code::VALIDATE, self.place(span), message);
+                self.problems.push(problem.help("take one of them out of the condition of the other"));
+                return Node::Const(false);
+            }
+            let message = format!("the macro `{name}` is defined behind the macro that names it");
+            let problem = Problem::error(code::VALIDATE, self.place(span), message);
             self.problems.push(problem.help("move its definition up"));
             return Node::Const(false);
         }
@@ -230,12 +248,35 @@ impl<'l> Compiler<'l> {
             self.error(code::VALIDATE, span, format!("the macro `{name}` has an error"));
             return Node::Const(false);
         };
+        if self.stack.is_empty() {
+            self.outermost = Some(self.place(span));
+        }
         let text = std::mem::replace(&mut self.text, &definition.text);
         self.stack.push(name);
         let node = self.expr(expr);
         self.stack.pop();
         self.text = text;
         node
+    }
+
+    /// Whether a macro names another, be it through others; of very large ones that is not known.
+    fn leads_to(&self, from: &'l str, name: &str) -> bool {
+        let (mut names, mut seen, mut steps) = (vec![from], HashSet::new(), 0);
+        while let Some(from) = names.pop().filter(|_| steps < MAX_LOOP_STEPS) {
+            let expr = self.library.macros.get(from).and_then(|definition| definition.expr.as_ref());
+            let mut left: Vec<&Expr> = expr.filter(|_| seen.insert(from)).into_iter().collect();
+            while let Some(expr) = left.pop().filter(|_| steps < MAX_LOOP_STEPS) {
+                steps += 1;
+                match expr {
+                    Expr::And(terms, _) | Expr::Or(terms, _) => left.extend(terms),
+                    Expr::Not(term, _) => left.push(term),
+                    Expr::Macro(named, _) if named == name => return true,
+                    Expr::Macro(named, _) => names.push(named),
+                    Expr::Check(_) => {}
+                }
+            }
+        }
+        false
     }
 
     fn place(&self, span: Span) -> Place {
@@ -249,7 +290,10 @@ impl<'l> Compiler<'l> {
 
     fn error_once(&mut self, span: Span, message: &str) {
         if !self.problems.iter().any(|problem| problem.message == message) {
-            self.error(code::VALIDATE, span, message);
+            // No part of a macro is at fault for what grows with all of them.
+            let outermost = self.outermost.clone().filter(|_| !self.stack.is_empty());
+            let place = outermost.unwrap_or_else(|| self.place(span));
+            self.problems.push(Problem::error(code::VALIDATE, place, message));
         }
     }
 }

@@ -306,7 +306,7 @@ error[LOAD_ERR_COMPILE_CONDITION]: no field `proc.nmae`
     #[test]
     fn of_a_file_that_cannot_be_read_only_the_name_is_shown() {
         let shown = Diagnostic::unreadable("a.yaml", "cannot read the rule file a.yaml: gone").render(false);
-        assert_eq!(shown, "error[LOAD_ERR_FILE_READ]: cannot read the rule file a.yaml: gone\n --> a.yaml");
+        assert_eq!(shown, "error[LOAD_ERR_FILE_READ]: cannot read the rule file a.yaml: gone\n--> a.yaml");
     }
 
     #[test]

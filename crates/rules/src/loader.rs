@@ -127,7 +127,7 @@ impl Loader {
         let file = self.files.add(name.into(), text.into());
         match yaml::parse(file, self.files.text(file)) {
             Ok(documents) => documents.iter().for_each(|document| self.document(document)),
-            Err(error) => self.problems.push(Problem::error(code::YAML_PARSE, error.place, error.message)),
+            Err(error) => self.problems.push(error.problem()),
         }
         self
     }

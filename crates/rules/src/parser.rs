@@ -62,10 +62,7 @@ pub fn parse_as(text: &str, compat: Compat) -> Parsed<Expr> {
     match parser.lexer.peek() {
         None => Ok(expr),
         Some(b')') => Err(parser.unexpected("there is a `)` too many")),
-        Some(byte @ (b'=' | b',' | b'"' | b'\'')) => Err(parser
-            .unexpected("expected `and` or `or`")
-            .help(format!("a value with {} in it needs quotes", char::from(byte)))),
-        Some(_) => Err(parser.unexpected("expected `and` or `or`")),
+        Some(_) => Err(parser.no_connective("expected `and` or `or`", &expr)),
     }
 }
 
@@ -175,7 +172,7 @@ impl<'t> Parser<'t> {
         }
         match self.lexer.peek() {
             None => Err(ParseError::new(Span::new(open, open + 1), "this `(` is not closed")),
-            Some(_) => Err(self.unexpected("expected `and`, `or` or `)`")),
+            Some(_) => Err(self.no_connective("expected `and`, `or` or `)`", &expr)),
         }
     }
 
@@ -456,6 +453,28 @@ impl<'t> Parser<'t> {
         })
     }
 
+    /// An error at the next word, which stands behind `before` and does not join it to anything.
+    fn no_connective(&self, message: &str, before: &Expr) -> ParseError {
+        let rest = self.lexer.rest();
+        let begins = |word: &str| {
+            rest.get(..word.len()).is_some_and(|start| start.eq_ignore_ascii_case(word.as_bytes()))
+                && !rest.get(word.len()).is_some_and(|byte| is_name_byte(*byte))
+        };
+        let error = self.unexpected(message);
+        match rest.first() {
+            _ if rest.starts_with(b"&&") || begins("and") => error.help("it is written `and`"),
+            _ if rest.starts_with(b"||") || begins("or") => error.help("it is written `or`"),
+            Some(b'=' | b'!' | b'<' | b'>') if last_macro(before).is_some() => {
+                let name = last_macro(before).unwrap_or_default();
+                error.help(format!("`{name}` is read as a macro, which is not compared: a field's name has a dot"))
+            }
+            Some(byte @ (b'=' | b',' | b'"' | b'\'')) => {
+                error.help(format!("a value with {} in it needs quotes", char::from(*byte)))
+            }
+            _ => error,
+        }
+    }
+
     /// An error at the next word.
     fn unexpected(&self, message: &str) -> ParseError {
         let mut lexer = self.lexer;
@@ -466,6 +485,16 @@ impl<'t> Parser<'t> {
         };
         let message = if end == start { format!("{message}, but the text ends here") } else { message.to_owned() };
         ParseError::new(Span::new(start, end), message)
+    }
+}
+
+/// The macro that a condition ends with.
+fn last_macro(expr: &Expr) -> Option<&str> {
+    match expr {
+        Expr::And(terms, _) | Expr::Or(terms, _) => terms.last().and_then(last_macro),
+        Expr::Not(term, _) => last_macro(term),
+        Expr::Macro(name, _) => Some(name),
+        Expr::Check(_) => None,
     }
 }
 

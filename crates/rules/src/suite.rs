@@ -21,7 +21,7 @@ use serde::Serialize;
 use tw_model::field::nearest;
 use tw_model::sample::Sample;
 
-use crate::diagnostic::{Diagnostic, Problem, code};
+use crate::diagnostic::{Diagnostic, Problem};
 use crate::ruleset::RuleSet;
 use crate::text::Files;
 use crate::yaml::{self, Kind, Node};
@@ -186,7 +186,7 @@ fn with_documents<T>(
                 found.extend(read(document, &files, &mut problems));
             }
         }
-        Err(error) => problems.push(Problem::error(code::YAML_PARSE, error.place, error.message)),
+        Err(error) => problems.push(error.problem()),
     }
     (found, problems.into_iter().map(|problem| problem.locate(&files)).collect())
 }

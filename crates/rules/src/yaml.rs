@@ -2,6 +2,7 @@
 
 pub mod tree;
 
+use crate::diagnostic::{Problem, code};
 use crate::text::{FileId, Place, Text, place};
 
 pub(crate) mod typed;
@@ -85,6 +86,35 @@ pub(crate) struct YamlError {
     pub message: String,
     /// Where.
     pub place: Place,
+    /// What to do about it, for what is often wrong.
+    pub help: Option<&'static str>,
+}
+
+impl YamlError {
+    /// The same as a problem of a rule file.
+    pub fn problem(self) -> Problem {
+        let problem = Problem::error(code::YAML_PARSE, self.place, self.message);
+        Problem { help: self.help.map(str::to_owned), ..problem }
+    }
+}
+
+/// What is wrong with the tree of a file, where, and what to do about it.
+fn told(file: FileId, source: &str, error: tree::YamlError) -> YamlError {
+    let mut at = error.at..error.at;
+    let mut help = None;
+    if error.message.contains("found a tab") {
+        // The scanner tells the end of the line before.
+        let behind = source.get(error.at..).unwrap_or_default();
+        if let Some(tab) = behind.find('\t').filter(|tab| behind[..*tab].trim().len() < 2) {
+            at = error.at + tab..error.at + tab + 1;
+        }
+        help = Some("indent with blanks, not with tabs");
+    } else if error.message.contains("mapping values are not allowed") {
+        help = Some("put a text with `: ` in it in quotes, or indent the key as its neighbours are");
+    } else if error.message.contains("unexpected character") {
+        help = Some("put a text that begins with this character in quotes");
+    }
+    YamlError { message: error.message, place: place(file, at), help }
 }
 
 /// Reads all documents of a file.
@@ -93,8 +123,7 @@ pub(crate) struct YamlError {
 /// [`YamlError`], also for files that would become too large.
 pub(crate) fn parse(file: FileId, source: &str) -> Result<Vec<Node>, YamlError> {
     let bounds = tree::Bounds { depth: MAX_DEPTH, nodes: MAX_NODES, aliased: MAX_ALIASED };
-    let documents = tree::parse(source, bounds)
-        .map_err(|error| YamlError { message: error.message, place: place(file, error.at..error.at) })?;
+    let documents = tree::parse(source, bounds).map_err(|error| told(file, source, error))?;
     Ok(documents.into_iter().map(|document| build(file, source, document)).collect())
 }
 
@@ -149,6 +178,19 @@ mod tests {
         let error = parse(FileId(0), "- é: [1, 2\n- b: 3\n").unwrap_err();
         assert!(error.place.start > 0, "{error:?}");
         assert!(error.message.starts_with("not valid YAML: "), "{error:?}");
+    }
+
+    #[test]
+    fn what_is_often_wrong_has_help() {
+        for (source, at, help) in [
+            ("- rule: x\n\tdesc: d\n", 10, "indent with blanks"),
+            ("- rule: x\n  desc: d: e\n", 19, "put a text with `: ` in it in quotes"),
+            ("- rule: x\n  output: %proc.name\n", 20, "put a text that begins with this character in quotes"),
+        ] {
+            let error = parse(FileId(0), source).unwrap_err();
+            assert_eq!(error.place.start, at, "{source}: {error:?}");
+            assert!(error.help.is_some_and(|found| found.starts_with(help)), "{error:?}");
+        }
     }
 
     #[test]

@@ -66,7 +66,7 @@ fn versions() {
         ("- required_engine_version:\n", "LOAD_ERR_YAML_VALIDATE 1:3"),
         ("- required_plugin_versions:\n  - name: container\n    version: 0.4.0\n", ""),
         ("- required_plugin_versions:\n  - name: container\n", "LOAD_ERR_YAML_VALIDATE 2:5"),
-        ("- required_plugin_versions:\n  - name: container\n    version: new\n", "LOAD_ERR_YAML_VALIDATE 2:5"),
+        ("- required_plugin_versions:\n  - name: container\n    version: new\n", "LOAD_ERR_YAML_VALIDATE 3:14"),
         (
             "- required_plugin_versions:\n  - name: a\n    version: 0.4.0\n    alternatives: [{name: a, version: 1.0.0}]\n",
             "LOAD_ERR_YAML_VALIDATE 4:20",

@@ -129,6 +129,43 @@ fn check_reads_rules_as_falco_does_if_asked_for() {
 }
 
 #[test]
+fn a_file_that_is_missing_does_not_hide_what_is_wrong_with_others() {
+    let folder = Folder::new("missing");
+    folder.write("broken.yaml", &RULES.replace("spawned and", "spawnd and"));
+    let (code, stdout, stderr) = folder.run(&["check", "broken.yaml", "nofile.yaml"]);
+    assert!(code == 1 && stdout.contains("2 errors"), "{stdout}");
+    assert!(stderr.contains("did you mean `spawned`?") && stderr.contains("--> nofile.yaml\n"), "{stderr}");
+    assert_eq!(stderr.matches("cannot read the rule file nofile.yaml").count(), 1, "{stderr}");
+    let (_, json) = folder.json(&["check", "--json", "broken.yaml", "nofile.yaml"]);
+    assert_eq!(json["diagnostics"][0]["file"], "nofile.yaml", "{json}");
+    let (code, _, stderr) = folder.run(&["list", "broken.yaml", "nofile.yaml"]);
+    assert!(code == 1 && stderr.contains("cannot read the rule file nofile.yaml"), "{stderr}");
+}
+
+#[test]
+fn rules_are_read_from_standard_input_as_well() {
+    let folder = Folder::new("stdin");
+    let (code, stdout, stderr) = folder.fed(&["check", "-"], RULES);
+    assert_eq!((code, stdout.as_str()), (0, "-: in order: 2 rules loaded, 0 errors, 0 warnings\n"), "{stderr}");
+    assert_eq!(folder.fed(&["check", "-"], "- rule: [\n").0, 1);
+}
+
+#[test]
+fn a_broken_test_is_a_warning_to_check_and_told_once_by_test() {
+    let folder = Folder::new("broken-test");
+    folder.write("rules.yaml", &format!("{RULES}{}", TESTS.replace("  hits: [1]\n", "")));
+    let (code, stdout, stderr) = folder.run(&["check", "rules.yaml"]);
+    assert!(code == 0 && stdout.contains("2 rules loaded, 0 errors, 1 warning"), "{stdout}{stderr}");
+    let (code, stdout, stderr) = folder.run(&["test", "rules.yaml"]);
+    assert_eq!((code, (stdout.clone() + &stderr).matches("this test has no `hits`").count()), (1, 1), "{stdout}");
+    assert!(stdout.contains("0 passed, 1 failed") && !stdout.contains("in the rules"), "{stdout}");
+    // What is no YAML at all is told once, too.
+    folder.write("rules.yaml", "- test: [\n");
+    let (code, stdout, stderr) = folder.run(&["test", "rules.yaml"]);
+    assert_eq!((code, (stdout.clone() + &stderr).matches("LOAD_ERR_YAML_PARSE").count()), (1, 1), "{stdout}{stderr}");
+}
+
+#[test]
 fn check_reports_in_the_form_that_was_asked_for() {
     let folder = Folder::new("formats");
     folder.write("broken.yaml", &RULES.replace("spawned and", "spawnd and"));

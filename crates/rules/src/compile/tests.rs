@@ -305,6 +305,8 @@ fn macros_are_units_and_loops_are_errors() {
     };
     let (rules, _) = rule("- macro: m\n  condition: proc.name = x or proc.name = cat\n");
     assert!(file_sample().inspect(1, |event| rules.rules()[0].matches(event)).unwrap());
+    let (_, diagnostics) = load(&format!("- macro: m\n  condition: n\n- macro: n\n  condition: m\n{}", rule_with("m")));
+    assert_eq!(diagnostics[0].message, "the macros `m` and `n` lead back to each other");
     let (rules, found) =
         rule("- macro: m\n  condition: n\n- macro: n\n  condition: a\n- macro: a\n  condition: fd.num = 1\n");
     assert_eq!((rules.len(), found), (0, vec!["LOAD_ERR_VALIDATE 2:14".to_owned()]));
@@ -457,4 +459,17 @@ proptest! {
             prop_assert_eq!(found, expected, "{}", condition);
         }
     }
+}
+
+#[test]
+fn what_grows_too_large_is_shown_where_the_outermost_macro_is_named() {
+    let mut text = "- macro: a0\n  condition: proc.name=x\n".to_owned();
+    for i in 1..20 {
+        let before = i - 1;
+        text.push_str(&format!("- macro: a{i}\n  condition: a{before} or a{before} or a{before}\n"));
+    }
+    let lines = text.lines().count();
+    let (_, diagnostics) = load(&format!("{text}{}", rule_with("fd.num = 1 and a19")));
+    let found = diagnostics.iter().find(|diagnostic| diagnostic.is_error()).unwrap();
+    assert!(found.line > lines && found.message.contains("grows too large"), "{found:?}");
 }

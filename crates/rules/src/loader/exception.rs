@@ -80,18 +80,25 @@ fn read(node: &Node) -> Result<Stated, Problem> {
 /// The exceptions of an item that defines a rule.
 pub(super) fn define(item: &Item<'_>, problems: &mut Vec<Problem>) -> Result<Vec<Exception>, Problem> {
     let mut exceptions: Vec<Exception> = Vec::new();
-    for node in item.list("exceptions")?.unwrap_or_default() {
-        let stated = read(node)?;
-        if exceptions.len() >= MAX_EXCEPTIONS {
-            return Err(error(&stated.place, format!("a rule has at most {MAX_EXCEPTIONS} exceptions")));
-        }
-        if exceptions.iter().any(|known| known.name == stated.name) {
-            let message = format!("the rule has two exceptions `{}`", stated.name);
-            problems.push(Problem::warning(code::EXCEPTION_NAME_NOT_UNIQUE, stated.place.clone(), message));
-        }
-        exceptions.push(new(stated)?);
+    let nodes = item.list("exceptions")?.unwrap_or_default();
+    if let Some(node) = nodes.get(MAX_EXCEPTIONS) {
+        return Err(error(&node.place, format!("a rule has at most {MAX_EXCEPTIONS} exceptions")));
     }
-    Ok(exceptions)
+    let mut last = None;
+    for node in nodes {
+        let exception = read(node).and_then(|stated| {
+            if exceptions.iter().any(|known| known.name == stated.name) {
+                let message = format!("the rule has two exceptions `{}`", stated.name);
+                problems.push(Problem::warning(code::EXCEPTION_NAME_NOT_UNIQUE, stated.place.clone(), message));
+            }
+            new(stated)
+        });
+        match exception {
+            Ok(exception) => exceptions.push(exception),
+            Err(problem) => problems.extend(last.replace(problem)),
+        }
+    }
+    last.map_or(Ok(exceptions), Err)
 }
 
 fn new(stated: Stated) -> Result<Exception, Problem> {

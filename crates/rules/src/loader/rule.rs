@@ -8,7 +8,7 @@ use tw_model::field::nearest;
 use super::exception::{self, Exception};
 use super::item::{Item, Mode, Overrides};
 use super::{Loader, MAX_COPIED};
-use crate::diagnostic::{Problem, code};
+use crate::diagnostic::{Problem, Severity, code};
 use crate::text::{Place, Text};
 use crate::yaml::Node;
 
@@ -84,6 +84,14 @@ fn tags(item: &Item<'_>) -> Result<Option<BTreeSet<String>>, Problem> {
     nodes.iter().map(tag).collect::<Result<_, _>>().map(Some)
 }
 
+/// What was read; an error is told.
+fn told<T>(read: Result<Option<T>, Problem>, wrong: &mut Vec<Problem>) -> Option<T> {
+    read.unwrap_or_else(|problem| {
+        wrong.push(problem);
+        None
+    })
+}
+
 impl Loader {
     pub(super) fn rule(&mut self, item: &Item<'_>) -> Result<(), Problem> {
         let (name, place) = item.name()?;
@@ -120,18 +128,43 @@ impl Loader {
             let message = format!("the rule `{name}` was defined for the source `{}`", earlier.source);
             return Err(item.error(message));
         }
+        // What is wrong with several keys is told of each, so that all can be mended in one go.
+        let mut wrong = Vec::new();
+        let is_missing = |key: &&str| matches!(item.text(key), Ok(None));
+        let missing: Vec<&str> = ["condition", "output", "desc", "priority"].into_iter().filter(is_missing).collect();
+        if !missing.is_empty() {
+            wrong.push(item.missing(&missing.join("`, no `")));
+        }
+        let condition = told(item.text("condition"), &mut wrong);
+        let output = told(item.text("output"), &mut wrong);
+        let desc = told(item.string("desc"), &mut wrong);
+        let priority = told(priority(item), &mut wrong);
+        let advice = told(item.string("advice"), &mut wrong).unwrap_or_default();
+        let enabled = told(item.flag("enabled"), &mut wrong).unwrap_or(true);
+        let warn_evttypes = told(item.flag("warn_evttypes"), &mut wrong).unwrap_or(true);
+        let skip_if_unknown = told(item.flag("skip-if-unknown-filter"), &mut wrong).unwrap_or(false);
+        let tags = told(tags(item), &mut wrong).unwrap_or_default();
+        let exceptions = exception::define(item, &mut wrong);
+        let broken = wrong.iter().any(|problem| problem.severity == Severity::Error);
+        self.problems.append(&mut wrong);
+        let exceptions = exceptions?;
+        let (false, Some(condition), Some(output), Some(desc), Some(priority)) =
+            (broken, condition, output, desc, priority)
+        else {
+            return Ok(());
+        };
         let rule = RuleDef {
-            condition: item.text("condition")?.ok_or_else(|| item.missing("condition"))?,
-            output: item.text("output")?.ok_or_else(|| item.missing("output"))?.trimmed(),
-            desc: item.string("desc")?.ok_or_else(|| item.missing("desc"))?,
-            advice: item.string("advice")?.unwrap_or_default(),
-            priority: priority(item)?.ok_or_else(|| item.missing("priority"))?,
+            condition,
+            output: output.trimmed(),
+            desc,
+            advice,
+            priority,
             source: source.unwrap_or_else(|| SOURCE.to_owned()),
-            enabled: item.flag("enabled")?.unwrap_or(true),
-            warn_evttypes: item.flag("warn_evttypes")?.unwrap_or(true),
-            skip_if_unknown: item.flag("skip-if-unknown-filter")?.unwrap_or(false),
-            tags: tags(item)?.unwrap_or_default(),
-            exceptions: exception::define(item, &mut self.problems)?,
+            enabled,
+            warn_evttypes,
+            skip_if_unknown,
+            tags,
+            exceptions,
             name: name.clone(),
             place,
         };

@@ -270,7 +270,7 @@ fn rules_are_appended_overridden_and_toggled() {
             "`desc` is there, but `override` does not say what to do with it",
         ),
         ("  priority: INFO\n  override: {priority: append}\n", "`priority` of a rule cannot be appended to"),
-        ("  desc: x\n", "this rule has no `condition`"),
+        ("  desc: x\n", "this rule has no `condition`, no `output`, no `priority`"),
         (
             "  source: x\n  desc: d\n  priority: INFO\n  output: o\n  condition: a\n",
             "the rule `R` was defined for the source `syscall`",
@@ -335,6 +335,26 @@ fn exceptions_are_added_to_the_condition() {
         assert_eq!(errors(&diagnostics), [message], "{exceptions}");
         assert!(rules.is_empty());
     }
+}
+
+#[test]
+fn all_wrong_keys_of_a_rule_are_told() {
+    let exceptions = "[{fields: proc.name}, {name: a}, {name: b, fields: proc.name, values: x}]";
+    let more = format!("  enabled: maybe\n  tags: x\n  exceptions: {exceptions}\n");
+    let (rules, diagnostics) = load(&rule("R", "proc.name = x", &more).replace("Warning", "Worst"));
+    let mut found = errors(&diagnostics);
+    found.sort();
+    let expected = [
+        "`values` is a list",
+        "the exception `a` has no `fields`",
+        "the exception has no `name`",
+        "there is no priority `Worst`",
+        "this must be `true` or `false`",
+        "this must be a list, but is a single value",
+    ];
+    assert_eq!((rules.len(), found), (0, expected.to_vec()));
+    let (_, diagnostics) = load("- rule: R\n  desc: d\n");
+    assert_eq!(errors(&diagnostics), ["this rule has no `condition`, no `output`, no `priority`"]);
 }
 
 #[test]

@@ -58,7 +58,9 @@ pub(super) fn check_plugins(item: &Item<'_>) -> Result<(), Problem> {
                 return wrong("a required plugin has a `name` and a `version`");
             };
             if parse(version).is_none() {
-                return wrong("the version of a plugin is written as `0.4.0`");
+                let place = key(plugin, "version").map_or(&plugin.place, |node| &node.place).clone();
+                let message = "the version of a plugin is written as `0.4.0`";
+                return Err(Problem::error(code::YAML_VALIDATE, place, message));
             }
             if !names.insert(name) {
                 return wrong("this plugin is named twice");
@@ -71,6 +73,13 @@ pub(super) fn check_plugins(item: &Item<'_>) -> Result<(), Problem> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_wrong_version_of_a_plugin_is_shown_where_it_stands() {
+        let text = "- required_plugin_versions:\n    - name: json\n      version: 1.0\n";
+        let (_, diagnostics) = crate::testing::load(text);
+        assert_eq!((diagnostics.len(), diagnostics[0].line, diagnostics[0].column), (1, 3, 16));
+    }
 
     #[test]
     fn versions() {

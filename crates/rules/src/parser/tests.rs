@@ -315,3 +315,18 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn what_joins_nothing_has_help() {
+    for (condition, help) in [
+        ("proc.name = a && proc.name = b", "it is written `and`"),
+        ("proc.name = a AND proc.name = b", "it is written `and`"),
+        ("(proc.name = a || proc.name = b)", "it is written `or`"),
+        ("proc.name = a and container = true", "`container` is read as a macro, which is not compared"),
+        ("container != host", "`container` is read as a macro, which is not compared"),
+        ("proc.cmdline contains a=b", "a value with = in it needs quotes"),
+    ] {
+        let found = parse(condition).unwrap_err().help.unwrap_or_default();
+        assert!(found.starts_with(help), "{condition}: {found}");
+    }
+}

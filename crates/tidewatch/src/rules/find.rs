@@ -1,6 +1,6 @@
 //! Finds rules, macros and lists by name.
 
-use super::{Places, RuleTexts};
+use super::{Places, RuleOptions, RuleTexts};
 use crate::config::Config;
 use tw_model::field::nearest;
 use tw_report::escape;
@@ -40,7 +40,7 @@ impl<'r> Found<'r> {
 
 /// What to say where nothing is found of a rule of this name, if there is none among those of the configuration.
 pub fn no_such_rule(config: &Config, name: &str) -> Option<String> {
-    let loaded = RuleTexts::read(&Places::of(config)).ok()?.load();
+    let loaded = RuleTexts::read(&Places::of(config)).ok()?.load(&RuleOptions::of(config));
     match find(&loaded.rules, name, &["rule"]) {
         Ok(found) if found.iter().any(|found| found.name() == name) => None,
         Ok(found) => Some(format!("names are exact: did you mean {:?}?", found.first()?.name())),
