@@ -114,6 +114,23 @@ mod tests {
     }
 
     #[test]
+    fn a_missing_file_is_told_with_what_is_wrong_in_the_others() {
+        let folder = std::env::temp_dir().join(format!("tidewatch-refusal-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let broken = folder.join("broken.yaml");
+        std::fs::write(&broken, "- rule: b\n  desc: d\n").unwrap();
+        let places = Places { files: vec![broken, folder.join("absent.yaml")], dropins: None };
+        // Not even with `skip_broken` is a file left out that somebody named.
+        let said = take(&places, true).err().unwrap().to_string();
+        let _ = std::fs::remove_dir_all(&folder);
+        assert!(said.starts_with("cannot read the rule file") && said.contains("absent.yaml"), "{said}");
+        assert!(
+            said.contains("; also 1 error in the rules") && said.contains("this rule has no `condition`"),
+            "{said}"
+        );
+    }
+
+    #[test]
     fn an_alert_gets_one_line() {
         let refusal = Refusal::new("error[X]: no\n --> a.yaml:1:2\n  |\n1 | x\n");
         assert_eq!(refusal.to_string(), "error[X]: no --> a.yaml:1:2");
