@@ -84,7 +84,8 @@ fn errors_name_file_place_and_remedy() {
         assert!(text.starts_with(&format!("/x/y.scap: byte {at}: ")) && text.contains(what), "{text}");
     }
     for (bytes, what) in [
-        (b"".to_vec(), "/x/y.scap: does not begin like one: not a capture"),
+        (b"".to_vec(), "/x/y.scap: is empty: not a capture"),
+        (b"\n".to_vec(), "/x/y.scap: is too short: not a capture"),
         (b"#!/bin/sh\n".to_vec(), "does not begin like one"),
         ([&[0x1f, 0x8b][..], b"not gzip at all, but it says so"].concat(), "cannot be unpacked"),
     ] {
