@@ -119,9 +119,12 @@ mod tests {
         std::fs::create_dir_all(&folder).unwrap();
         let broken = folder.join("broken.yaml");
         std::fs::write(&broken, "- rule: b\n  desc: d\n").unwrap();
-        let places = Places { files: vec![broken, folder.join("absent.yaml")], dropins: None };
+        let mut config = Config::default();
+        config.rules.files = vec![broken, folder.join("absent.yaml")];
+        config.rules.dropins = None;
         // Not even with `skip_broken` is a file left out that somebody named.
-        let said = take(&places, true).err().unwrap().to_string();
+        config.rules.skip_broken = true;
+        let said = take(&config).err().unwrap().to_string();
         let _ = std::fs::remove_dir_all(&folder);
         assert!(said.starts_with("cannot read the rule file") && said.contains("absent.yaml"), "{said}");
         assert!(
