@@ -81,12 +81,12 @@ pub(crate) struct Library {
     /// Whether Falco's quirks are wished for. Lists have been put in as text then.
     pub compat: Compat,
     /// What was spent of [`MAX_WORK`].
-    pub work: Cell<usize>,
+    work: Cell<usize>,
     /// How often names were looked for, and how many were looked at for what looks like one.
-    pub searches: Cell<usize>,
-    pub looks: Cell<usize>,
+    searches: Cell<usize>,
+    looks: Cell<usize>,
     /// Regular expressions that were compiled, by their text.
-    pub regexes: RefCell<HashMap<String, Regex>>,
+    regexes: RefCell<HashMap<String, Regex>>,
 }
 
 impl Library {

@@ -245,7 +245,7 @@ impl Draft {
     fn groups(&self) -> (Box<[Group]>, [usize; 2]) {
         let mut words = [0, 0];
         let mut places = vec![0; self.groups.len()];
-        // What an open decides comes first, so that it is copied at once.
+        // What an open decides comes first: what is remembered of opens has room for these words alone.
         let of_open = |draft: &DraftGroup| !draft.lasting && is_of_open(&draft.extract, &draft.members);
         for first in [true, false] {
             for (place, draft) in places.iter_mut().zip(&self.groups).filter(|(_, draft)| of_open(draft) == first) {

@@ -59,19 +59,10 @@ pub fn run(args: &ReplayArgs, config: &Config) -> anyhow::Result<ExitCode> {
     let period = time(&args.since, 0)?..=time(&args.until, u64::MAX)?;
     let digest = loaded.status().digest;
     let mut replay = Replay {
-        detector: Detector::new(loaded.rules),
-        redactors: Redactors::new(config),
         period,
-        config,
         json: args.json,
-        scratch: Bump::new(),
-        found: Vec::new(),
-        stats: Stats::default(),
-        hostname: String::new(),
-        look: None,
-        over: false,
-        failed: None,
         progress: progress(files.iter().map(|file| size(file)).sum()),
+        ..Replay::new(Detector::new(loaded.rules), Redactors::new(config), config)
     };
     let mut whole = true;
     for file in &files {
@@ -102,19 +93,8 @@ pub type Look<'l> = &'l mut dyn FnMut(&Event<'_>) -> ControlFlow<()>;
 /// If a file is not there. A damaged file is read as far as it can be, and told.
 pub fn events(paths: &[PathBuf], config: &Config, look: Look<'_>) -> anyhow::Result<u64> {
     let mut replay = Replay {
-        detector: Detector::new(tw_rules::RuleSet::default()),
-        redactors: Redactors::new(config),
-        period: 0..=u64::MAX,
-        config,
-        json: true,
-        scratch: Bump::new(),
-        found: Vec::new(),
-        stats: Stats::default(),
-        hostname: String::new(),
         look: Some(look),
-        over: false,
-        failed: None,
-        progress: ProgressBar::hidden(),
+        ..Replay::new(Detector::new(tw_rules::RuleSet::default()), Redactors::new(config), config)
     };
     for file in files(paths, config)? {
         replay.file(&file, "")?;
@@ -271,6 +251,27 @@ struct Replay<'c> {
     failed: Option<io::Error>,
     /// Bytes of all files.
     progress: ProgressBar,
+}
+
+impl<'c> Replay<'c> {
+    /// Tells every finding as JSON, and no progress.
+    fn new(detector: Detector, redactors: Redactors, config: &'c Config) -> Self {
+        Self {
+            detector,
+            redactors,
+            period: 0..=u64::MAX,
+            config,
+            json: true,
+            scratch: Bump::new(),
+            found: Vec::new(),
+            stats: Stats::default(),
+            hostname: String::new(),
+            look: None,
+            over: false,
+            failed: None,
+            progress: ProgressBar::hidden(),
+        }
+    }
 }
 
 impl Replay<'_> {

@@ -120,11 +120,9 @@ impl Group {
         }
     }
 
+    /// The same, found anew.
     pub fn fill<'e>(&self, event: &Event<'e>, truth: &mut [u64]) {
-        truth.fill(0);
-        if let Some(value) = self.extract.get(event) {
-            self.index.fill(value, event, truth);
-        }
+        self.fill_of(self.extract.get(event), event, truth);
     }
 
     fn fill_or_recall<'e>(&self, event: &Event<'e>, texts: &mut Texts, truth: &mut [u64]) {
@@ -134,15 +132,17 @@ impl Group {
             return texts.recall(number.into(), b"", truth, |truth| self.fill(event, truth));
         }
         match self.extract.get(event) {
-            Some(value @ Value::Text(text)) if !self.stands_in => texts.recall(0, text, truth, |truth| {
-                truth.fill(0);
-                self.index.fill(value, event, truth);
-            }),
-            Some(value) => {
-                truth.fill(0);
-                self.index.fill(value, event, truth);
+            Some(value @ Value::Text(text)) if !self.stands_in => {
+                texts.recall(0, text, truth, |truth| self.fill_of(Some(value), event, truth));
             }
-            None => truth.fill(0),
+            value => self.fill_of(value, event, truth),
+        }
+    }
+
+    fn fill_of<'e>(&self, value: Option<Value<'e>>, event: &Event<'e>, truth: &mut [u64]) {
+        truth.fill(0);
+        if let Some(value) = value {
+            self.index.fill(value, event, truth);
         }
     }
 }

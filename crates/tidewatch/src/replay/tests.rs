@@ -8,21 +8,7 @@ use tw_sensor::recorder::{FrameKind, SegmentMeta};
 use tw_sensor::recorder::{Recorder, RecorderOptions};
 
 fn replay(config: &Config) -> Replay<'_> {
-    Replay {
-        detector: Detector::new(tw_rules::RuleSet::default()),
-        redactors: Redactors::default(),
-        period: 0..=u64::MAX,
-        config,
-        json: true,
-        scratch: Bump::new(),
-        found: Vec::new(),
-        stats: Stats::default(),
-        hostname: String::new(),
-        look: None,
-        over: false,
-        failed: None,
-        progress: ProgressBar::hidden(),
-    }
+    Replay::new(Detector::new(tw_rules::RuleSet::default()), Redactors::default(), config)
 }
 
 fn record(pid: u32) -> Vec<u8> {
