@@ -14,8 +14,10 @@ pub mod ebpf;
 pub mod health;
 pub mod recorder;
 mod ring;
+pub mod source;
 #[cfg(test)]
 mod wire;
 
 pub use ebpf::{Count, EbpfSensor, Options, SensorError};
 pub use health::{Health, Hook};
+pub use source::{Queue, Source};
