@@ -115,11 +115,8 @@ fn hook(hook: &tw_sensor::Hook) -> HookStatus {
 }
 
 fn rings(sensor: &dyn Source) -> Vec<RingStatus> {
-    let queue = |queue: tw_sensor::Queue| RingStatus {
-        lane: queue.name.to_owned(),
-        size: queue.size,
-        pending: queue.pending,
-    };
+    let queue =
+        |queue: tw_sensor::Queue| RingStatus { lane: queue.name.to_owned(), size: queue.size, pending: queue.pending };
     sensor.queues().into_iter().map(queue).collect()
 }
 
