@@ -57,6 +57,20 @@ pub(super) struct Pending {
     existed: bool,
 }
 
+impl Pending {
+    /// What an exec that happened ran, as the kernel names it: by descriptor if it was given by one.
+    fn exec_name(&self) -> Vec<u8> {
+        let raw = &self.filename;
+        let fd = self.entry.args[0] as i32;
+        let by_fd = matches!(self.what, What::Watched(watched) if watched.kind == EventKind::Execveat);
+        if !by_fd || fd == AT_FDCWD || raw.starts_with(b"/") {
+            return raw.clone();
+        }
+        let slash = if raw.is_empty() { "" } else { "/" };
+        [format!("/dev/fd/{fd}{slash}").as_bytes(), raw].concat()
+    }
+}
+
 #[derive(Clone, Copy, Debug)]
 enum What {
     Watched(Watched),
@@ -91,7 +105,7 @@ impl Recorder {
         if let What::Watched(watched) = what {
             let call = Call { task, entry: &pending.entry, args: &watched.args };
             match watched.handler {
-                Handler::Exec => pending.filename = call.exec_name(watched.kind),
+                Handler::Exec => pending.filename = call.text(watched.args.path).0,
                 Handler::Open if call.open_flags().0 as i32 & libc::O_CREAT != 0 => {
                     pending.existed = call.exists();
                 }
@@ -139,7 +153,7 @@ impl Recorder {
     /// A program was executed; `task` is as the new program finds it.
     pub(super) fn executed(&self, task: &mut Task) -> Record {
         let pending = task.call.as_ref();
-        let filename = pending.map(|pending| pending.filename.clone()).unwrap_or_default();
+        let filename = pending.map(Pending::exec_name).unwrap_or_default();
         let kind = match pending.map(|pending| pending.what) {
             Some(What::Watched(watched)) if watched.handler == Handler::Exec => watched.kind,
             _ => EventKind::Execve,
@@ -330,20 +344,6 @@ impl Call<'_> {
             self.cwd()
         } else {
             self.file(dirfd).map(|(path, ..)| path).unwrap_or_default()
-        }
-    }
-
-    /// What is to be executed, as the kernel names it.
-    fn exec_name(&self, kind: EventKind) -> Vec<u8> {
-        let (raw, _) = self.text(self.args.path);
-        if kind != EventKind::Execveat || raw.starts_with(b"/") {
-            return raw;
-        }
-        let fd = self.fd(1, AT_FDCWD);
-        match (fd, raw.is_empty()) {
-            (AT_FDCWD, _) => raw,
-            (_, true) => format!("/dev/fd/{fd}").into_bytes(),
-            _ => [format!("/dev/fd/{fd}/").as_bytes(), &raw].concat(),
         }
     }
 
