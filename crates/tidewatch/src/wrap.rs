@@ -236,12 +236,18 @@ impl Stage<'_> {
         self.world.news(clock::boot_to_wall_ns());
         let mut pid = std::process::id();
         let mut lineage = Vec::new();
-        while lineage.len() < MAX_ANCESTORS
+        // A container's lineage ends at its runtime, which we are: whether make or a shell of somebody started us says
+        // nothing of the command.
+        let most = if self.args.no_container { MAX_ANCESTORS } else { 1 };
+        while lineage.len() < most
             && let Ok(mut process) = procfs::read_process(std::path::Path::new("/proc"), pid)
         {
             process.cgroup_id = HOST;
             without_secrets(self.redactor.as_ref(), &mut process);
             pid = process.parent.map_or(0, |parent| parent.pid);
+            if !self.args.no_container {
+                process.parent = None;
+            }
             lineage.push(process);
         }
         for process in lineage.into_iter().rev() {
