@@ -11,6 +11,7 @@ mod last_good;
 mod losses;
 mod reload;
 mod self_view;
+mod sensing;
 mod tape;
 mod usage;
 mod watch;
@@ -42,9 +43,10 @@ use usage::Meter;
 
 pub use clean::Clean;
 pub use first_settings::settings;
+pub use sensing::{Prepared, cannot_watch};
 pub use tape::Settings;
 
-pub use boot::{AgentOptions, cannot_watch, end_with_supervisor, hostname, restarts, run, supervisor, without_secrets};
+pub use boot::{AgentOptions, end_with_supervisor, hostname, restarts, run, supervisor, without_secrets};
 
 /// How long the agent sleeps when there was nothing to do. The rings hold far more than comes in that time.
 const NAP: Duration = Duration::from_millis(10);
