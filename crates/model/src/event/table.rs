@@ -154,6 +154,10 @@ events! {
     DeleteModule "delete_module" Privileged Call "system" ["res" "name" "flags"];
     Userfaultfd "userfaultfd" Privileged Call "memory" ["res" "flags"];
     IoUringSetup "io_uring_setup" Privileged Call "IO" ["res" "entries" "flags"];
+
+    // The network.
+    /// A DNS message was sent or received, by a client or by a server.
+    Dns "dns" Bulk Sock "net" ["res" "name" "type" "rcode" "answers" "size" "tuple"];
 }
 
 impl EventKind {
