@@ -9,6 +9,7 @@ mod event;
 mod fd;
 mod network;
 mod process;
+mod resource;
 mod table;
 pub use fd::Opened;
 pub use table::FIELDS;

@@ -19,7 +19,9 @@ use crate::raw::{
 };
 
 mod network;
+mod resource;
 pub use network::SampleDns;
+pub use resource::SampleResource;
 
 /// Boot time at which samples happen, in nanoseconds.
 const NOW_NS: u64 = 1_000_000_000_000;
@@ -174,6 +176,8 @@ pub struct Sample {
     pub args: Vec<SampleArg>,
     /// A text argument, such as the name of a memfd.
     pub text: String,
+    /// What the container used, for `resource`.
+    pub resource: SampleResource,
 }
 
 /// Why a sample is not an event.
@@ -270,6 +274,7 @@ impl Sample {
             Shape::File => self.encode_file(&header)?,
             Shape::Sock => self.encode_sock(&header, kind)?,
             Shape::Call => self.encode_call(&header, kind)?,
+            Shape::Resource => self.resource.encode(&header),
         })
     }
 
