@@ -1,3 +1,5 @@
+//! Messages as clients and servers write them, and as they would to do harm.
+
 use super::*;
 use proptest::prelude::*;
 
