@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::time::{Duration, Instant};
 
+use tw_model::Mode;
 use tw_model::event::{EVENTS, EventKind};
 use tw_model::raw::{Body, Raw, attr, from_words, to_words};
 use tw_sensor::tracer::{Step, TraceCounts, TraceOptions, Tracer};
@@ -344,12 +345,12 @@ fn both_sensors_tell_the_same_of_one_run() {
         let ours = raw.kind() == EventKind::Clone && raw.header.ret as u32 == run.pid;
         family.contains(&raw.header.pid) && !ours
     };
-    // The first bytes of a connection are the kernel half's alone; before the first exec, calls are not yet the command's.
+    // Some kinds are the kernel half's alone; before the first exec, calls are not yet the command's.
     let told_by = |records: &[Record]| -> Vec<String> {
         let began = |record: &&Record| record.raw().kind() == EventKind::Execve && record.raw().header.pid == run.pid;
         let records: Vec<&Record> = records.iter().filter(of_family).collect();
         let from = records.iter().position(began).unwrap();
-        let kept = records[from..].iter().filter(|record| record.raw().kind() != EventKind::Write);
+        let kept = records[from..].iter().filter(|record| Mode::Wrap.kinds().contains(record.raw().kind()));
         kept.map(|record| told(&record.raw())).collect()
     };
     let (kernel, tracer) = (told_by(&kernel), told_by(&run.records));

@@ -17,6 +17,7 @@ mod endurance;
 mod identity;
 mod image;
 mod lab;
+mod modes;
 mod names;
 mod network;
 mod own_rules;
