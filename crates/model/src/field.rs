@@ -4,11 +4,14 @@
 use crate::event::{EVENTS, Event};
 use crate::value::{FieldType, Value};
 
+pub(crate) mod call;
 mod container;
 mod event;
 mod fd;
+mod place;
 mod process;
 mod table;
+mod target;
 pub use fd::Opened;
 pub use table::FIELDS;
 
