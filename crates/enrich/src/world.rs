@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use bumpalo::Bump;
 use hashbrown::HashMap;
-use tw_model::event::EventKind;
+use tw_model::event::{EventKind, Prior};
 use tw_model::process::{Credentials, ExeFile, Image, Namespaces, UserNames};
 use tw_model::raw::{Body, CAPS_UNKNOWN, ExecBody, ForkBody, attr};
 use tw_model::{Container, Event, ProcKey, Process, ProcessTable, Raw};
@@ -248,8 +248,13 @@ impl World {
         self.events = self.events.saturating_add(1);
         self.latest_ns = self.latest_ns.max(raw.header.time);
         let key = raw.key();
-        self.ensure(&raw);
-        let prior = self.prior(&raw);
+        // A measurement is no sign of life of the process that it names.
+        let prior = if raw.kind().is_measurement() {
+            Prior::default()
+        } else {
+            self.ensure(&raw);
+            self.prior(&raw)
+        };
         match raw.body {
             Body::Fork(body) => self.fork(&raw, body),
             Body::Exec(body) if raw.header.ret >= 0 => self.exec(&raw, body),

@@ -120,7 +120,7 @@ fn credentials_and_working_directory_follow_the_calls() {
     });
     let mut denied = header(EventKind::Setuid, 10, 3);
     denied.ret = -1;
-    denied.uid = 0;
+    denied.uid = 65534;
     let record = to_words(&Encoder::new(&denied, size_of::<CallBody>()).finish(&CallBody::default()));
     feed(&mut world, &record, |event| assert_eq!(event.process.cred.uid, 65534, "a failed call changes nothing"));
     let chdir = header(EventKind::Chdir, 10, 4);
@@ -175,7 +175,8 @@ fn with_rights(kind: EventKind, pid: u32, time: u64, uid: u32, caps: u64) -> Vec
     match kind {
         EventKind::Openat => to_words(&Encoder::new(&header, size_of::<FileBody>()).finish(&FileBody::default())),
         EventKind::Execve => to_words(
-            &Encoder::new(&header, size_of::<ExecBody>()).finish(&ExecBody { cap_effective: caps, ..ExecBody::default() }),
+            &Encoder::new(&header, size_of::<ExecBody>())
+                .finish(&ExecBody { cap_effective: caps, ..ExecBody::default() }),
         ),
         _ => {
             let body = CallBody { cap_effective: caps, cap_permitted: caps, ..CallBody::default() };
@@ -234,12 +235,7 @@ fn a_thread_that_went_its_own_way_is_no_jump_and_its_child_is_itself() {
     assert!(!jump(&mut world, &as_thread(with_rights(EventKind::Openat, 10, 3, 0, 0x1ff))).0);
     assert!(!jump(&mut world, &with_rights(EventKind::Openat, 10, 4, 1000, 0)).0);
     let header = Header { uid: 0, caps: 0x1ff, tid: 11, ..header(EventKind::Clone, 10, 5) };
-    let body = ForkBody {
-        child_start: 20 * 10_000_000 + 7,
-        child_pid: 20,
-        child_caps: 0x1ff,
-        ..ForkBody::default()
-    };
+    let body = ForkBody { child_start: 20 * 10_000_000 + 7, child_pid: 20, child_caps: 0x1ff, ..ForkBody::default() };
     feed(&mut world, &to_words(&Encoder::new(&header, size_of::<ForkBody>()).finish(&body)), |_| ());
     assert!(!jump(&mut world, &with_rights(EventKind::Openat, 20, 6, 0, 0x1ff)).0);
     assert!(jump(&mut world, &with_rights(EventKind::Openat, 20, 7, 0, 0x3ff)).0, "the child is judged again");

@@ -10,6 +10,7 @@ mod event;
 mod fd;
 mod place;
 mod process;
+mod resource;
 mod table;
 mod target;
 pub use fd::Opened;

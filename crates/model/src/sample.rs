@@ -18,6 +18,9 @@ use crate::raw::{
     SockBody, attr, from_words, sock_attr, to_words,
 };
 
+mod resource;
+pub use resource::SampleResource;
+
 /// Boot time at which samples happen, in nanoseconds.
 const NOW_NS: u64 = 1_000_000_000_000;
 /// Wall-clock time at which samples happen: 2026-01-01T00:00:00Z.
@@ -179,6 +182,8 @@ pub struct Sample {
     pub deleted: bool,
     /// Who the process was before the event; absent: the same.
     pub before: Option<SampleBefore>,
+    /// What the container used, for `resource`.
+    pub resource: SampleResource,
 }
 
 /// Credentials before an event.
@@ -316,6 +321,7 @@ impl Sample {
             Shape::File => self.encode_file(&header)?,
             Shape::Sock => self.encode_sock(&header, kind)?,
             Shape::Call => self.encode_call(&header, kind)?,
+            Shape::Resource => self.resource.encode(&header),
         })
     }
 

@@ -121,6 +121,13 @@ pub static PARAMS: &[&str] = &[
     "special",
     "target_fd",
     "value_charbuf",
+    "memory",
+    "read",
+    "written",
+    "received",
+    "sent",
+    "processes",
+    "descriptors",
 ];
 
 /// Names that `evt.type` may be compared with although no sensor delivers them yet: the rest of Linux's calls and

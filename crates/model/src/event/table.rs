@@ -45,6 +45,8 @@ pub enum Shape {
     Sock,
     /// [`crate::raw::CallBody`]
     Call,
+    /// [`crate::raw::ResourceBody`]
+    Resource,
 }
 
 /// One row of [`EVENTS`].
@@ -203,12 +205,22 @@ events! {
     Mprotect "mprotect" Privileged Call "memory" ["res" "addr" "length" "prot"];
     /// Only memory that is writable and executable at once.
     Mmap "mmap" Privileged Call "memory" ["res" "addr" "length" "prot" "flags" "fd" "offset"];
+
+    // Measurements: no system calls.
+
+    /// What a container used since the last look. The process is the container's first.
+    Resource "resource" Bulk Resource "metric" ["cpu" "memory" "read" "written" "received" "sent" "processes" "descriptors"];
 }
 
 impl EventKind {
     /// The row of the table.
     pub fn info(self) -> &'static EventInfo {
         &EVENTS[self as usize]
+    }
+
+    /// Whether it is a measurement: no act of a process, so that only rules that name it by `evt.type` are tried on it.
+    pub fn is_measurement(self) -> bool {
+        self.info().category == "metric"
     }
 
     /// Name in rules.
