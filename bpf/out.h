@@ -199,7 +199,10 @@ static long walk_up(u32 i, void *data)
 	name = BPF_CORE_READ(dentry, d_name.name);
 	if (dentry == parent) {
 		/* Its own root without a mount: a pipe, a socket, a memfd. Its name is all there is. */
-		if (pos == TW_PATH_MAX) {
+		if (!len) {
+			/* A pipe has no name at all. */
+			walk->pos = TW_PATH_MAX + 1;
+		} else if (pos == TW_PATH_MAX) {
 			if (len > 255)
 				len = 255;
 			pos -= len;
@@ -260,6 +263,8 @@ static __always_inline void add_rooted_path(struct scratch *scratch, u32 slot, s
 	if (!walk.dentry)
 		return;
 	bpf_loop(TW_DEPTH_MAX, walk_up, &walk, 0);
+	if (walk.pos > TW_PATH_MAX)
+		return;
 	if (!walk.whole && !walk.root_pos)
 		hdr->flags |= TW_F_TRUNCATED;
 	start = walk.root_pos ? walk.root_pos : walk.pos;
