@@ -379,6 +379,15 @@ struct mount_attr {
 	u64 userns_fd;
 };
 
+struct user_mmsghdr {
+	struct user_msghdr msg;
+	void *control;
+	unsigned long controllen;
+	int flags;
+	int pad;
+	u32 len;
+};
+
 struct open_how {
 	u64 flags;
 	u64 mode;

@@ -3,6 +3,7 @@
 use bumpalo::Bump;
 
 use crate::container::Container;
+use crate::known_names::Names;
 use crate::process::{Process, ProcessTable};
 use crate::raw::Raw;
 
@@ -94,6 +95,8 @@ pub struct Event<'e> {
     pub context: u64,
     /// Credentials before the event.
     pub prior: Prior,
+    /// Names of addresses, as the answers said that processes of the same container got.
+    pub names: Names<'e>,
     /// Where values that must be put together are built; emptied after each event.
     pub scratch: &'e Bump,
 }

@@ -8,6 +8,7 @@ pub(crate) mod call;
 mod container;
 mod event;
 mod fd;
+mod network;
 mod place;
 mod process;
 mod resource;
