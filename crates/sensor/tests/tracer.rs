@@ -346,7 +346,7 @@ fn both_sensors_tell_the_same_of_one_run() {
         let ours = raw.kind() == EventKind::Clone && raw.header.ret as u32 == run.pid;
         family.contains(&raw.header.pid) && !ours
     };
-    // The first bytes of a connection are the kernel half's alone; before the first exec, calls are not yet the command's.
+    // The first bytes of a connection, and DNS, are the kernel half's alone; before the first exec, calls are not yet the command's.
     let told_by = |records: &[Record]| -> Vec<String> {
         let began = |record: &&Record| record.raw().kind() == EventKind::Execve && record.raw().header.pid == run.pid;
         let records: Vec<&Record> = records.iter().filter(of_family).collect();
@@ -355,7 +355,7 @@ fn both_sensors_tell_the_same_of_one_run() {
         let was_written = |raw: &Raw<'_>| raw.kind() == EventKind::Mprotect && raw.call().unwrap().args[2] & 2 == 0;
         let kept = records[from..].iter().filter(|record| {
             let raw = record.raw();
-            raw.kind() != EventKind::Write && !was_written(&raw)
+            !matches!(raw.kind(), EventKind::Write | EventKind::Dns) && !was_written(&raw)
         });
         kept.map(|record| told(&record.raw())).collect()
     };
