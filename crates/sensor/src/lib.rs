@@ -12,6 +12,7 @@ pub mod capture;
 pub mod clock;
 pub mod ebpf;
 pub mod health;
+pub mod packets;
 pub mod recorder;
 mod ring;
 #[cfg(test)]

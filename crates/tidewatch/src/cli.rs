@@ -1,11 +1,13 @@
 //! The command line.
 
+mod record;
 mod rules;
 
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub use record::RecordArgs;
 pub use rules::{
     CheckFormat, RulesArgs, RulesBenchArgs, RulesCheckArgs, RulesCommand, RulesExplainArgs, RulesListArgs,
     RulesShowArgs, RulesTestArgs,
@@ -25,6 +27,7 @@ pub use rules::{
   sudo tidewatch status                       how the service that runs is
   sudo tidewatch findings --since 1h          what it found
   sudo tidewatch replay --since 10m           the last ten minutes again, with the rules of now
+  sudo tidewatch record -o trace.scap         what happens, for sysdig, Falco and replay
   tidewatch rules check my_rules.yaml         are my rules in order? (no root needed)
   tidewatch rules test my_rules.yaml          do they find what they should, and nothing else?
   tidewatch doctor                            what works on this host, and what would mend the rest"
@@ -72,6 +75,16 @@ pub enum Command {
   sudo tidewatch replay --rules new.yaml --stats   what would my new rules have found?
   tidewatch replay trace.scap --stats         a capture of sysdig or Falco (no root needed)")]
     Replay(ReplayArgs),
+    /// Record what happens into a file: for sysdig and Falco (*.scap), which `replay` reads too, or a container's
+    /// packets for Wireshark (*.pcapng).
+    #[command(after_help = "Examples:
+  sudo tidewatch record -o trace.scap                             everything, until Ctrl-C
+  sudo tidewatch record -o web.scap --container web --duration 60 one container, one minute
+  sudo tidewatch record -o part.scap --from-recorder --since 10m  what the flight recorder kept
+  sudo tidewatch record -o web.pcapng --packets --container web --max-size 64M
+  sysdig -r trace.scap -p '%evt.type %proc.name %fd.name %container.name'
+  tidewatch replay trace.scap --rules new.yaml")]
+    Record(RecordArgs),
     /// Check, list, show, explain and test rules; look up the fields that they may use.
     Rules(RulesArgs),
     /// Say what works on this host, how the running service is, and what would mend the rest.
