@@ -250,8 +250,8 @@ mod tests {
     fn every_event_has_a_source() {
         use EventKind as K;
         let calls = calls();
-        // These come from hooks of their own.
-        let hooks = [K::Clone, K::Procexit, K::Sendto, K::Sendmsg, K::Write];
+        // These come from hooks of their own, or are measured.
+        let hooks = [K::Clone, K::Procexit, K::Sendto, K::Sendmsg, K::Write, K::Resource];
         for info in EVENTS {
             let called = calls.iter().any(|call| call.0 == info.kind);
             assert!(called || hooks.contains(&info.kind), "{} has no source", info.name);

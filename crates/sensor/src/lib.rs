@@ -3,7 +3,7 @@
 //! The only crate with unsafe code, and only in `ring`. What it delivers is bytes as `bpf/tidewatch.h` lays them out;
 //! `tw_model::Raw` checks them.
 //!
-//! `recorder` keeps records on disk, `capture` makes them of the captures of others.
+//! `recorder` keeps records on disk, `capture` makes them of the captures of others, `resources` measures containers.
 //!
 //! **Never:** interpretation of events, names of containers, rules.
 
@@ -14,6 +14,7 @@ pub mod ebpf;
 pub mod health;
 pub mod packets;
 pub mod recorder;
+pub mod resources;
 mod ring;
 #[cfg(test)]
 mod wire;

@@ -12,6 +12,7 @@ mod losses;
 mod reload;
 mod self_view;
 mod tape;
+mod usage;
 mod watch;
 
 use std::cell::RefCell;
@@ -37,6 +38,7 @@ use costs::Costs;
 use losses::Losses;
 use reload::Reload;
 use tape::Tape;
+use usage::Meter;
 
 pub use clean::Clean;
 pub use first_settings::settings;
@@ -61,6 +63,7 @@ struct Agent {
     outlet: Outlet,
     redactor: Option<Redactor>,
     tape: Option<Tape>,
+    meter: Option<Meter>,
     reload: Reload,
     board: Arc<Board>,
     rules: RulesStatus,
@@ -101,6 +104,9 @@ impl Agent {
                 tracing::debug!("{error}");
             }
         });
+        while let Some(words) = self.meter.as_ref().and_then(Meter::next) {
+            self.take_whole(&words);
+        }
         if self.looked.is_none_or(|looked| looked.elapsed() >= LOOK_EVERY) {
             self.looked = Some(Instant::now());
             self.look_after_itself(sensor, false);
@@ -111,9 +117,14 @@ impl Agent {
     /// Records that waited for their container's name long enough by boot time `now_ns`.
     fn released(&mut self, now_ns: u64) {
         for words in self.world.release(now_ns) {
-            if let Ok(raw) = Raw::parse(from_words(&words)) {
-                self.inspect(raw);
-            }
+            self.take_whole(&words);
+        }
+    }
+
+    /// A record that comes from elsewhere than the rings.
+    fn take_whole(&mut self, words: &[u64]) {
+        if let Ok(raw) = Raw::parse(from_words(words)) {
+            self.inspect(raw);
         }
     }
 
@@ -177,6 +188,9 @@ impl Agent {
     /// Once a second: losses, the recorder, the status for the manager.
     fn look_after_itself(&mut self, sensor: &mut EbpfSensor, at_end: bool) {
         self.world.refresh_users(kernel::boot_ns());
+        if let Some(meter) = &mut self.meter {
+            meter.look_after(&self.world);
+        }
         let events = self_view::event_counts(sensor);
         let counts = self.outlet.counts();
         let others = [

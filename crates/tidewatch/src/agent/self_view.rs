@@ -11,6 +11,7 @@ use tw_model::status::{
 use tw_sensor::{EbpfSensor, clock};
 
 use super::Agent;
+use super::usage::Meter;
 use crate::outlet::QUEUE;
 
 /// Counts of the types of events that occurred.
@@ -75,6 +76,7 @@ impl Agent {
                 unnamed: world.membership.unnamed,
             },
             runtimes: self.runtimes(),
+            resources: self.meter.as_ref().map(Meter::status),
             spool: self.reload.spool_status().map(|mut spool| {
                 spool.error = text(&outlet.spool_error).or(spool.error);
                 spool.lost = outlet.lost_spool.load(Ordering::Relaxed);

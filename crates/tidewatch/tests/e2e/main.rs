@@ -25,3 +25,4 @@ mod robustness;
 mod service;
 mod stock_rules;
 mod stories;
+mod usage;
