@@ -28,7 +28,7 @@ use tw_model::status::{Histogram, Node, RulesStatus};
 use tw_model::{Finding, Priority, Raw};
 use tw_report::redact::Redactor;
 use tw_report::uplink::Board;
-use tw_sensor::{EbpfSensor, clock as kernel};
+use tw_sensor::{Source, clock as kernel};
 
 use crate::config::Config;
 use crate::outlet::Outlet;
@@ -89,14 +89,14 @@ struct Agent {
 
 impl Agent {
     /// Takes what is in the rings; returns how many records that was.
-    fn turn(&mut self, sensor: &mut EbpfSensor) -> usize {
+    fn turn(&mut self, sensor: &mut dyn Source) -> usize {
         self.look_at_the_clock();
         self.take_reloaded(sensor);
         for notice in self.world.news(self.clock.offset_ns()) {
             self.docker = boot::log_notice(notice);
         }
         self.released(kernel::boot_ns());
-        let taken = sensor.drain(|bytes| match Raw::parse(bytes) {
+        let taken = sensor.drain(&mut |bytes| match Raw::parse(bytes) {
             Ok(raw) if self.world.admit(&raw) => self.inspect(raw),
             Ok(_) => {} // waits for its container's name
             Err(error) => {
@@ -186,7 +186,7 @@ impl Agent {
     }
 
     /// Once a second: losses, the recorder, the status for the manager.
-    fn look_after_itself(&mut self, sensor: &mut EbpfSensor, at_end: bool) {
+    fn look_after_itself(&mut self, sensor: &mut dyn Source, at_end: bool) {
         self.world.refresh_users(kernel::boot_ns());
         if let Some(meter) = &mut self.meter {
             meter.look_after(&self.world);
@@ -207,7 +207,7 @@ impl Agent {
         self.publish(sensor, events);
     }
 
-    fn finish(mut self, sensor: &mut EbpfSensor) {
+    fn finish(mut self, sensor: &mut dyn Source) {
         // What happened before the signal still counts.
         self.turn(sensor);
         // Nor is there more to wait for: without a name is better than not at all.

@@ -20,6 +20,7 @@ mod screen;
 mod service;
 mod socket;
 mod when;
+mod wrap;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -100,6 +101,12 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
             }
             record::run(args, &config)
         }
+        Command::Wrap(args) => Ok(wrap::run(args, || {
+            start_verb_log(cli)?;
+            let mut settings = args.rules.settings();
+            settings.extend(args.set.set.iter().cloned());
+            Ok(warned(configure_for(cli, settings, Needs::Keys(wrap::NEEDS))?))
+        })),
         Command::Rules(args) => {
             start_verb_log(cli)?;
             rules::run(args, &|| load(&sources(cli, Vec::new())))

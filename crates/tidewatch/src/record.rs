@@ -166,7 +166,9 @@ impl End<'_> {
 /// What is told when the file cannot be written on.
 fn broken(args: &RecordArgs, written: &Written, error: &io::Error) -> anyhow::Error {
     let remedy = match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "make room, or name a file elsewhere with --output",
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            "make room, or name a file elsewhere with --output"
+        }
         _ => "look at the disk",
     };
     anyhow::anyhow!(

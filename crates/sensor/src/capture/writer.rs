@@ -136,7 +136,8 @@ impl CaptureWriter {
             }
         }
         lists::cgroup_path(event.container, &mut self.cgroups);
-        if !self.known.has(tid, event.process.key) {
+        // Number 0: a record of no process.
+        if header.pid != 0 && !self.known.has(tid, event.process.key) {
             self.introduce(event, stamp)?;
         }
         self.call(event, stamp)
@@ -222,12 +223,7 @@ impl CaptureWriter {
 
     /// What was written so far.
     pub fn written(&self) -> Written {
-        Written {
-            bytes: self.sink.bytes(),
-            raw_bytes: self.sink.raw(),
-            forgotten: self.known.forgotten,
-            ..self.counts
-        }
+        Written { bytes: self.sink.bytes(), raw_bytes: self.sink.raw(), forgotten: self.known.forgotten, ..self.counts }
     }
 
     /// Writes what is left and waits for the disk.

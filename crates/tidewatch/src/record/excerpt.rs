@@ -27,12 +27,8 @@ pub(super) fn run(args: &RecordArgs, paths: &[PathBuf], config: &Config) -> anyh
     let (since, until) = (time(&args.since, 0)?, time(&args.until, u64::MAX)?);
     let files = segments(paths, config)?;
     let file = create(&args.output, args.force)?;
-    let tape = Tape::new(
-        CaptureWriter::new(file, args.compress),
-        Whose(args.container.clone()),
-        !args.plain,
-        args.max_size,
-    );
+    let tape =
+        Tape::new(CaptureWriter::new(file, args.compress), Whose(args.container.clone()), !args.plain, args.max_size);
     let mut excerpt = Excerpt { tape, whose: Whose(args.container.clone()), since, until, lost: 0, wrote: Ok(()) };
     let mut show = Show::new();
     let mut whole = true;

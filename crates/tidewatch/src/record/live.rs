@@ -60,7 +60,8 @@ pub(super) fn run(args: &RecordArgs, config: &Config) -> anyhow::Result<ExitCode
         anstream::eprintln!("no container {} runs yet: waiting for it", tw_report::escape::line(name));
     }
     let tape = Tape::new(CaptureWriter::new(file, args.compress), whose, !args.plain, args.max_size);
-    let mut recording = Recording { world, tape, redactor, keep_secrets: !config.recorder.redact, scratch: Bump::new() };
+    let mut recording =
+        Recording { world, tape, redactor, keep_secrets: !config.recorder.redact, scratch: Bump::new() };
     let begun = recording.begin(config, &facts);
     let mut wrote = begun;
     let mut show = Show::new();
@@ -82,7 +83,11 @@ pub(super) fn run(args: &RecordArgs, config: &Config) -> anyhow::Result<ExitCode
         }
         let (written, lost) = (recording.tape.written(), lost(&sensor));
         show.look(|seconds| {
-            format!("{seconds} s: {} records, {}, {lost} lost. Ctrl-C ends", written.records, screen::bytes(written.bytes))
+            format!(
+                "{seconds} s: {} records, {}, {lost} lost. Ctrl-C ends",
+                written.records,
+                screen::bytes(written.bytes)
+            )
         });
         if taken == 0 {
             std::thread::sleep(NAP);

@@ -102,7 +102,9 @@ pub(super) fn run(args: &RecordArgs, config: &Config) -> anyhow::Result<ExitCode
             }
         }
         let (packets, bytes) = (out.packets, out.bytes());
-        show.look(|seconds| format!("{seconds} s: {packets} frames, {}, {lost} lost. Ctrl-C ends", screen::bytes(bytes)));
+        show.look(|seconds| {
+            format!("{seconds} s: {packets} frames, {}, {lost} lost. Ctrl-C ends", screen::bytes(bytes))
+        });
     }
     lost += tap.lost();
     let seconds = show.end();
@@ -247,8 +249,11 @@ impl Out {
             // Nanoseconds.
             InterfaceDescriptionOption::IfTsResol(9),
         ];
-        self.gathered
-            .write_pcapng_block(InterfaceDescriptionBlock { linktype: link, snaplen: self.snaplen, options })?;
+        self.gathered.write_pcapng_block(InterfaceDescriptionBlock {
+            linktype: link,
+            snaplen: self.snaplen,
+            options,
+        })?;
         Ok(())
     }
 

@@ -20,6 +20,7 @@ mod lab;
 mod network;
 mod own_rules;
 mod quiet;
+mod record;
 mod reload;
 mod robustness;
 mod service;
