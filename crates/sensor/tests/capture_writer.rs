@@ -245,7 +245,7 @@ proptest! {
             let conditional = acts.iter().any(|act| seen(act).is_none() && act.info.kind == info.kind);
             let found = others.get(&(info.kind as u16)).copied().unwrap_or_default();
             // Who acts without having been told is told as a fork.
-            let beside = matches!(info.shape, Shape::Exit | Shape::Fork) || info.kind == K::Write;
+            let beside = matches!(info.shape, Shape::Exit | Shape::Fork) || matches!(info.kind, K::Write | K::Sendto | K::Sendmsg);
             let unknown = beside || conditional || counts.without_event > 0;
             prop_assert!(unknown || found == expected, "{}: {} of {}", info.name, found, expected);
         }

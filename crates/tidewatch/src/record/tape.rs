@@ -15,6 +15,9 @@ use super::Whose;
 /// Room for one record with everything around it: the file ends before its limit by this much.
 const SLACK: u64 = 256 << 10;
 
+/// Says what these processes have open.
+pub(super) type LookAtOpen<'a> = &'a dyn Fn(&HashSet<ProcKey>) -> Vec<(u32, Vec<OpenFile>)>;
+
 /// The file, and whose records go in.
 pub(super) struct Tape {
     writer: CaptureWriter,
@@ -55,7 +58,7 @@ impl Tape {
         world: &World,
         meta: SegmentMeta,
         host: &HostFacts,
-        open: &dyn Fn(&HashSet<ProcKey>) -> Vec<(u32, Vec<OpenFile>)>,
+        open: LookAtOpen<'_>,
     ) -> io::Result<()> {
         self.wall_ns = meta.started_ns;
         let listed = self.listed(world);
