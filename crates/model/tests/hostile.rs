@@ -4,15 +4,15 @@
 
 use bumpalo::Bump;
 use proptest::prelude::*;
-use tw_model::event::EVENTS;
+use tw_model::event::{EVENTS, Prior};
 use tw_model::field::{ArgRule, FIELDS, FieldRef, Opened};
 use tw_model::raw::{Header, from_words, to_words};
-use tw_model::{Event, KindSet, ProcKey, Process, ProcessTable, Raw};
+use tw_model::{Event, KindSet, Names, ProcKey, Process, ProcessTable, Raw};
 use zerocopy::IntoBytes as _;
 
 /// A record of `kind` with random numbers in its body and strings that lie inside it.
 fn record(kind: u16, ret: i64, body: &[u16], tail: &[u8]) -> Vec<u64> {
-    let header = Header { kind, ret, size: 72 + 2 * body.len() as u16 + tail.len() as u16, ..Header::default() };
+    let header = Header { kind, ret, size: 80 + 2 * body.len() as u16 + tail.len() as u16, ..Header::default() };
     let mut bytes = header.as_bytes().to_vec();
     body.iter().for_each(|half| bytes.extend(half.to_ne_bytes()));
     bytes.extend(tail);
@@ -30,6 +30,8 @@ fn read_all_fields(words: &[u64]) -> bool {
         processes: &processes,
         container: None,
         context: 0,
+        prior: Prior::default(),
+        names: Names::default(),
         scratch: &scratch,
     };
     for field in FIELDS {
@@ -52,8 +54,18 @@ fn lasting_fields(words: &[u64], wall_ns: u64, processes: &ProcessTable) -> Opti
     let raw = Raw::parse(from_words(words)).ok()?;
     let process = processes.by_pid(7)?;
     let scratch = Bump::new();
-    let event =
-        Event { raw, num: wall_ns, wall_ns, process, processes, container: None, context: 0, scratch: &scratch };
+    let event = Event {
+        raw,
+        num: wall_ns,
+        wall_ns,
+        process,
+        processes,
+        container: None,
+        context: 0,
+        prior: Prior::default(),
+        names: Names::default(),
+        scratch: &scratch,
+    };
     let lasting = FIELDS.iter().filter(|field| field.per_process);
     let values = lasting.filter_map(|field| {
         let arg = if field.arg == ArgRule::Required { Some("2") } else { None };
@@ -74,6 +86,8 @@ fn fields_of_an_open(words: &[u64], ret: i64) -> Option<(String, Vec<String>)> {
         processes: &processes,
         container: None,
         context: 0,
+        prior: Prior::default(),
+        names: Names::default(),
         scratch: &scratch,
     };
     let opened = format!("{:?}", Opened::of(&event)?);
@@ -97,8 +111,8 @@ proptest! {
             for at in [10, 11, 12, 13, 16, 17] {
                 body[at] = same[at];
             }
-            // Place and length of the path: the tail begins at byte 312.
-            (body[24], body[25]) = (312, 17);
+            // Place and length of the path: the tail begins at byte 320.
+            (body[24], body[25]) = (320, 17);
             // An open has one path only.
             body[31] = 0;
             record(kind, *ret, &body, b"/usr/share/a.conf, and what no place points to: so that strings of the body lie inside.")
