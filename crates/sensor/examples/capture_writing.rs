@@ -42,7 +42,7 @@ fn record(number: u64, pid: u32) -> Vec<u64> {
             let body = ExecBody {
                 filename: out.text(b"/usr/bin/python3"),
                 exepath: out.text(b"/usr/bin/python3.11"),
-                args: out.text(b"python3\0-m\0http.server\0--bind\0127.0.0.1\0"),
+                args: out.text(b"python3\0-m\0http.server\0--bind\0::\0"),
                 env: out.text(
                     &b"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin\0LANG=C.UTF-8\0HOME=/root\0".repeat(4),
                 ),
@@ -130,6 +130,8 @@ fn main() -> io::Result<()> {
                 processes: &table,
                 container: Some(&container),
                 context: 1,
+                prior: tw_model::event::Prior::default(),
+                names: Default::default(),
                 scratch: &scratch,
             };
             writer.event(&event)?;

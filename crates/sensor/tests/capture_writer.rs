@@ -160,6 +160,8 @@ fn written(acts: &[Act], packed: bool, native: bool) -> (Vec<u8>, Vec<Vec<u64>>,
             processes: &table,
             container: Some(&container),
             context: 1,
+            prior: tw_model::event::Prior::default(),
+            names: Default::default(),
             scratch: &scratch,
         };
         writer.event(&event).unwrap();
