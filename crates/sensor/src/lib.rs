@@ -14,6 +14,7 @@ pub mod connector;
 pub mod ebpf;
 mod facts;
 pub mod health;
+pub mod packets;
 pub mod recorder;
 pub mod resources;
 mod ring;

@@ -46,7 +46,9 @@ pub use first_settings::settings;
 pub use sensing::{Prepared, cannot_watch};
 pub use tape::Settings;
 
-pub use boot::{AgentOptions, end_with_supervisor, hostname, restarts, run, supervisor, without_secrets};
+pub use boot::{
+    AgentOptions, end_with_supervisor, hostname, meet_docker, restarts, run, stop_flag, supervisor, without_secrets,
+};
 
 /// How long the agent sleeps when there was nothing to do. The rings hold far more than comes in that time.
 const NAP: Duration = Duration::from_millis(10);

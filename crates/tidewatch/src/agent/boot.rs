@@ -75,7 +75,7 @@ pub fn run(config: Config, options: AgentOptions) -> anyhow::Result<ExitCode> {
         Err(error) => return Ok(cannot_watch(&error)),
     };
     sandbox::enter_agent(prepared.mode())?;
-    let stop = flag(&[signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM])?;
+    let stop = stop_flag()?;
     let mut first = first_rules::choose(&config, restarts() > 0)?;
     let mut sensor = match prepared.start(&config) {
         Ok(sensor) => sensor,
@@ -253,7 +253,8 @@ pub fn end_with_supervisor() -> anyhow::Result<()> {
     Ok(())
 }
 
-fn meet_docker(world: &mut World, config: &Config) -> Docker {
+/// Waits a moment for Docker's first word, and says what it was.
+pub fn meet_docker(world: &mut World, config: &Config) -> Docker {
     if !config.agent.docker {
         return Docker::Off;
     }
@@ -281,6 +282,11 @@ pub(super) fn log_notice(notice: Notice) -> Result<String, String> {
             Err(reason)
         }
     }
+}
+
+/// Set by the first signal to end.
+pub fn stop_flag() -> anyhow::Result<Arc<AtomicBool>> {
+    flag(&[signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM])
 }
 
 fn flag(signals: &[i32]) -> anyhow::Result<Arc<AtomicBool>> {
