@@ -10,7 +10,7 @@ int handle_call(trace_args *ctx)
 	struct tw_call *call;
 	u32 slot = 0;
 
-	if (config.lane[watched.kind] == TW_LANE_PRIV && !within_budget(watched.kind))
+	if (config.lane[watched.kind] == TW_LANE_PRIV && !within_budget(watched.kind, watched.ret))
 		return 0;
 	scratch = begin(watched.kind, watched.ret, sizeof(*call), &slot);
 	if (!scratch)

@@ -102,7 +102,10 @@ int handle_sock(trace_args *ctx)
 			fill_remote(out, addr);
 		if (out->proto == IPPROTO_TCP && (call.ret == 0 || call.ret == -EINPROGRESS)) {
 			key = (u64)sk;
-			bpf_map_update_elem(&peers, &key, &fresh, BPF_ANY);
+			if (!bpf_map_update_elem(&peers, &key, &fresh, BPF_NOEXIST))
+				inserted(TW_T_PEERS);
+			else
+				bpf_map_update_elem(&peers, &key, &fresh, BPF_ANY);
 		}
 	}
 	if (family == AF_UNIX) {
@@ -207,7 +210,6 @@ int on_send(trace_args *ctx)
 	struct sending sending = {};
 	struct peer fresh = { .at = now };
 	struct scratch *scratch;
-	struct tw_count *count;
 	struct tw_sock *out;
 	struct peer *peer;
 	u32 slot = 0;
@@ -221,8 +223,8 @@ int on_send(trace_args *ctx)
 		return 0;
 	if (task->tgid == config.self || !find_sending(task, &sending))
 		return 0;
-	if (tcp)
-		bpf_map_delete_elem(&peers, &key);
+	if (tcp && !bpf_map_delete_elem(&peers, &key))
+		removed(TW_T_PEERS);
 	scratch = begin(tcp ? config.kind_write : sending.kind == config.kind_write ? config.kind_sendto : sending.kind,
 			ret, sizeof(*out), &slot);
 	if (!scratch)
@@ -238,13 +240,13 @@ int on_send(trace_args *ctx)
 			fill_remote(out, sending.addr);
 		fresh.addr = (*(u64 *)out->raddr ^ *(u64 *)(out->raddr + 8) ^ (u64)out->rport << 48) | 1;
 		if (peer && peer->addr == fresh.addr && now - peer->at < PEER_QUIET_NS) {
-			count = count_of(((struct tw_hdr *)out)->kind);
-			if (count)
-				count->folded++;
+			miss(((struct tw_hdr *)out)->kind, ret, TW_M_REPEATED);
 			drop(scratch);
 			return 0;
 		}
 		bpf_map_update_elem(&peers, &key, &fresh, BPF_ANY);
+		if (!peer)
+			inserted(TW_T_PEERS);
 	}
 	add_user_bytes(scratch, &out->data, sending.buf, sending.len, TW_DATA_MAX);
 	submit(scratch);

@@ -5,9 +5,11 @@
 //! the whole state in the same words, so that a recording can begin at any time; [`World::relive`] takes them.
 
 use serde::{Deserialize, Serialize};
+use tw_model::coverage::{Class, Tally};
 use tw_model::process::UserNames;
 use tw_model::{Container, ProcKey, Process};
 
+use crate::ledger::Missing;
 use crate::world::World;
 
 /// Records of a process may come this long after that of its end: another CPU's ring was read later, or they waited for
@@ -58,6 +60,22 @@ pub enum Context {
         /// Their names.
         names: UserNames,
     },
+    /// Events of a cgroup were missed; without a cgroup: of one that is not known.
+    Missed {
+        /// Id of the cgroup.
+        cgroup: Option<u64>,
+        /// Class, reason and number.
+        missing: Vec<Missing>,
+    },
+    /// What the coverage ledger holds of the last minute for one owner.
+    Coverage {
+        /// Id of the container, `host` or `others`.
+        owner: String,
+        /// A cgroup of it.
+        cgroup: u64,
+        /// Slot of ten seconds since boot, class, counts.
+        counts: Vec<(u64, Class, Tally)>,
+    },
     /// A process that an event may still show: it is alive or just ended, or one of these descends from it.
     Process {
         /// The process.
@@ -106,6 +124,9 @@ impl World {
         tell(Context::Events { count: self.events });
         tell(Context::Clock { boot_to_wall_ns: self.boot_to_wall_ns });
         self.membership.checkpoint(tell);
+        self.ledger.checkpoint(&mut |account, counts| {
+            tell(Context::Coverage { owner: account.owner.name().to_owned(), cgroup: account.cgroup, counts });
+        });
         let table = &self.processes;
         let needed = table.needed(self.latest_ns.saturating_sub(LATE_NS));
         for process in table.dead() {
@@ -133,6 +154,8 @@ impl World {
             Context::Names { container, uid, gid, loginuid, names } => {
                 self.told_names.insert((container.into(), uid, gid, loginuid), names);
             }
+            Context::Missed { cgroup, missing } => self.missed(cgroup, &missing),
+            Context::Coverage { owner, cgroup, counts } => self.ledger.restore(&owner, cgroup, &counts),
             Context::Process { process } => self.processes.restore(*process),
             Context::Dead { key, exit_ns } => {
                 self.processes.restore(Process { key, exit_ns: Some(exit_ns), ..Process::default() });

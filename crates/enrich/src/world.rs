@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use bumpalo::Bump;
 use hashbrown::HashMap;
+use tw_model::coverage::Class;
 use tw_model::event::EventKind;
 use tw_model::process::{Credentials, ExeFile, Image, Namespaces, UserNames};
 use tw_model::raw::{Body, CallBody, ExecBody, ForkBody, attr};
@@ -20,6 +21,7 @@ use tw_model::{Container, Event, ProcKey, Process, ProcessTable, Raw};
 use crate::cgroup::Cgroups;
 use crate::docker::DockerWatcher;
 use crate::journal::Context;
+use crate::ledger::{Ledger, Missing};
 use crate::membership::{Membership, MembershipCounts, Notice};
 use crate::procfs::{Procfs, keep_env};
 use crate::runtime::RuntimeUpdate;
@@ -69,6 +71,7 @@ pub struct World {
     options: WorldOptions,
     pub(crate) processes: ProcessTable,
     pub(crate) membership: Membership,
+    pub(crate) ledger: Ledger,
     updates: Option<Receiver<RuntimeUpdate>>,
     host_users: UserDb,
     container_users: HashMap<Box<str>, UserDb, foldhash::fast::RandomState>,
@@ -104,6 +107,7 @@ impl World {
         Ok(Self {
             processes: ProcessTable::new(options.max_processes),
             membership: Membership::new(Cgroups::new(), watcher),
+            ledger: Ledger::default(),
             updates,
             host_users: UserDb::host_at(Path::new("/")),
             container_users: HashMap::default(),
@@ -123,6 +127,7 @@ impl World {
         Self {
             processes: ProcessTable::new(max_processes),
             membership: Membership::new(Cgroups::at(None), None),
+            ledger: Ledger::default(),
             updates: None,
             host_users: UserDb::host_at(Path::new("/nonexistent")),
             container_users: HashMap::default(),
@@ -261,6 +266,14 @@ impl World {
             Body::Exit(_) => self.processes.end(key, raw.header.time),
             _ => {}
         }
+        let (cgroup, version) = (raw.header.cgroup, self.membership.version());
+        let container = || self.membership.container(cgroup);
+        let account = if raw.kind().is_internal() {
+            self.ledger.of(cgroup, version, container)
+        } else {
+            let class = Class::of(raw.kind(), raw.header.ret);
+            self.ledger.seen((cgroup, class, raw.header.time), version, container)
+        };
         let process = match self.processes.get(key) {
             Some(process) => process,
             // Cannot be, since `ensure` put it there; a table of one process could still have dropped it.
@@ -274,6 +287,7 @@ impl World {
             processes: &self.processes,
             container: self.membership.container(raw.header.cgroup),
             context: self.membership.version(),
+            coverage: Some(self.ledger.window(account)),
             scratch,
         }
     }
@@ -441,6 +455,29 @@ impl World {
         }
         let users = self.container_users.get(container);
         users.map(|users| users.names(cred.uid, cred.gid, cred.loginuid)).unwrap_or_default()
+    }
+
+    /// Books what was missed of a cgroup; `None`: of one that is not known.
+    pub fn missed(&mut self, cgroup: Option<u64>, missing: &[Missing]) {
+        self.membership.journal.note(|| Context::Missed { cgroup, missing: missing.to_vec() });
+        if let Some(cgroup) = cgroup
+            && !self.reliving
+        {
+            // Everything that a container did may have been missed, so that no event told of it.
+            self.membership.place(cgroup, None);
+        }
+        let (version, membership) = (self.membership.version(), &self.membership);
+        self.ledger.missed(cgroup, missing, version, || membership.container(cgroup?));
+    }
+
+    /// The coverage ledger.
+    pub fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    /// The same, to end its minutes.
+    pub fn ledger_mut(&mut self) -> &mut Ledger {
+        &mut self.ledger
     }
 
     /// Containers known and not gone.

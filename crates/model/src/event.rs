@@ -3,6 +3,7 @@
 use bumpalo::Bump;
 
 use crate::container::Container;
+use crate::coverage::Window;
 use crate::process::{Process, ProcessTable};
 use crate::raw::Raw;
 
@@ -73,6 +74,8 @@ pub struct Event<'e> {
     /// Changes whenever something known of containers and their cgroups changes. What was worked out about a process
     /// holds as long as this, its stamp and its lineage are the same.
     pub context: u64,
+    /// The last minute of the container's (or the host's) coverage; `None` where nobody keeps a ledger.
+    pub coverage: Option<&'e Window>,
     /// Where values that must be put together are built; emptied after each event.
     pub scratch: &'e Bump,
 }

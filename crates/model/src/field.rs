@@ -5,6 +5,7 @@ use crate::event::{EVENTS, Event};
 use crate::value::{FieldType, Value};
 
 mod container;
+pub mod coverage;
 mod event;
 mod fd;
 mod process;

@@ -221,6 +221,7 @@ impl Sample {
             processes: &table,
             container: container.as_ref(),
             context: 0,
+            coverage: None,
             scratch: &scratch,
         }))
     }

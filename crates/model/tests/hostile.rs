@@ -30,6 +30,7 @@ fn read_all_fields(words: &[u64]) -> bool {
         processes: &processes,
         container: None,
         context: 0,
+        coverage: None,
         scratch: &scratch,
     };
     for field in FIELDS {
@@ -53,7 +54,7 @@ fn lasting_fields(words: &[u64], wall_ns: u64, processes: &ProcessTable) -> Opti
     let process = processes.by_pid(7)?;
     let scratch = Bump::new();
     let event =
-        Event { raw, num: wall_ns, wall_ns, process, processes, container: None, context: 0, scratch: &scratch };
+        Event { raw, num: wall_ns, wall_ns, process, processes, container: None, context: 0, coverage: None, scratch: &scratch };
     let lasting = FIELDS.iter().filter(|field| field.per_process);
     let values = lasting.filter_map(|field| {
         let arg = if field.arg == ArgRule::Required { Some("2") } else { None };
@@ -74,6 +75,7 @@ fn fields_of_an_open(words: &[u64], ret: i64) -> Option<(String, Vec<String>)> {
         processes: &processes,
         container: None,
         context: 0,
+        coverage: None,
         scratch: &scratch,
     };
     let opened = format!("{:?}", Opened::of(&event)?);

@@ -12,6 +12,7 @@ pub mod capture;
 pub mod clock;
 pub mod ebpf;
 pub mod health;
+mod missed;
 pub mod recorder;
 mod ring;
 #[cfg(test)]
@@ -19,3 +20,4 @@ mod wire;
 
 pub use ebpf::{Count, EbpfSensor, Options, SensorError};
 pub use health::{Health, Hook};
+pub use missed::{CGROUPS, KernelTable, Missing, Sampling};

@@ -6,6 +6,7 @@ use std::borrow::Cow;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 use tw_model::container::Mount;
+use tw_model::coverage::{Class, Coverage, Miss, Missed};
 use tw_model::finding::{ContainerSummary, ProcessSummary, Shown};
 use tw_model::link::{ChildStatus, SupervisorStatus as Supervisor};
 use tw_model::status::{self, AgentStatus as Agent};
@@ -14,7 +15,7 @@ use utoipa::openapi::{Object, RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
 
 /// Members that may be null.
-const NULLABLE: &[&str] = &["problem", "last_error", "copy_error", "error", "spool", "recorder", "container"];
+const NULLABLE: &[&str] = &["problem", "last_error", "copy_error", "error", "spool", "recorder", "container", "coverage"];
 
 macro_rules! nouns {
     ($($doc:literal $name:ident = $example:expr;)*) => {
@@ -101,6 +102,10 @@ fn finding() -> tw_model::Finding {
         event: "execve".into(),
         lineage: vec![ProcessSummary { key, ..ProcessSummary::default() }],
         container: Some(ContainerSummary::default()),
+        coverage: Some(Coverage {
+            seen: 0,
+            missed: vec![Missed { class: Class::File, reason: Miss::RingFull, events: 0 }],
+        }),
         fingerprint: 0,
     }
 }

@@ -154,12 +154,21 @@ events! {
     DeleteModule "delete_module" Privileged Call "system" ["res" "name" "flags"];
     Userfaultfd "userfaultfd" Privileged Call "memory" ["res" "flags"];
     IoUringSetup "io_uring_setup" Privileged Call "IO" ["res" "entries" "flags"];
+
+    // Told by the agent itself: see EventKind::is_internal.
+    /// A minute of one class of events of one container, of which something was missed; or of the whole host.
+    Coverage "coverage" Bulk Call "internal" ["percent" "class" "seen" "lost" "folded" "sampled" "repeated" "reason"];
 }
 
 impl EventKind {
     /// The row of the table.
     pub fn info(self) -> &'static EventInfo {
         &EVENTS[self as usize]
+    }
+
+    /// Whether the agent tells it of itself: no call leads to it, and the process is the agent's, whatever the container.
+    pub fn is_internal(self) -> bool {
+        matches!(self, Self::Coverage)
     }
 
     /// Name in rules.

@@ -160,7 +160,8 @@ fn kind(context: &Context) -> FrameKind {
         Context::Container { .. } | Context::Gone { .. } => FrameKind::Container,
         Context::Names { .. } => FrameKind::Names,
         Context::Clock { .. } => FrameKind::Clock,
-        Context::Events { .. } | Context::Process { .. } | Context::Dead { .. } => FrameKind::State,
+        Context::Missed { .. } => FrameKind::Missed,
+        Context::Events { .. } | Context::Coverage { .. } | Context::Process { .. } | Context::Dead { .. } => FrameKind::State,
     }
 }
 
