@@ -87,6 +87,8 @@ pub struct Membership {
     watcher: Option<DockerWatcher>,
     runtime_answers: bool,
     counts: MembershipCounts,
+    /// Cgroups forgotten because the table was full.
+    forgotten: u64,
     /// Grows with each change of what is known of containers and of which cgroups are theirs.
     version: u64,
     pub(crate) journal: Journal,
@@ -105,6 +107,7 @@ impl Membership {
             runtime_answers: watcher.is_some(),
             watcher,
             counts: MembershipCounts::default(),
+            forgotten: 0,
             version: 0,
             journal: Journal::default(),
         }
@@ -136,6 +139,21 @@ impl Membership {
             .map(|(_, entry)| &*entry.container)
     }
 
+    /// A container by its id.
+    pub fn by_id(&self, id: &str) -> Option<&Container> {
+        self.containers.get(id).map(|entry| &*entry.container)
+    }
+
+    /// The tables: name; entries, most entries, and how many made room.
+    pub fn tables(&self) -> [(&'static str, (u64, u64, u64)); 3] {
+        let row = |entries: usize, capacity: usize, evicted: u64| (entries as u64, capacity as u64, evicted);
+        [
+            ("containers", row(self.containers.len(), MAX_CONTAINERS, self.counts.evicted)),
+            ("cgroups", row(self.by_cgroup.len(), MAX_CGROUPS, self.forgotten)),
+            ("waiting_bytes", row(self.waiting_bytes, ROOM, self.counts.unnamed)),
+        ]
+    }
+
     /// Counters.
     pub fn counts(&self) -> MembershipCounts {
         MembershipCounts { containers: self.containers.len(), ..self.counts }
@@ -154,6 +172,7 @@ impl Membership {
             None => found.or_else(|| name.and_then(Container::id_in_cgroup_path).map(str::to_owned)),
         };
         if self.by_cgroup.len() >= MAX_CGROUPS {
+            self.forgotten += self.by_cgroup.len() as u64;
             self.by_cgroup.clear();
             self.version += 1;
         }

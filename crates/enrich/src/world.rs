@@ -81,6 +81,7 @@ pub struct World {
     /// Boot time of the latest record.
     pub(crate) latest_ns: u64,
     inferred: u64,
+    user_lists_evicted: u64,
     /// Names as they were told, when events are lived again: by container, user, group and login user. Then nobody
     /// else is asked.
     pub(crate) told_names: HashMap<NameKey, UserNames, foldhash::fast::RandomState>,
@@ -115,6 +116,7 @@ impl World {
             events: 0,
             latest_ns: 0,
             inferred: 0,
+            user_lists_evicted: 0,
             told_names: HashMap::default(),
             reliving: false,
             options,
@@ -135,6 +137,7 @@ impl World {
             events: 0,
             latest_ns: 0,
             inferred: 0,
+            user_lists_evicted: 0,
             told_names: HashMap::default(),
             reliving: true,
             options: WorldOptions { proc_root: "/nonexistent".into(), docker_socket: None, max_processes },
@@ -449,6 +452,7 @@ impl World {
         if !self.container_users.contains_key(container) {
             let users = UserDb::for_process(&self.options.proc_root, pid, &self.host_users);
             if self.container_users.len() >= MAX_USER_LISTS {
+                self.user_lists_evicted += self.container_users.len() as u64;
                 self.container_users.clear();
             }
             self.container_users.insert(container.into(), users);
@@ -498,6 +502,24 @@ impl World {
             evicted: self.processes.evicted(),
             membership: self.membership.counts(),
         }
+    }
+
+    /// Tables that grow with what containers do: name; entries, most entries, and how many made room.
+    pub fn tables(&self) -> Vec<(&'static str, (u64, u64, u64))> {
+        let (accounts, evicted) = self.ledger.size();
+        let row = |entries: usize, capacity: usize, evicted: u64| (entries as u64, capacity as u64, evicted);
+        let mut tables = vec![
+            ("processes", row(self.processes.len(), self.options.max_processes, self.processes.evicted())),
+            ("user_lists", row(self.container_users.len(), MAX_USER_LISTS, self.user_lists_evicted)),
+            ("ledger_accounts", row(accounts, crate::ledger::MAX_ACCOUNTS, evicted)),
+        ];
+        tables.extend(self.membership.tables());
+        tables
+    }
+
+    /// A container by its id.
+    pub fn container(&self, id: &str) -> Option<&Container> {
+        self.membership.by_id(id)
     }
 
     /// Looks for changes of the host's user list, now and then; `now_ns` is the boot time.

@@ -105,6 +105,10 @@ pub struct Agent {
     /// counted only.
     #[schemars(range(min = 1, max = 1_000_000), extend("x-applies" = "agent"))]
     pub privileged_rate: u32,
+    /// Most CPU that the agent takes, in percent of the host's cores, and one core at most; above it, it gives up one
+    /// thing after the other. 0: no bound.
+    #[schemars(range(min = 0, max = 100), extend("x-applies" = "agent"))]
+    pub cpu_budget: u32,
     /// Least severe priority that is told; findings below it are left out.
     #[serde(with = "priority")]
     #[schemars(schema_with = "priority::schema", extend("x-applies" = "live"))]
@@ -291,6 +295,7 @@ impl Default for Agent {
             docker_socket: "/var/run/docker.sock".into(),
             docker: true,
             privileged_rate: 1000,
+            cpu_budget: 5,
             priority: Priority::Debug,
         }
     }
