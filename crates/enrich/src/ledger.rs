@@ -192,7 +192,12 @@ impl Ledger {
     }
 
     /// The account of an event that is not counted.
-    pub(crate) fn of<'c>(&mut self, cgroup: u64, version: u64, container: impl FnOnce() -> Option<&'c Container>) -> usize {
+    pub(crate) fn of<'c>(
+        &mut self,
+        cgroup: u64,
+        version: u64,
+        container: impl FnOnce() -> Option<&'c Container>,
+    ) -> usize {
         let place = self.place(cgroup, version, container);
         let now_ns = self.now_ns;
         self.accounts[place].window.turn(now_ns);

@@ -85,15 +85,8 @@ pub enum Miss {
 
 impl Miss {
     /// All reasons, in their order.
-    pub const ALL: [Self; 7] = [
-        Self::RingFull,
-        Self::NoBuffer,
-        Self::Folded,
-        Self::Repeated,
-        Self::Sampled,
-        Self::Malformed,
-        Self::GaveWay,
-    ];
+    pub const ALL: [Self; 7] =
+        [Self::RingFull, Self::NoBuffer, Self::Folded, Self::Repeated, Self::Sampled, Self::Malformed, Self::GaveWay];
     /// Reasons that the kernel half counts: the first of [`Miss::ALL`].
     pub const IN_KERNEL: usize = 5;
 
@@ -331,10 +324,7 @@ mod tests {
                 missed(Class::File, Miss::NoBuffer, 1),
             ],
         };
-        assert_eq!(
-            worse.words(),
-            "90.0 % in the last minute: 4 privileged events counted only, 6 file events lost"
-        );
+        assert_eq!(worse.words(), "90.0 % in the last minute: 4 privileged events counted only, 6 file events lost");
         assert_eq!(permille(0, 5), 0);
         assert_eq!(permille(u64::MAX, u64::MAX), 500);
     }

@@ -8,9 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::finding::Priority;
 
 mod coverage;
-pub use coverage::{
-    BudgetStatus, ClassCoverage, ContainerCoverage, CoverageStatus, LastEnd, TableStatus, Unwatched,
-};
+pub use coverage::{BudgetStatus, ClassCoverage, ContainerCoverage, CoverageStatus, LastEnd, TableStatus, Unwatched};
 
 /// Who an agent is.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -53,8 +53,17 @@ fn lasting_fields(words: &[u64], wall_ns: u64, processes: &ProcessTable) -> Opti
     let raw = Raw::parse(from_words(words)).ok()?;
     let process = processes.by_pid(7)?;
     let scratch = Bump::new();
-    let event =
-        Event { raw, num: wall_ns, wall_ns, process, processes, container: None, context: 0, coverage: None, scratch: &scratch };
+    let event = Event {
+        raw,
+        num: wall_ns,
+        wall_ns,
+        process,
+        processes,
+        container: None,
+        context: 0,
+        coverage: None,
+        scratch: &scratch,
+    };
     let lasting = FIELDS.iter().filter(|field| field.per_process);
     let values = lasting.filter_map(|field| {
         let arg = if field.arg == ArgRule::Required { Some("2") } else { None };

@@ -83,7 +83,8 @@ impl Missed {
         let Some(map) = object.maps().find(|map| map.name() == "missed") else { return };
         let Ok(entries) = map.lookup_batch(BATCH, MapFlags::ANY, MapFlags::ANY) else { return };
         for (key, value) in entries {
-            let (Ok((cgroup, _)), Ok((now, _))) = (u64::read_from_prefix(&key), Counts::read_from_prefix(&value)) else {
+            let (Ok((cgroup, _)), Ok((now, _))) = (u64::read_from_prefix(&key), Counts::read_from_prefix(&value))
+            else {
                 continue;
             };
             let known = self.known.entry(cgroup).or_insert(Known { counts: Counts::default(), changed_ns: now_ns });

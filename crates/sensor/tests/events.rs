@@ -139,8 +139,11 @@ fn every_watched_call_is_told_with_its_arguments() {
             by_kind.entry(raw.kind()).or_default().push(raw);
         }
     }
-    let missing: Vec<&str> =
-        EVENTS.iter().filter(|info| !info.kind.is_internal() && !by_kind.contains_key(&info.kind)).map(|info| info.name).collect();
+    let missing: Vec<&str> = EVENTS
+        .iter()
+        .filter(|info| !info.kind.is_internal() && !by_kind.contains_key(&info.kind))
+        .map(|info| info.name)
+        .collect();
     assert!(missing.is_empty(), "not seen: {missing:?}");
     files(&by_kind);
     sockets(&by_kind);

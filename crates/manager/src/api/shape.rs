@@ -15,7 +15,8 @@ use utoipa::openapi::{Object, RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
 
 /// Members that may be null.
-const NULLABLE: &[&str] = &["problem", "last_error", "copy_error", "error", "spool", "recorder", "container", "unwatched"];
+const NULLABLE: &[&str] =
+    &["problem", "last_error", "copy_error", "error", "spool", "recorder", "container", "coverage", "unwatched"];
 
 macro_rules! nouns {
     ($($doc:literal $name:ident = $example:expr;)*) => {

@@ -20,7 +20,10 @@ fn full() -> AgentStatus {
     let event = EventCount { event: "execve".into(), seen: 3, ..Default::default() };
     AgentStatus {
         coverage: CoverageStatus {
-            classes: vec![ClassCoverage { missed: vec![(tw_model::coverage::Miss::RingFull, 3)], ..Default::default() }],
+            classes: vec![ClassCoverage {
+                missed: vec![(tw_model::coverage::Miss::RingFull, 3)],
+                ..Default::default()
+            }],
             unwatched: Some(Unwatched::default()),
             ..Default::default()
         },

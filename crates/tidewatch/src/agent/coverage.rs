@@ -154,7 +154,8 @@ fn record(own: ProcKey, time: u64, cgroup: u64, class: &str, tally: &Tally) -> V
     header.comm[..9].copy_from_slice(b"tidewatch");
     let mut out = Encoder::new(&header, size_of::<CallBody>());
     let reasons = tally.reasons();
-    let mut body = CallBody { text: out.text(format!("{class} {reasons}").trim_end().as_bytes()), ..CallBody::default() };
+    let mut body =
+        CallBody { text: out.text(format!("{class} {reasons}").trim_end().as_bytes()), ..CallBody::default() };
     body.args[place::SEEN] = tally.seen;
     body.args[place::LOST] = tally.lost();
     body.args[place::FOLDED] = tally.missed(Miss::Folded);

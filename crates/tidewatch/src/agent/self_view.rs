@@ -7,7 +7,8 @@ use tw_manager::usage;
 use tw_model::Priority;
 use tw_model::coverage::Miss;
 use tw_model::status::{
-    AgentStatus, EventCount, FindingStatus, HookStatus, Problem, RingStatus, RulesOrigin, RuntimeStatus, TableStatus, WorldStatus,
+    AgentStatus, EventCount, FindingStatus, HookStatus, Problem, RingStatus, RulesOrigin, RuntimeStatus, TableStatus,
+    WorldStatus,
 };
 use tw_sensor::{EbpfSensor, clock};
 
@@ -24,7 +25,9 @@ pub fn event_counts(sensor: &EbpfSensor) -> Vec<EventCount> {
         folded: count.folded(),
         sampled: count.of(Miss::Sampled),
     });
-    counts.filter(|count| count.seen + count.lost_ring + count.lost_scratch + count.folded + count.sampled > 0).collect()
+    counts
+        .filter(|count| count.seen + count.lost_ring + count.lost_scratch + count.folded + count.sampled > 0)
+        .collect()
 }
 
 impl Agent {

@@ -167,7 +167,9 @@ fn kind(context: &Context) -> FrameKind {
         Context::Names { .. } => FrameKind::Names,
         Context::Clock { .. } => FrameKind::Clock,
         Context::Missed { .. } => FrameKind::Missed,
-        Context::Events { .. } | Context::Coverage { .. } | Context::Process { .. } | Context::Dead { .. } => FrameKind::State,
+        Context::Events { .. } | Context::Coverage { .. } | Context::Process { .. } | Context::Dead { .. } => {
+            FrameKind::State
+        }
     }
 }
 

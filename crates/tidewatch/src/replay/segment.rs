@@ -87,12 +87,10 @@ impl Replay<'_> {
             | FrameKind::Container
             | FrameKind::Names
             | FrameKind::Clock
-            | FrameKind::Missed => {
-                match serde_json::from_slice(payload) {
-                    Ok(context) => world.relive(context),
-                    Err(error) => tracing::warn!("a piece of context cannot be read: {error}"),
-                }
-            }
+            | FrameKind::Missed => match serde_json::from_slice(payload) {
+                Ok(context) => world.relive(context),
+                Err(error) => tracing::warn!("a piece of context cannot be read: {error}"),
+            },
             _ => {}
         }
     }
