@@ -254,7 +254,10 @@ impl World {
         self.events = self.events.saturating_add(1);
         self.latest_ns = self.latest_ns.max(raw.header.time);
         let key = raw.key();
-        self.ensure(&raw);
+        // A measurement is no sign of life of the process that it names.
+        if !raw.kind().is_measurement() {
+            self.ensure(&raw);
+        }
         match raw.body {
             Body::Fork(body) => self.fork(&raw, body),
             Body::Exec(body) if raw.header.ret >= 0 => self.exec(&raw, body),
@@ -271,7 +274,7 @@ impl World {
         }
         let (cgroup, version) = (raw.header.cgroup, self.membership.version());
         let container = || self.membership.container(cgroup);
-        let account = if raw.kind().is_internal() {
+        let account = if raw.kind().is_measurement() {
             self.ledger.of(cgroup, version, container)
         } else {
             let class = Class::of(raw.kind(), raw.header.ret);

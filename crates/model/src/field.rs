@@ -9,6 +9,7 @@ pub mod coverage;
 mod event;
 mod fd;
 mod process;
+mod resource;
 mod table;
 pub use fd::Opened;
 pub use table::FIELDS;

@@ -244,7 +244,7 @@ impl EbpfSensor {
     /// Counters by kind, summed over all CPUs.
     pub fn counts(&self) -> Vec<(EventKind, Count)> {
         let of = |kind: EventKind| missed::percpu(&self.object, "counts", kind as u32, Count::and);
-        EVENTS.iter().filter(|info| !info.kind.is_internal()).map(|info| (info.kind, of(info.kind))).collect()
+        EVENTS.iter().filter(|info| !info.kind.is_measurement()).map(|info| (info.kind, of(info.kind))).collect()
     }
 
     /// Tells what the kernel half missed since the last call, by cgroup (`None`: one of those for which there was no room

@@ -112,6 +112,14 @@ pub static PARAMS: &[&str] = &[
     "repeated",
     "sampled",
     "seen",
+    "cpu",
+    "memory",
+    "read",
+    "written",
+    "received",
+    "sent",
+    "processes",
+    "descriptors",
 ];
 
 /// Names that `evt.type` may be compared with although no sensor delivers them yet: the rest of Linux's calls and

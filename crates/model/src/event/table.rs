@@ -45,6 +45,8 @@ pub enum Shape {
     Sock,
     /// [`crate::raw::CallBody`]
     Call,
+    /// [`crate::raw::ResourceBody`]
+    Resource,
 }
 
 /// One row of [`EVENTS`].
@@ -155,9 +157,13 @@ events! {
     Userfaultfd "userfaultfd" Privileged Call "memory" ["res" "flags"];
     IoUringSetup "io_uring_setup" Privileged Call "IO" ["res" "entries" "flags"];
 
-    // Told by the agent itself: see EventKind::is_internal.
+    // Measurements: no system calls.
+
+    /// What a container used since the last look. The process is the container's first.
+    Resource "resource" Bulk Resource "metric" ["cpu" "memory" "read" "written" "received" "sent" "processes" "descriptors"];
+
     /// A minute of one class of events of one container, of which something was missed; or of the whole host.
-    Coverage "coverage" Bulk Call "internal" ["percent" "class" "seen" "lost" "folded" "sampled" "repeated" "reason"];
+    Coverage "coverage" Bulk Call "metric" ["percent" "class" "seen" "lost" "folded" "sampled" "repeated" "reason"];
 }
 
 impl EventKind {
@@ -166,7 +172,12 @@ impl EventKind {
         &EVENTS[self as usize]
     }
 
-    /// Whether the agent tells it of itself: no call leads to it, and the process is the agent's, whatever the container.
+    /// Whether it is a measurement: no act of a process, so that only rules that name it by `evt.type` are tried on it.
+    pub fn is_measurement(self) -> bool {
+        self.info().category == "metric"
+    }
+
+    /// Whether the agent tells it of itself: the process is the agent's, whatever the container.
     pub fn is_internal(self) -> bool {
         matches!(self, Self::Coverage)
     }

@@ -11,7 +11,7 @@ use tw_model::field::coverage as place;
 use tw_model::raw::{CallBody, Encoder, Header, to_words};
 use tw_model::status::{ClassCoverage, ContainerCoverage, CoverageStatus, Unwatched};
 use tw_model::{EventKind, ProcKey, Raw};
-use tw_sensor::EbpfSensor;
+use tw_sensor::Source;
 
 /// How often the sensor is asked what it missed.
 const ASK_EVERY: Duration = Duration::from_millis(100);
@@ -62,7 +62,7 @@ impl Cover {
     }
 
     /// Books what was missed since the last time, ten times a second at most; at the end at once.
-    pub fn book(&mut self, world: &mut World, sensor: &mut EbpfSensor, at_end: bool) {
+    pub fn book(&mut self, world: &mut World, sensor: &mut dyn Source, at_end: bool) {
         if !at_end && self.asked.is_some_and(|asked| asked.elapsed() < ASK_EVERY) {
             return;
         }

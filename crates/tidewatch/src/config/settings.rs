@@ -109,6 +109,9 @@ pub struct Agent {
     /// thing after the other. 0: no bound.
     #[schemars(range(min = 0, max = 100), extend("x-applies" = "agent"))]
     pub cpu_budget: u32,
+    /// Seconds between two measurements of what each container uses (processors, memory, disk, network); 0: none.
+    #[schemars(range(min = 0, max = 3600), extend("x-applies" = "agent"))]
+    pub resources_seconds: u64,
     /// Least severe priority that is told; findings below it are left out.
     #[serde(with = "priority")]
     #[schemars(schema_with = "priority::schema", extend("x-applies" = "live"))]
@@ -296,6 +299,7 @@ impl Default for Agent {
             docker: true,
             privileged_rate: 1000,
             cpu_budget: 5,
+            resources_seconds: 1,
             priority: Priority::Debug,
         }
     }

@@ -26,3 +26,4 @@ mod robustness;
 mod service;
 mod stock_rules;
 mod stories;
+mod usage;
