@@ -466,13 +466,14 @@ impl World {
 
     /// Books what was missed of a cgroup; `None`: of one that is not known.
     pub fn missed(&mut self, cgroup: Option<u64>, missing: &[Missing]) {
-        self.membership.journal.note(|| Context::Missed { cgroup, missing: missing.to_vec() });
         if let Some(cgroup) = cgroup
             && !self.reliving
         {
             // Everything that a container did may have been missed, so that no event told of it.
             self.membership.place(cgroup, None);
         }
+        // Behind the place, which a replay must know first.
+        self.membership.journal.note(|| Context::Missed { cgroup, missing: missing.to_vec() });
         let (version, membership) = (self.membership.version(), &self.membership);
         self.ledger.missed(cgroup, missing, version, || membership.container(cgroup?));
     }

@@ -66,7 +66,7 @@ fn alerts_say_how_much_was_seen_of_their_container() {
     if !lab::ready() {
         return;
     }
-    let mut daemon = with_marks(&[("TIDEWATCH_AGENT__PRIVILEGED_RATE", "20")]);
+    let mut daemon = with_marks(&[("TIDEWATCH_AGENT__PRIVILEGED_RATE", "200")]);
     let (quiet, loud) = (Container::idle(image::base(), &[]), Container::idle(image::base(), &[]));
     loud.exec(&["/usr/local/bin/storms", "flood", "1"]);
     // What the kernel half counted is read ten times a second.
