@@ -4,12 +4,13 @@
 //! While a [`Journal`] is kept, each change that did not come from a record is noted in it. [`World::checkpoint`] tells
 //! the whole state in the same words, so that a recording can begin at any time; [`World::relive`] takes them.
 
-use serde::{Deserialize, Serialize};
-use tw_model::coverage::{Class, Tally};
-use tw_model::process::UserNames;
-use tw_model::{Container, ProcKey, Process};
+use std::net::IpAddr;
 
-use crate::ledger::Missing;
+use serde::{Deserialize, Serialize};
+use tw_model::process::UserNames;
+use tw_model::{Container, Place, ProcKey, Process};
+
+use crate::ledger::{Missing, Slot};
 use crate::world::World;
 
 /// Records of a process may come this long after that of its end: another CPU's ring was read later, or they waited for
@@ -74,7 +75,18 @@ pub enum Context {
         /// A cgroup of it.
         cgroup: u64,
         /// Slot of ten seconds since boot, class, counts.
-        counts: Vec<(u64, Class, Tally)>,
+        counts: Vec<Slot>,
+    },
+    /// A name under which an address was looked up, at the start of a segment; later ones come from records.
+    Address {
+        /// Number of the place ([`Place`]) that it holds for.
+        place: u64,
+        /// The address.
+        address: IpAddr,
+        /// Its name.
+        name: String,
+        /// Boot time until which it holds, nanoseconds.
+        until_ns: u64,
     },
     /// A process that an event may still show: it is alive or just ended, or one of these descends from it.
     Process {
@@ -127,6 +139,9 @@ impl World {
         self.ledger.checkpoint(&mut |account, counts| {
             tell(Context::Coverage { owner: account.owner.name().to_owned(), cgroup: account.cgroup, counts });
         });
+        for (place, address, name, until_ns) in self.known_names.iter() {
+            tell(Context::Address { place: place.0, address, name: name.to_owned(), until_ns });
+        }
         let table = &self.processes;
         let needed = table.needed(self.latest_ns.saturating_sub(LATE_NS));
         for process in table.dead() {
@@ -156,6 +171,9 @@ impl World {
             }
             Context::Missed { cgroup, missing } => self.missed(cgroup, &missing),
             Context::Coverage { owner, cgroup, counts } => self.ledger.restore(&owner, cgroup, &counts),
+            Context::Address { place, address, name, until_ns } => {
+                self.known_names.put(Place(place), address, &name, until_ns);
+            }
             Context::Process { process } => self.processes.restore(*process),
             Context::Dead { key, exit_ns } => {
                 self.processes.restore(Process { key, exit_ns: Some(exit_ns), ..Process::default() });

@@ -77,6 +77,9 @@ impl Account {
 /// What was missed of one class for one reason.
 pub type Missing = (Class, Miss, u64);
 
+/// What was counted of one class in one slot of ten seconds since boot.
+pub type Slot = (u64, Class, Tally);
+
 /// The ledger.
 #[derive(Debug)]
 pub struct Ledger {
@@ -264,7 +267,7 @@ impl Ledger {
 
     /// Tells the last minute of each account that has one: the owner's name, its cgroup, and for each slot and class
     /// what was counted.
-    pub(crate) fn checkpoint(&self, tell: &mut dyn FnMut(&Account, Vec<(u64, Class, Tally)>)) {
+    pub(crate) fn checkpoint(&self, tell: &mut dyn FnMut(&Account, Vec<Slot>)) {
         for account in &self.accounts {
             let mut counts = Vec::new();
             for (slot, tallies) in account.window.filled() {
@@ -278,7 +281,7 @@ impl Ledger {
     }
 
     /// Takes what a checkpoint told.
-    pub(crate) fn restore(&mut self, owner: &str, cgroup: u64, counts: &[(u64, Class, Tally)]) {
+    pub(crate) fn restore(&mut self, owner: &str, cgroup: u64, counts: &[Slot]) {
         let place = match Owner::of(owner) {
             Owner::Host => HOST,
             Owner::Others => OTHERS,

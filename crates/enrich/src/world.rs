@@ -15,8 +15,8 @@ use hashbrown::HashMap;
 use tw_model::coverage::Class;
 use tw_model::event::EventKind;
 use tw_model::process::{Credentials, ExeFile, Image, Namespaces, UserNames};
-use tw_model::raw::{Body, CallBody, ExecBody, ForkBody, attr};
-use tw_model::{Container, Event, ProcKey, Process, ProcessTable, Raw};
+use tw_model::raw::{Body, CallBody, ExecBody, ForkBody, attr, sock_attr};
+use tw_model::{Container, Event, KnownNames, Names, Place, ProcKey, Process, ProcessTable, Raw};
 
 use crate::cgroup::Cgroups;
 use crate::docker::DockerWatcher;
@@ -64,6 +64,10 @@ pub struct WorldCounts {
     pub evicted: u64,
     /// Containers.
     pub membership: MembershipCounts,
+    /// Addresses with a name that a process looked up.
+    pub known_names: usize,
+    /// Such addresses forgotten because the table was full.
+    pub names_evicted: u64,
 }
 
 /// Everything known of the host.
@@ -72,6 +76,7 @@ pub struct World {
     pub(crate) processes: ProcessTable,
     pub(crate) membership: Membership,
     pub(crate) ledger: Ledger,
+    pub(crate) known_names: KnownNames,
     updates: Option<Receiver<RuntimeUpdate>>,
     host_users: UserDb,
     container_users: HashMap<Box<str>, UserDb, foldhash::fast::RandomState>,
@@ -109,6 +114,7 @@ impl World {
             processes: ProcessTable::new(options.max_processes),
             membership: Membership::new(Cgroups::new(), watcher),
             ledger: Ledger::default(),
+            known_names: KnownNames::default(),
             updates,
             host_users: UserDb::host_at(Path::new("/")),
             container_users: HashMap::default(),
@@ -130,6 +136,7 @@ impl World {
             processes: ProcessTable::new(max_processes),
             membership: Membership::new(Cgroups::at(None), None),
             ledger: Ledger::default(),
+            known_names: KnownNames::default(),
             updates: None,
             host_users: UserDb::host_at(Path::new("/nonexistent")),
             container_users: HashMap::default(),
@@ -270,6 +277,7 @@ impl World {
             }
             Body::Call(body) if raw.header.ret >= 0 => self.credentials(&raw, body),
             Body::Exit(_) => self.processes.end(key, raw.header.time),
+            Body::Sock(_) if raw.kind() == EventKind::Dns => self.learn_names(&raw),
             _ => {}
         }
         let (cgroup, version) = (raw.header.cgroup, self.membership.version());
@@ -294,6 +302,7 @@ impl World {
             container: self.membership.container(raw.header.cgroup),
             context: self.membership.version(),
             coverage: Some(self.ledger.window(account)),
+            names: Names::new(&self.known_names, Place::of(self.membership.container(raw.header.cgroup))),
             scratch,
         }
     }
@@ -425,6 +434,14 @@ impl World {
         }
     }
 
+    /// What a process is told of addresses holds for its container.
+    fn learn_names(&mut self, raw: &Raw<'_>) {
+        if let Some(message) = raw.dns().filter(|_| raw.sock().is_some_and(|sock| sock.has(sock_attr::RECEIVED))) {
+            let place = Place::of(self.membership.container(raw.header.cgroup));
+            self.known_names.learn(place, &message, raw.header.time);
+        }
+    }
+
     /// Names for credentials, unless they are those that the process has already in the same container.
     fn names_if_new(&mut self, raw: &Raw<'_>, cred: &Credentials) -> Option<UserNames> {
         let known = self.processes.get(raw.key())?;
@@ -505,6 +522,8 @@ impl World {
             inferred: self.inferred,
             evicted: self.processes.evicted(),
             membership: self.membership.counts(),
+            known_names: self.known_names.len(),
+            names_evicted: self.known_names.evicted(),
         }
     }
 
@@ -515,6 +534,7 @@ impl World {
         let mut tables = vec![
             ("processes", row(self.processes.len(), self.options.max_processes, self.processes.evicted())),
             ("user_lists", row(self.container_users.len(), MAX_USER_LISTS, self.user_lists_evicted)),
+            ("address_names", row(self.known_names.len(), KnownNames::CAPACITY, self.known_names.evicted())),
             ("ledger_accounts", row(accounts, crate::ledger::MAX_ACCOUNTS, evicted)),
         ];
         tables.extend(self.membership.tables());

@@ -4,6 +4,7 @@ use bumpalo::Bump;
 
 use crate::container::Container;
 use crate::coverage::Window;
+use crate::known_names::Names;
 use crate::process::{Process, ProcessTable};
 use crate::raw::Raw;
 
@@ -82,6 +83,8 @@ pub struct Event<'e> {
     pub context: u64,
     /// The last minute of the container's (or the host's) coverage; `None` where nobody keeps a ledger.
     pub coverage: Option<&'e Window>,
+    /// Names of addresses, as the answers said that processes of the same container got.
+    pub names: Names<'e>,
     /// Where values that must be put together are built; emptied after each event.
     pub scratch: &'e Bump,
 }

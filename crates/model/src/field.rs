@@ -8,6 +8,7 @@ mod container;
 pub mod coverage;
 mod event;
 mod fd;
+mod network;
 mod process;
 mod resource;
 mod table;

@@ -6,10 +6,13 @@
 
 pub mod container;
 pub mod coverage;
+pub mod dns;
 pub mod event;
 pub mod field;
 pub mod finding;
+pub mod first_bytes;
 pub mod flags;
+pub mod known_names;
 pub mod link;
 pub mod mode;
 pub mod process;
@@ -24,6 +27,7 @@ pub use container::Container;
 pub use event::{Event, EventKind, KindSet};
 pub use field::FieldRef;
 pub use finding::{Cause, Finding, FindingId, Priority};
+pub use known_names::{KnownNames, Names, Place};
 pub use mode::Mode;
 pub use process::{ProcKey, Process, ProcessTable};
 pub use raw::Raw;

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use tw_model::event::EVENTS;
 use tw_model::field::{ArgRule, FIELDS, FieldRef, Opened};
 use tw_model::raw::{Header, from_words, to_words};
-use tw_model::{Event, KindSet, ProcKey, Process, ProcessTable, Raw};
+use tw_model::{Event, KindSet, Names, ProcKey, Process, ProcessTable, Raw};
 use zerocopy::IntoBytes as _;
 
 /// A record of `kind` with random numbers in its body and strings that lie inside it.
@@ -31,6 +31,7 @@ fn read_all_fields(words: &[u64]) -> bool {
         container: None,
         context: 0,
         coverage: None,
+        names: Names::default(),
         scratch: &scratch,
     };
     for field in FIELDS {
@@ -62,6 +63,7 @@ fn lasting_fields(words: &[u64], wall_ns: u64, processes: &ProcessTable) -> Opti
         container: None,
         context: 0,
         coverage: None,
+        names: Names::default(),
         scratch: &scratch,
     };
     let lasting = FIELDS.iter().filter(|field| field.per_process);
@@ -85,6 +87,7 @@ fn fields_of_an_open(words: &[u64], ret: i64) -> Option<(String, Vec<String>)> {
         container: None,
         context: 0,
         coverage: None,
+        names: Names::default(),
         scratch: &scratch,
     };
     let opened = format!("{:?}", Opened::of(&event)?);

@@ -93,11 +93,11 @@ impl Missed {
                 *known = Known { counts: now, changed_ns: now_ns };
             }
         }
-        if let Some(rest) = value(object, "missed_rest") {
-            if self.rest != rest {
-                tell(None, &difference(&self.rest, &rest));
-                self.rest = rest;
-            }
+        if let Some(rest) = value(object, "missed_rest")
+            && self.rest != rest
+        {
+            tell(None, &difference(&self.rest, &rest));
+            self.rest = rest;
         }
         if self.known.len() >= CROWDED {
             self.make_room(&map, now_ns, tell);
@@ -135,10 +135,9 @@ impl Missed {
             })
         };
         // The order of enum tw_table.
-        let mut tables: Vec<KernelTable> = [("buckets", 4096), ("peers", 16_384)]
+        let mut tables: Vec<KernelTable> = [("buckets", 4096, 0), ("peers", 16_384, 1), ("name_servers", 4096, 3)]
             .into_iter()
-            .zip(0..)
-            .map(|((name, capacity), row)| {
+            .map(|(name, capacity, row)| {
                 let uses = uses(row);
                 let held = uses.inserted.saturating_sub(uses.removed);
                 let evicted = held.saturating_sub(capacity);

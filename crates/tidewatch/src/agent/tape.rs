@@ -167,9 +167,11 @@ fn kind(context: &Context) -> FrameKind {
         Context::Names { .. } => FrameKind::Names,
         Context::Clock { .. } => FrameKind::Clock,
         Context::Missed { .. } => FrameKind::Missed,
-        Context::Events { .. } | Context::Coverage { .. } | Context::Process { .. } | Context::Dead { .. } => {
-            FrameKind::State
-        }
+        Context::Events { .. }
+        | Context::Address { .. }
+        | Context::Coverage { .. }
+        | Context::Process { .. }
+        | Context::Dead { .. } => FrameKind::State,
     }
 }
 
