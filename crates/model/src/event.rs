@@ -63,6 +63,19 @@ impl KindSet {
     }
 }
 
+/// Credentials of the acting process before the event, as the last one told them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Prior {
+    /// Effective user.
+    pub uid: u32,
+    /// Effective group.
+    pub gid: u32,
+    /// Effective capabilities.
+    pub cap_effective: u64,
+    /// It has more than before, and neither this event nor one before it could give it: see `proc.cred_jump`.
+    pub jumped: bool,
+}
+
 /// One event with its context. Borrowed throughout; never stored.
 #[derive(Clone, Copy)]
 pub struct Event<'e> {
@@ -83,6 +96,8 @@ pub struct Event<'e> {
     pub context: u64,
     /// The last minute of the container's (or the host's) coverage; `None` where nobody keeps a ledger.
     pub coverage: Option<&'e Window>,
+    /// Credentials before the event.
+    pub prior: Prior,
     /// Names of addresses, as the answers said that processes of the same container got.
     pub names: Names<'e>,
     /// Where values that must be put together are built; emptied after each event.
