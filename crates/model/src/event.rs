@@ -3,6 +3,7 @@
 use bumpalo::Bump;
 
 use crate::container::Container;
+use crate::known_names::Names;
 use crate::process::{Process, ProcessTable};
 use crate::raw::Raw;
 
@@ -29,6 +30,12 @@ impl KindSet {
     /// Whether `kind` is in the set.
     pub const fn contains(self, kind: EventKind) -> bool {
         self.0 & (1 << kind as u16) != 0
+    }
+
+    /// The kinds that are measurements, see [`EventKind::is_measurement`].
+    pub fn measurements() -> Self {
+        let kinds = EVENTS.iter().map(|info| info.kind).filter(|kind| kind.is_measurement());
+        kinds.fold(Self::NONE, |set, kind| set.or(Self::one(kind)))
     }
 
     /// Kinds in either set.
@@ -73,6 +80,8 @@ pub struct Event<'e> {
     /// Changes whenever something known of containers and their cgroups changes. What was worked out about a process
     /// holds as long as this, its stamp and its lineage are the same.
     pub context: u64,
+    /// Names of addresses, as the answers said that processes of the same container got.
+    pub names: Names<'e>,
     /// Where values that must be put together are built; emptied after each event.
     pub scratch: &'e Bump,
 }

@@ -6,10 +6,13 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
+use crate::dns::Message;
 use crate::event::{EVENTS, EventInfo, EventKind, Shape};
 use crate::process::ProcKey;
 
+mod resource;
 mod rewrite;
+pub use resource::{ResourceBody, part};
 pub use rewrite::Slot;
 
 /// Longest kernel process name, with its final NUL.
@@ -53,6 +56,8 @@ pub mod sock_attr {
     pub const FILE: u16 = 8;
     /// First bytes sent on a new connection.
     pub const FIRST: u16 = 16;
+    /// The data was received; else it was sent.
+    pub const RECEIVED: u16 = 32;
 }
 
 /// A piece of the record's tail.
@@ -276,6 +281,8 @@ pub enum Body<'a> {
     Sock(&'a SockBody),
     /// Another call.
     Call(&'a CallBody),
+    /// What a container used.
+    Resource(&'a ResourceBody),
 }
 
 /// Why bytes are not a record.
@@ -379,6 +386,17 @@ impl<'a> Raw<'a> {
         if let Body::Sock(body) = self.body { Some(body) } else { None }
     }
 
+    /// The message of a `dns` event, as far as it can be read.
+    pub fn dns(&self) -> Option<Message<'a>> {
+        let body = self.sock().filter(|_| self.kind() == EventKind::Dns)?;
+        let bytes = self.text(body.data);
+        if body.proto == IPPROTO_TCP {
+            Message::parse_stream(bytes, self.header.ret.max(0) as u64)
+        } else {
+            Message::parse(bytes)
+        }
+    }
+
     /// The body of an exec.
     pub fn exec(&self) -> Option<&'a ExecBody> {
         if let Body::Exec(body) = self.body { Some(body) } else { None }
@@ -389,11 +407,16 @@ impl<'a> Raw<'a> {
         if let Body::Call(body) = self.body { Some(body) } else { None }
     }
 
+    /// The body of a measurement.
+    pub fn resource(&self) -> Option<&'a ResourceBody> {
+        if let Body::Resource(body) = self.body { Some(body) } else { None }
+    }
+
     #[inline(always)]
     fn strings(&self) -> [Str; 7] {
         let none = Str::default();
         match self.body {
-            Body::Fork(_) | Body::Exit(_) => [none; 7],
+            Body::Fork(_) | Body::Exit(_) | Body::Resource(_) => [none; 7],
             Body::Exec(b) => [b.exepath, b.filename, b.interp, b.cwd, b.args, b.env, b.cgroup_name],
             Body::File(b) => [b.path, b.raw, b.base, b.raw2, b.base2, b.extra, none],
             Body::Sock(b) => [b.path, b.raw, b.data, none, none, none, none],
@@ -414,6 +437,7 @@ impl<'a> Body<'a> {
             Shape::File => Body::File(read(bytes)?),
             Shape::Sock => Body::Sock(read(bytes)?),
             Shape::Call => Body::Call(read(bytes)?),
+            Shape::Resource => Body::Resource(read(bytes)?),
         })
     }
 }
@@ -439,6 +463,8 @@ impl SockBody {
 pub const AF_UNIX: u16 = 1;
 /// `AF_INET`.
 pub const AF_INET: u16 = 2;
+/// `IPPROTO_TCP`.
+pub const IPPROTO_TCP: u16 = 6;
 /// `AF_INET6`.
 pub const AF_INET6: u16 = 10;
 

@@ -51,7 +51,8 @@ const HOOKS: &[(&str, &str, &str, bool)] = &[
     ("on_fork", "tp_btf/sched_process_fork", "process tree", true),
     ("on_exec", "tp_btf/sched_process_exec", "executions", true),
     ("on_exit", "tp_btf/sched_process_exit", "ends of processes", true),
-    ("on_send", "tp_btf/sock_send_length", "datagrams, first bytes of connections", false),
+    ("on_send", "tp_btf/sock_send_length", "datagrams, first bytes of connections, DNS queries", false),
+    ("on_receive", "tp_btf/sock_recv_length", "DNS answers, names of addresses", false),
 ];
 
 /// The rings, in the order of [`tw_model::event::Lane`], with their sizes in bytes (bpf/maps.h).

@@ -1,6 +1,6 @@
 //! The rows.
 
-use super::{ArgRule, Field, FieldFlag, Multi, container, event, fd, process};
+use super::{ArgRule, Field, FieldFlag, Multi, container, event, fd, network, process, resource};
 use crate::value::FieldType;
 
 macro_rules! fields {
@@ -249,10 +249,26 @@ fields! {
     "fd.is_server" Bool fd::is_server "The process is the server of the connection.";
     "fd.connected" Bool fd::connected "The socket has a peer.";
     "fd.name_changed" Bool fd::name_changed "The event changed the peer.";
-    "fd.cip.name" {NoRhs NoTransformer} Text fd::client_ip_name "Name of the client's address, known without a resolver.";
-    "fd.sip.name" {NoRhs NoTransformer} Text fd::server_ip_name "Name of the server's address, known without a resolver (today: the API server, from KUBERNETES_SERVICE_HOST).";
-    "fd.lip.name" {NoRhs NoTransformer} Text fd::local_ip_name "Name of the local address, known without a resolver.";
-    "fd.rip.name" {NoRhs NoTransformer} Text fd::remote_ip_name "Name of the remote address, known without a resolver.";
+    "fd.cip.name" {NoRhs NoTransformer} Text fd::client_ip_name "Name under which the container looked the client's address up; null if it did not. Nobody is asked.";
+    "fd.sip.name" {NoRhs NoTransformer} Text fd::server_ip_name "Name under which the container looked the server's address up, or the API server's by KUBERNETES_SERVICE_HOST. Nobody is asked.";
+    "fd.lip.name" {NoRhs NoTransformer} Text fd::local_ip_name "Name under which the container looked its own address up.";
+    "fd.rip.name" {NoRhs NoTransformer} Text fd::remote_ip_name "Name under which the container looked the remote address up.";
+    "dns.name" Text network::dns_name "Name that a DNS message asks for or answers, in lower case, without the last dot; odd bytes as `\\123`.";
+    "dns.type" Text network::dns_type "Type asked for: `A`, `AAAA`, `CNAME`, `TXT`, `MX`, `SRV`, `HTTPS` …; `TYPE123` if it has no name.";
+    "dns.is_answer" Bool network::dns_is_answer "The message answers; else it asks.";
+    "dns.rcode" Text network::dns_rcode "What an answer says of itself: `NOERROR`, `NXDOMAIN`, `SERVFAIL`, `REFUSED` …; null in a query.";
+    "dns.answers" TextList network::dns_answers "Answers as `TYPE data`: `A 192.0.2.7`, `CNAME cdn.example.org`, `TXT v=spf1`; other types without data.";
+    "dns.ip" <some> Ip network::dns_ip "Addresses in an answer.";
+    "dns.ttl" Uint network::dns_ttl "Shortest time that an answer may be kept, in seconds.";
+    "dns.server" Ip network::dns_server "Address of the name server, as the process sees it: Docker's is 127.0.0.11.";
+    "dns.size" Uint network::dns_size "Bytes of the message.";
+    "dns.length" Uint network::dns_length "Characters of dns.name.";
+    "dns.labels" Uint network::dns_labels "Labels of dns.name: 3 in `www.example.org`.";
+    "dns.longest_label" Uint network::dns_longest_label "Bytes of the longest label of dns.name, 63 at most.";
+    "dns.malformed" Bool network::dns_malformed "A datagram to or from a DNS port that is no DNS message.";
+    "net.sni" Text network::sni "Server name in the TLS hello that a client sent first (event `write`), in lower case.";
+    "net.alpn" TextList network::alpn "Protocols offered in that hello, such as `h2`.";
+    "net.http_host" Text network::http_host "Host of the HTTP/1 request that a client sent first (event `write`), in lower case, without the port.";
     "fd.dev" Int fd::dev "Device of an opened file.";
     "fd.dev.major" Int fd::dev_major "Major number of that device.";
     "fd.dev.minor" Int fd::dev_minor "Minor number of that device.";
@@ -367,6 +383,33 @@ fields! {
     "k8smeta.rc.label" (required) Text - "One label of the replication controller, by Falco's plugin k8smeta.";
     "k8smeta.rc.labels" TextList - "Labels of the replication controller, by Falco's plugin k8smeta.";
     "k8smeta.pod.ip" Text - "Address of the pod, by Falco's plugin k8smeta.";
+
+    [event]
+    "resource.interval" Duration resource::interval "Time since the measurement before. These fields belong to events of the type `resource`.";
+    "resource.cpu" Uint resource::cpu "Use of processors since then, in per cent of one core: two full cores are 200.";
+    "resource.cpu.limit" Uint resource::cpu_limit "Most that the container may use, in per cent of one core; null without a limit.";
+    "resource.cpu.of_limit" Uint resource::cpu_of_limit "Use of processors in per cent of the limit; null without one.";
+    "resource.cpu.throttled" Uint resource::cpu_throttled "Time in which the container was held back by its limit, in per cent of the interval, summed over cores.";
+    "resource.cpu.pressure" Uint resource::cpu_pressure "Time in which something waited for a processor, in per cent of the interval.";
+    "resource.memory" Uint resource::memory "Memory in use, bytes.";
+    "resource.memory.limit" Uint resource::memory_limit "Most memory that the container may use, bytes; null without a limit.";
+    "resource.memory.of_limit" Uint resource::memory_of_limit "Memory in per cent of the limit; null without one.";
+    "resource.memory.anon" Uint resource::memory_anon "Memory of processes, not of files, bytes.";
+    "resource.memory.file" Uint resource::memory_file "Memory of files that are kept because they were read or written, bytes.";
+    "resource.memory.swap" Uint resource::swap "Memory that was swapped out, bytes.";
+    "resource.memory.oom_kills" Uint resource::oom_kills "Processes killed for want of memory since the measurement before.";
+    "resource.memory.limit_hits" Uint resource::memory_limit_hits "Times since then that the limit was reached and memory had to be freed first.";
+    "resource.memory.pressure" Uint resource::memory_pressure "Time in which something waited for memory, in per cent of the interval.";
+    "resource.disk.read" Uint resource::read "Bytes read from disks, a second.";
+    "resource.disk.written" Uint resource::written "Bytes written to disks, a second.";
+    "resource.disk.pressure" Uint resource::disk_pressure "Time in which something waited for a disk, in per cent of the interval.";
+    "resource.net.received" Uint resource::received "Bytes received from other hosts and containers, a second; null if the container shares the host's network.";
+    "resource.net.sent" Uint resource::sent "Bytes sent, a second.";
+    "resource.net.received_packets" Uint resource::received_packets "Packets received, a second.";
+    "resource.net.sent_packets" Uint resource::sent_packets "Packets sent, a second.";
+    "resource.processes" Uint resource::processes "Processes and threads.";
+    "resource.processes.of_limit" Uint resource::processes_of_limit "Processes and threads in per cent of their limit; null without one.";
+    "resource.descriptors" Uint resource::descriptors "Open descriptors of all processes; null if there are too many processes to ask, or the kernel is older than 6.2.";
 
     [event]
     "container.duration" Duration container::container_duration "Age of the container.";

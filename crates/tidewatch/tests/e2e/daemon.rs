@@ -92,7 +92,7 @@ pub struct Daemon {
 
 impl Daemon {
     /// One that several tests use and that ends with this process.
-    fn shared(arguments: &[&str]) -> Self {
+    pub fn shared(arguments: &[&str]) -> Self {
         let mut command = Command::new("sh");
         command.args(["-c", KEEPER, "keeper", env!("CARGO_BIN_EXE_tidewatch"), "run", "--json"]);
         Self::spawn(command.args(arguments).stdin(Stdio::piped()))
