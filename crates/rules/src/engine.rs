@@ -6,6 +6,8 @@
 //!    class. For each class and kind of event the rules that can still match are listed ([`memory`]).
 //! 3. Of these, most need a certain comparison of the event to hold (a path in a set, say): they wait for its bit. Only
 //!    rules that a bit brings up, and the few that wait for none, are evaluated ([`condition`]).
+//! 4. Most events are opens, of the same few files. One that came to nothing, judged by the class of its process and by
+//!    what is opened alone, is remembered as such, and the next like it ends there ([`recall`]).
 //!
 //! What it finds is what [`RuleSet::inspect`] finds, rule by rule; a property test holds it to that.
 
