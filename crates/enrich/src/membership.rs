@@ -171,11 +171,7 @@ impl Membership {
             // Gone already, or hidden from us: what the kernel said is all there is.
             None => found.or_else(|| name.and_then(Container::id_in_cgroup_path).map(str::to_owned)),
         };
-        if self.by_cgroup.len() >= MAX_CGROUPS {
-            self.forgotten += self.by_cgroup.len() as u64;
-            self.by_cgroup.clear();
-            self.version += 1;
-        }
+        self.make_room();
         let Some(id) = id else {
             // A cgroup that was not found may yet be: remember only what is sure.
             if self.cgroups.path(cgroup).is_some() || name.is_some() {
@@ -186,8 +182,18 @@ impl Membership {
         self.put(cgroup, id);
     }
 
+    /// Forgets all cgroups if there are too many: they are looked up again.
+    fn make_room(&mut self) {
+        if self.by_cgroup.len() >= MAX_CGROUPS {
+            self.forgotten += self.by_cgroup.len() as u64;
+            self.by_cgroup.clear();
+            self.version += 1;
+        }
+    }
+
     /// Says that a cgroup belongs to the container with this id.
     pub(crate) fn put(&mut self, cgroup: u64, id: String) {
+        self.make_room();
         self.journal.note(|| Context::Place { cgroup, container: id.clone() });
         let id: Arc<str> = id.into();
         self.version += 1;
@@ -286,14 +292,27 @@ impl Membership {
         None
     }
 
+    /// Whether it is known whose the cgroup is, and events of it need not wait.
+    pub fn is_settled(&self, cgroup: u64) -> bool {
+        match self.by_cgroup.get(&cgroup) {
+            Some(Member::Host) => true,
+            Some(Member::Container(id)) => self.containers.get(id).is_some_and(|entry| self.is_ready(entry)),
+            None => cgroup == ROOT_CGROUP,
+        }
+    }
+
+    fn is_ready(&self, entry: &Entry) -> bool {
+        entry.container.complete || entry.wait_until == 0 || !self.runtime_answers
+    }
+
     /// Whether the event may go on. If not, its record is kept and comes back from [`Membership::release`].
     pub fn admit(&mut self, raw: &Raw<'_>) -> bool {
         let Some(Member::Container(id)) = self.by_cgroup.get(&raw.header.cgroup) else { return true };
         let id = Arc::clone(id);
-        let Some(entry) = self.containers.get_mut(&id) else { return true };
-        if entry.container.complete || entry.wait_until == 0 || !self.runtime_answers {
+        if self.containers.get(&id).is_none_or(|entry| self.is_ready(entry)) {
             return true;
         }
+        let Some(entry) = self.containers.get_mut(&id) else { return true };
         if entry.wait_until == u64::MAX {
             entry.wait_until = raw.header.time + PATIENCE_NS;
             if let Some(watcher) = &self.watcher {

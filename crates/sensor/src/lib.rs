@@ -14,6 +14,7 @@ pub mod ebpf;
 mod facts;
 pub mod health;
 mod missed;
+pub mod packets;
 pub mod recorder;
 pub mod resources;
 mod ring;

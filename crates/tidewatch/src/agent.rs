@@ -50,7 +50,10 @@ pub use clean::Clean;
 pub use first_settings::settings;
 pub use tape::Settings;
 
-pub use boot::{AgentOptions, cannot_watch, end_with_supervisor, hostname, restarts, run, supervisor, without_secrets};
+pub use boot::{
+    AgentOptions, cannot_watch, end_with_supervisor, hostname, meet_docker, restarts, run, stop_flag, supervisor,
+    without_secrets,
+};
 
 /// How often it looks after itself: losses, status, the recorder.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
