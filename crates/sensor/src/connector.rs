@@ -15,6 +15,7 @@ use rustix::net::netlink::{CONNECTOR, SocketAddrNetlink};
 use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, bind, recv, send, socket_with, sockopt,
 };
+use tw_model::coverage::Miss;
 use tw_model::event::{EVENTS, EventKind};
 use tw_model::mode::Mode;
 use tw_model::raw::from_words;
@@ -147,7 +148,9 @@ impl Source for ConnectorSensor {
             .map(|(info, (sent, lost))| {
                 // What never came could have been of any kind: it is counted where most are.
                 let missed = if info.kind == EventKind::Clone { read(&self.shared.missed) } else { 0 };
-                (info.kind, Count { sent: read(sent), lost_ring: read(lost) + missed, ..Count::default() })
+                let mut count = Count { sent: read(sent), ..Count::default() };
+                count.missed[Miss::RingFull as usize] = read(lost) + missed;
+                (info.kind, count)
             })
             .collect()
     }

@@ -17,6 +17,7 @@ mod endurance;
 mod identity;
 mod image;
 mod lab;
+mod ledger;
 mod modes;
 mod names;
 mod network;
