@@ -128,8 +128,14 @@ impl Memory {
         }
     }
 
-    /// What is left to do for this kind of event and this class.
-    pub fn plan(&mut self, class: u64, kind: EventKind, candidates: &[u32], conditions: &[Condition]) -> Option<&Plan> {
+    /// What is left to do for this kind of event and this class, and the truths of the class.
+    pub fn plan(
+        &mut self,
+        class: u64,
+        kind: EventKind,
+        candidates: &[u32],
+        conditions: &[Condition],
+    ) -> Option<(&Plan, &[u64])> {
         let class = self.classes.get_mut(class.checked_sub(self.first)? as usize)?;
         let plan = class.plans.get_mut(kind as usize)?;
         if plan.is_none() {
@@ -137,20 +143,12 @@ impl Memory {
             self.parts += made.size();
             *plan = Some(Box::new(made));
         }
-        plan.as_deref()
+        Some((plan.as_deref()?, &class.truth))
     }
 
     /// Number of the class of the event's process. `find` fills in its truths if they are not remembered.
     pub fn class_of<'f>(&mut self, event: &Event<'_>, find: impl FnOnce() -> &'f [u64]) -> u64 {
-        let now = Slot {
-            stamp: event.process.stamp.number(),
-            comm: event.raw.header.comm,
-            cgroup: event.raw.header.cgroup,
-            context: event.context,
-            epoch: event.processes.epoch(),
-            lineage: 0,
-            class: 0,
-        };
+        let now = Slot::of(event);
         if now.stamp == 0 {
             // In no table: nobody would tell of changes.
             return self.class_with(find());
@@ -169,6 +167,18 @@ impl Memory {
         let class = self.class_with(find());
         if let Some(slot) = self.slots.get_mut(place) {
             *slot = Slot { lineage: lineage(), class, ..now };
+        }
+        class
+    }
+
+    /// Moves the event's process to the class with these truths, of which more are known than before.
+    pub fn refine(&mut self, event: &Event<'_>, truth: &[u64]) -> u64 {
+        let now = Slot::of(event);
+        let class = self.class_with(truth);
+        if now.stamp != 0
+            && let Some(slot) = self.slots.get_mut(now.place()).filter(|slot| slot.is_of(&now))
+        {
+            slot.class = class;
         }
         class
     }
@@ -193,6 +203,18 @@ impl Memory {
 }
 
 impl Slot {
+    fn of(event: &Event<'_>) -> Self {
+        Self {
+            stamp: event.process.stamp.number(),
+            comm: event.raw.header.comm,
+            cgroup: event.raw.header.cgroup,
+            context: event.context,
+            epoch: event.processes.epoch(),
+            lineage: 0,
+            class: 0,
+        }
+    }
+
     fn is_of(&self, now: &Self) -> bool {
         self.stamp == now.stamp && self.context == now.context && self.cgroup == now.cgroup && self.comm == now.comm
     }
