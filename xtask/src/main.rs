@@ -1,19 +1,24 @@
-//! Chores: `cargo xtask ci` runs what CI runs, `cargo xtask bench` measures.
+//! Chores: `cargo xtask ci` runs what CI runs, `cargo xtask bench` measures, `cargo xtask kernel` tries another kernel.
 #![forbid(unsafe_code)]
+
+mod kernel;
 
 use std::process::{Command, ExitCode};
 
 use anyhow::Context as _;
 
-const HELP: &str = "usage: cargo xtask ci | bench
-  ci     every check and test, as CI runs them (make test)
-  bench  the cost of watching, on this host (make bench; needs root)
+const HELP: &str = "usage: cargo xtask ci | bench | kernel [PACKAGE]
+  ci      every check and test, as CI runs them (make test)
+  bench   the cost of watching, on this host (make bench; needs root)
+  kernel  the sensor's tests and the program on another kernel, in QEMU: that of PACKAGE (a .deb file, or a name that
+          apt knows), by default Debian's linux-image-cloud-amd64; some minutes
 ";
 
 fn main() -> anyhow::Result<ExitCode> {
     let target = match std::env::args().nth(1).as_deref() {
         Some("ci") => "test",
         Some("bench") => "bench",
+        Some("kernel") => return kernel::run(std::env::args().nth(2).as_deref()),
         _ => {
             eprint!("{HELP}");
             return Ok(ExitCode::from(2));
