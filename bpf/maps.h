@@ -82,4 +82,21 @@ struct {
 	__uint(max_entries, 16384);
 } peers SEC(".maps");
 
+struct asked {
+	u8 addr[16];
+	u32 family;
+	u32 port;
+};
+
+/*
+ * Name servers that were asked through sockets without a peer, by address of the kernel's socket: what comes back
+ * does not tell where from before the call ends. A hash, as above.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__type(key, u64);
+	__type(value, struct asked);
+	__uint(max_entries, 4096);
+} name_servers SEC(".maps");
+
 #endif

@@ -61,6 +61,7 @@ static __always_inline u64 arg_or(struct watched *call, u8 n, u64 otherwise)
 #include "probes/process.h"
 #include "probes/file.h"
 #include "probes/network.h"
+#include "probes/traffic.h"
 #include "probes/call.h"
 
 /* Handlers are tail calls, so that each has the verifier's whole patience and the dispatcher stays short. */

@@ -12,6 +12,9 @@
 #define TW_ARGS_MAX 4096
 #define TW_ENV_MAX 4096
 #define TW_DATA_MAX 256
+#define TW_FIRST_MAX 1024 /* of a new connection: an HTTP request with its host */
+#define TW_HELLO_MAX 2048 /* of a TLS hello: key shares of today take 1,200 bytes */
+#define TW_DNS_MAX 1232 /* what resolvers let datagrams grow to (DNS flag day 2020) */
 
 /* Lanes: one ring each. */
 enum tw_lane { TW_LANE_LIFE, TW_LANE_PRIV, TW_LANE_BULK, TW_LANES };
@@ -135,6 +138,7 @@ struct tw_file {
 #define TW_S_CONNECTED 4
 #define TW_S_FILE 8 /* not a socket: path names it (dup) */
 #define TW_S_FIRST 16 /* first bytes of a new connection */
+#define TW_S_RECEIVED 32 /* the data was received */
 
 struct tw_sock {
 	struct tw_hdr hdr;
@@ -223,6 +227,12 @@ struct tw_config {
 	__u16 nr_sendmsg;
 	__u16 nr_sendmmsg;
 	__u16 kind_execveat;
+	__u16 kind_dns;
+	__u16 nr_read;
+	__u16 nr_readv;
+	__u16 nr_recvfrom;
+	__u16 nr_recvmsg;
+	__u16 nr_recvmmsg;
 	__u32 bucket_rate; /* privileged calls a second and cgroup */
 	__u32 bucket_burst;
 	__u8 handler[TW_CALLS]; /* enum tw_handler, by call number */

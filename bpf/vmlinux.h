@@ -342,6 +342,15 @@ struct iovec {
 	unsigned long len;
 };
 
+struct user_mmsghdr {
+	struct user_msghdr msg;
+	void *control;
+	unsigned long controllen;
+	int flags;
+	int pad;
+	u32 len;
+};
+
 struct open_how {
 	u64 flags;
 	u64 mode;

@@ -119,7 +119,8 @@ fn archive(folder: &Path) -> anyhow::Result<PathBuf> {
     }
     // The tests name it so.
     put(&root, &found("true").context("true is gone")?, Path::new("bin/true"))?;
-    let paths = output(Command::new("/usr/bin/python3").args(["-c", "import sysconfig; print(sysconfig.get_path('stdlib'))"]))?;
+    let paths =
+        output(Command::new("/usr/bin/python3").args(["-c", "import sysconfig; print(sysconfig.get_path('stdlib'))"]))?;
     copy_python(&root, Path::new(paths.trim()))?;
     let [tests, program] = built()?;
     put(&root, &tests, Path::new("events"))?;

@@ -14,8 +14,8 @@ use bumpalo::Bump;
 use hashbrown::HashMap;
 use tw_model::event::EventKind;
 use tw_model::process::{Credentials, ExeFile, Image, Namespaces, UserNames};
-use tw_model::raw::{Body, CallBody, ExecBody, ForkBody, attr};
-use tw_model::{Container, Event, ProcKey, Process, ProcessTable, Raw};
+use tw_model::raw::{Body, CallBody, ExecBody, ForkBody, attr, sock_attr};
+use tw_model::{Container, Event, KnownNames, Names, Place, ProcKey, Process, ProcessTable, Raw};
 
 use crate::cgroup::Cgroups;
 use crate::docker::DockerWatcher;
@@ -62,6 +62,10 @@ pub struct WorldCounts {
     pub evicted: u64,
     /// Containers.
     pub membership: MembershipCounts,
+    /// Addresses with a name that a process looked up.
+    pub known_names: usize,
+    /// Such addresses forgotten because the table was full.
+    pub names_evicted: u64,
 }
 
 /// Everything known of the host.
@@ -69,6 +73,7 @@ pub struct World {
     options: WorldOptions,
     pub(crate) processes: ProcessTable,
     pub(crate) membership: Membership,
+    pub(crate) known_names: KnownNames,
     updates: Option<Receiver<RuntimeUpdate>>,
     host_users: UserDb,
     container_users: HashMap<Box<str>, UserDb, foldhash::fast::RandomState>,
@@ -104,6 +109,7 @@ impl World {
         Ok(Self {
             processes: ProcessTable::new(options.max_processes),
             membership: Membership::new(Cgroups::new(), watcher),
+            known_names: KnownNames::default(),
             updates,
             host_users: UserDb::host_at(Path::new("/")),
             container_users: HashMap::default(),
@@ -123,6 +129,7 @@ impl World {
         Self {
             processes: ProcessTable::new(max_processes),
             membership: Membership::new(Cgroups::at(None), None),
+            known_names: KnownNames::default(),
             updates: None,
             host_users: UserDb::host_at(Path::new("/nonexistent")),
             container_users: HashMap::default(),
@@ -262,6 +269,7 @@ impl World {
             }
             Body::Call(body) if raw.header.ret >= 0 => self.credentials(&raw, body),
             Body::Exit(_) => self.processes.end(key, raw.header.time),
+            Body::Sock(_) if raw.kind() == EventKind::Dns => self.learn_names(&raw),
             _ => {}
         }
         let process = match self.processes.get(key) {
@@ -277,6 +285,7 @@ impl World {
             processes: &self.processes,
             container: self.membership.container(raw.header.cgroup),
             context: self.membership.version(),
+            names: Names::new(&self.known_names, Place::of(self.membership.container(raw.header.cgroup))),
             scratch,
         }
     }
@@ -408,6 +417,14 @@ impl World {
         }
     }
 
+    /// What a process is told of addresses holds for its container.
+    fn learn_names(&mut self, raw: &Raw<'_>) {
+        if let Some(message) = raw.dns().filter(|_| raw.sock().is_some_and(|sock| sock.has(sock_attr::RECEIVED))) {
+            let place = Place::of(self.membership.container(raw.header.cgroup));
+            self.known_names.learn(place, &message, raw.header.time);
+        }
+    }
+
     /// Names for credentials, unless they are those that the process has already in the same container.
     fn names_if_new(&mut self, raw: &Raw<'_>, cred: &Credentials) -> Option<UserNames> {
         let known = self.processes.get(raw.key())?;
@@ -463,6 +480,8 @@ impl World {
             inferred: self.inferred,
             evicted: self.processes.evicted(),
             membership: self.membership.counts(),
+            known_names: self.known_names.len(),
+            names_evicted: self.known_names.evicted(),
         }
     }
 

@@ -3,6 +3,7 @@
 use bumpalo::Bump;
 
 use crate::container::Container;
+use crate::known_names::Names;
 use crate::process::{Process, ProcessTable};
 use crate::raw::Raw;
 
@@ -79,6 +80,8 @@ pub struct Event<'e> {
     /// Changes whenever something known of containers and their cgroups changes. What was worked out about a process
     /// holds as long as this, its stamp and its lineage are the same.
     pub context: u64,
+    /// Names of addresses, as the answers said that processes of the same container got.
+    pub names: Names<'e>,
     /// Where values that must be put together are built; emptied after each event.
     pub scratch: &'e Bump,
 }

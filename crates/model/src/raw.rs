@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
+use crate::dns::Message;
 use crate::event::{EVENTS, EventInfo, EventKind, Shape};
 use crate::process::ProcKey;
 
@@ -55,6 +56,8 @@ pub mod sock_attr {
     pub const FILE: u16 = 8;
     /// First bytes sent on a new connection.
     pub const FIRST: u16 = 16;
+    /// The data was received; else it was sent.
+    pub const RECEIVED: u16 = 32;
 }
 
 /// A piece of the record's tail.
@@ -382,6 +385,17 @@ impl<'a> Raw<'a> {
         if let Body::Sock(body) = self.body { Some(body) } else { None }
     }
 
+    /// The message of a `dns` event, as far as it can be read.
+    pub fn dns(&self) -> Option<Message<'a>> {
+        let body = self.sock().filter(|_| self.kind() == EventKind::Dns)?;
+        let bytes = self.text(body.data);
+        if body.proto == IPPROTO_TCP {
+            Message::parse_stream(bytes, self.header.ret.max(0) as u64)
+        } else {
+            Message::parse(bytes)
+        }
+    }
+
     /// The body of an exec.
     pub fn exec(&self) -> Option<&'a ExecBody> {
         if let Body::Exec(body) = self.body { Some(body) } else { None }
@@ -453,6 +467,8 @@ impl SockBody {
 pub const AF_UNIX: u16 = 1;
 /// `AF_INET`.
 pub const AF_INET: u16 = 2;
+/// `IPPROTO_TCP`.
+pub const IPPROTO_TCP: u16 = 6;
 /// `AF_INET6`.
 pub const AF_INET6: u16 = 10;
 

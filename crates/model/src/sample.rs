@@ -11,13 +11,16 @@ use serde::Deserialize;
 use crate::container::{Container, Mount, split_image};
 use crate::event::{Event, EventKind, Shape};
 use crate::flags;
+use crate::known_names::{KnownNames, Names, Place};
 use crate::process::{Credentials, ExeFile, Image, ProcKey, Process, ProcessTable, UserNames};
 use crate::raw::{
     AF_INET, AF_INET6, AF_UNIX, CallBody, Encoder, ExecBody, ExitBody, FileBody, ForkBody, Header, Raw, SockBody, attr,
     from_words, sock_attr, to_words,
 };
 
+mod network;
 mod resource;
+pub use network::SampleDns;
 pub use resource::SampleResource;
 
 /// Boot time at which samples happen, in nanoseconds.
@@ -157,10 +160,16 @@ pub struct Sample {
     pub local: String,
     /// Remote end, `ip:port`.
     pub remote: String,
-    /// `tcp` (default), `udp` or `unix`.
+    /// `tcp` (default), `udp` (default of `dns`) or `unix`.
     pub proto: String,
     /// First bytes sent.
     pub data: String,
+    /// In the place of `data`: a TLS hello that asks for this server.
+    pub sni: String,
+    /// In the place of `data`: a DNS message.
+    pub dns: Option<SampleDns>,
+    /// Names under which the container looked addresses up before, by address.
+    pub names: std::collections::BTreeMap<std::net::IpAddr, String>,
     /// Descriptor.
     pub fd: i32,
     /// Arguments of the call; for `procexit` one, the wait status: the signal, or 256 times the exit code.
@@ -218,6 +227,9 @@ impl Sample {
         let raw = Raw::parse(from_words(&words)).map_err(|error| SampleError::UnknownType(error.to_string()))?;
         let container = self.container.as_ref().map(SampleContainer::build);
         let scratch = Bump::new();
+        let mut names = KnownNames::default();
+        let place = Place::of(container.as_ref());
+        self.names.iter().for_each(|(address, name)| names.put(place, *address, name, u64::MAX));
         Ok(look(&Event {
             raw,
             num,
@@ -226,6 +238,7 @@ impl Sample {
             processes: &table,
             container: container.as_ref(),
             context: 0,
+            names: Names::new(&names, place),
             scratch: &scratch,
         }))
     }
@@ -318,7 +331,12 @@ impl Sample {
 
     fn encode_sock(&self, header: &Header, kind: EventKind) -> Result<Vec<u8>, SampleError> {
         let mut out = Encoder::new(header, size_of::<SockBody>());
-        let mut body = SockBody { fd: self.fd, size: self.data.len() as u64, ..SockBody::default() };
+        let data = match &self.dns {
+            Some(dns) => dns.encode()?,
+            None if !self.sni.is_empty() => network::hello(&self.sni),
+            None => self.data.as_bytes().to_vec(),
+        };
+        let mut body = SockBody { fd: self.fd, size: data.len() as u64, ..SockBody::default() };
         for (text, address, port) in
             [(&self.local, &mut body.laddr, &mut body.lport), (&self.remote, &mut body.raddr, &mut body.rport)]
         {
@@ -340,6 +358,7 @@ impl Sample {
         }
         (body.type_, body.proto) = match self.proto.as_str() {
             "udp" => (2, 17),
+            "" if kind == EventKind::Dns => (2, 17),
             "unix" => (1, 0),
             _ => (1, 6),
         };
@@ -349,6 +368,10 @@ impl Sample {
             EventKind::Bind | EventKind::Listen => sock_attr::SERVER,
             EventKind::Write => sock_attr::CLIENT | sock_attr::CONNECTED | sock_attr::FIRST,
             EventKind::Sendto | EventKind::Sendmsg => sock_attr::CLIENT,
+            EventKind::Dns if self.dns.as_ref().is_some_and(SampleDns::is_answer) => {
+                sock_attr::CLIENT | sock_attr::RECEIVED
+            }
+            EventKind::Dns => sock_attr::CLIENT,
             _ => 0,
         };
         if !self.path.is_empty() || self.proto == "unix" {
@@ -360,7 +383,7 @@ impl Sample {
             body.path = out.text(self.path.as_bytes());
             body.raw = out.text(self.raw.as_ref().unwrap_or(&self.path).as_bytes());
         }
-        body.data = out.text(self.data.as_bytes());
+        body.data = out.text(&data);
         Ok(out.finish(&body))
     }
 

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use tw_model::event::EVENTS;
 use tw_model::field::{ArgRule, FIELDS, FieldRef, Opened};
 use tw_model::raw::{Header, from_words, to_words};
-use tw_model::{Event, KindSet, ProcKey, Process, ProcessTable, Raw};
+use tw_model::{Event, KindSet, Names, ProcKey, Process, ProcessTable, Raw};
 use zerocopy::IntoBytes as _;
 
 /// A record of `kind` with random numbers in its body and strings that lie inside it.
@@ -30,6 +30,7 @@ fn read_all_fields(words: &[u64]) -> bool {
         processes: &processes,
         container: None,
         context: 0,
+        names: Names::default(),
         scratch: &scratch,
     };
     for field in FIELDS {
@@ -52,8 +53,17 @@ fn lasting_fields(words: &[u64], wall_ns: u64, processes: &ProcessTable) -> Opti
     let raw = Raw::parse(from_words(words)).ok()?;
     let process = processes.by_pid(7)?;
     let scratch = Bump::new();
-    let event =
-        Event { raw, num: wall_ns, wall_ns, process, processes, container: None, context: 0, scratch: &scratch };
+    let event = Event {
+        raw,
+        num: wall_ns,
+        wall_ns,
+        process,
+        processes,
+        container: None,
+        context: 0,
+        names: Names::default(),
+        scratch: &scratch,
+    };
     let lasting = FIELDS.iter().filter(|field| field.per_process);
     let values = lasting.filter_map(|field| {
         let arg = if field.arg == ArgRule::Required { Some("2") } else { None };
@@ -74,6 +84,7 @@ fn fields_of_an_open(words: &[u64], ret: i64) -> Option<(String, Vec<String>)> {
         processes: &processes,
         container: None,
         context: 0,
+        names: Names::default(),
         scratch: &scratch,
     };
     let opened = format!("{:?}", Opened::of(&event)?);

@@ -14,6 +14,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use tw_model::finding::{Finding, Shown};
 use tw_model::raw::{Raw, Slot};
+use tw_model::{EventKind, first_bytes};
 
 mod engine;
 mod extent;
@@ -88,6 +89,23 @@ impl Redactor {
         self.replaced(text, in_text).map_or(Cow::Borrowed(text), Cow::Owned)
     }
 
+    /// The same for bytes whose places matter: each byte of a secret becomes `*`.
+    pub fn blanked<'t>(&self, bytes: &'t [u8]) -> Cow<'t, [u8]> {
+        if ENGINE.is_clean(bytes) {
+            return Cow::Borrowed(bytes);
+        }
+        let finds = in_text(bytes);
+        if finds.is_empty() {
+            return Cow::Borrowed(bytes);
+        }
+        let mut new = bytes.to_vec();
+        for find in finds {
+            self.state.counts[find.kind as usize].fetch_add(1, Ordering::Relaxed);
+            new[find.start..find.end].fill(b'*');
+        }
+        Cow::Owned(new)
+    }
+
     /// Arguments, each ended by NUL. `--password X` spans two of them; an argument with blanks is one value.
     pub fn argv<'t>(&self, block: &'t [u8]) -> Cow<'t, [u8]> {
         self.replaced(block, in_argv).map_or(Cow::Borrowed(block), Cow::Owned)
@@ -123,10 +141,14 @@ impl Redactor {
     /// there are none. The result is not aligned: [`tw_model::raw::to_words`] copies it to where it is.
     pub fn record(&self, raw: &Raw<'_>) -> Option<Vec<u8>> {
         let mut changed = false;
+        // Lengths in it say where things are.
+        let is_binary = raw.kind() == EventKind::Dns
+            || raw.sock().is_some_and(|sock| first_bytes::is_tls_hello(raw.text(sock.data)));
         let mut new = |slot, text| {
             let new = match slot {
                 Slot::Args => self.argv(text),
                 Slot::Env => self.environ(text),
+                Slot::Data if is_binary => self.blanked(text),
                 Slot::Data | Slot::Text => self.bytes(text),
                 _ => Cow::Borrowed(text),
             };

@@ -71,6 +71,12 @@ pub(crate) struct Config {
     nr_sendmsg: u16,
     nr_sendmmsg: u16,
     kind_execveat: u16,
+    kind_dns: u16,
+    nr_read: u16,
+    nr_readv: u16,
+    nr_recvfrom: u16,
+    nr_recvmsg: u16,
+    nr_recvmmsg: u16,
     bucket_rate: u32,
     bucket_burst: u32,
     handler: [u8; CALLS],
@@ -208,6 +214,12 @@ impl Config {
             nr_sendmsg: libc::SYS_sendmsg as u16,
             nr_sendmmsg: libc::SYS_sendmmsg as u16,
             kind_execveat: EventKind::Execveat as u16,
+            kind_dns: EventKind::Dns as u16,
+            nr_read: libc::SYS_read as u16,
+            nr_readv: libc::SYS_readv as u16,
+            nr_recvfrom: libc::SYS_recvfrom as u16,
+            nr_recvmsg: libc::SYS_recvmsg as u16,
+            nr_recvmmsg: libc::SYS_recvmmsg as u16,
             bucket_rate: rate,
             bucket_burst: rate.saturating_mul(2),
             handler: [0; CALLS],
@@ -281,7 +293,7 @@ mod tests {
         use EventKind as K;
         let calls = calls();
         // These come from hooks of their own, or are measured.
-        let hooks = [K::Clone, K::Procexit, K::Sendto, K::Sendmsg, K::Write, K::Resource];
+        let hooks = [K::Clone, K::Procexit, K::Sendto, K::Sendmsg, K::Write, K::Resource, K::Dns];
         for info in EVENTS {
             let called = calls.iter().any(|call| call.0 == info.kind);
             assert!(called || hooks.contains(&info.kind), "{} has no source", info.name);

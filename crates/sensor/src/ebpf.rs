@@ -32,6 +32,9 @@ pub enum SensorError {
         "the kernel has no type information (/sys/kernel/btf/vmlinux): it must be built with CONFIG_DEBUG_INFO_BTF"
     )]
     NoBtf,
+    /// The kernel's memory may not be read, not even by root's programs.
+    #[error("eBPF is not permitted: the kernel is locked down for confidentiality (kernel_lockdown(7))")]
+    LockedDown,
     /// Loading failed.
     #[error("cannot load the eBPF programs: {0}")]
     Load(String),
@@ -51,7 +54,8 @@ const HOOKS: &[(&str, &str, &str, bool)] = &[
     ("on_fork", "tp_btf/sched_process_fork", "process tree", true),
     ("on_exec", "tp_btf/sched_process_exec", "executions", true),
     ("on_exit", "tp_btf/sched_process_exit", "ends of processes", true),
-    ("on_send", "tp_btf/sock_send_length", "datagrams, first bytes of connections", false),
+    ("on_send", "tp_btf/sock_send_length", "datagrams, first bytes of connections, DNS queries", false),
+    ("on_receive", "tp_btf/sock_recv_length", "DNS answers, names of addresses", false),
 ];
 
 /// The rings, in the order of [`tw_model::event::Lane`], with their sizes in bytes (bpf/maps.h).
@@ -139,6 +143,7 @@ impl EbpfSensor {
             }
         }
         let object = open.load().map_err(|error| match error.kind() {
+            _ if is_locked_down() => SensorError::LockedDown,
             libbpf_rs::ErrorKind::PermissionDenied => not_permitted(&error.to_string()),
             _ => SensorError::Load(format!("{error:#}")),
         })?;
@@ -238,6 +243,12 @@ impl EbpfSensor {
 
 fn time_of(bytes: &[u8]) -> u64 {
     bytes.get(8..16).and_then(|time| time.try_into().ok()).map_or(0, u64::from_ne_bytes)
+}
+
+/// Whether the kernel keeps its memory from everybody. Then the verifier knows no helper that reads it.
+fn is_locked_down() -> bool {
+    let state = std::fs::read_to_string("/sys/kernel/security/lockdown").unwrap_or_default();
+    state.contains("[confidentiality]")
 }
 
 fn not_permitted(why: &str) -> SensorError {

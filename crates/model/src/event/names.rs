@@ -3,6 +3,7 @@
 /// Names of all parameters that any event in Falco's table that we know has: what `evt.arg.NAME` may name.
 pub static PARAMS: &[&str] = &[
     "addr",
+    "answers",
     "args",
     "backlog",
     "cap_effective",
@@ -74,6 +75,7 @@ pub static PARAMS: &[&str] = &[
     "queuepct",
     "reaper_tid",
     "request",
+    "rcode",
     "res",
     "resolve",
     "ret",

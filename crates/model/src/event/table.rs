@@ -161,6 +161,10 @@ events! {
 
     /// What a container used since the last look. The process is the container's first.
     Resource "resource" Bulk Resource "metric" ["cpu" "memory" "read" "written" "received" "sent" "processes" "descriptors"];
+
+    // The network.
+    /// A DNS message was sent or received, by a client or by a server.
+    Dns "dns" Bulk Sock "net" ["res" "name" "type" "rcode" "answers" "size" "tuple"];
 }
 
 impl EventKind {

@@ -4,7 +4,7 @@ use std::io::Write as _;
 
 use bumpalo::collections::Vec as BumpVec;
 
-use super::{Arg, fd};
+use super::{Arg, fd, network};
 use crate::event::{Event, EventKind};
 use crate::flags;
 use crate::raw::{Body, Str, attr};
@@ -444,8 +444,16 @@ fn sock_param<'e>(event: &Event<'e>, name: &str) -> Option<Param<'e>> {
             _ => None,
         },
         "flags" => Some(Param::Number(0)),
+        "answers" => network::dns_answers_text(event).map(Param::Text),
+        "name" => dns_param(network::dns_name(event, &Arg::None)),
+        "type" => dns_param(network::dns_type(event, &Arg::None)),
+        "rcode" => dns_param(network::dns_rcode(event, &Arg::None)),
         _ => None,
     }
+}
+
+fn dns_param(value: Option<Value<'_>>) -> Option<Param<'_>> {
+    if let Some(Value::Text(text)) = value { Some(Param::Text(text)) } else { None }
 }
 
 fn call_param<'e>(event: &Event<'e>, name: &str) -> Option<Param<'e>> {

@@ -347,10 +347,13 @@ pub(super) fn container_directory<'e>(event: &Event<'e>, arg: &Arg) -> Option<Va
     in_container(event, directory(event, arg))
 }
 
-/// Names that are known without asking a resolver: the API server, from the environment that Kubernetes
-/// gives each container.
+/// Names that are known without asking a resolver: those that the container looked up itself, and the API server's, from
+/// the environment that Kubernetes gives each container.
 fn ip_name<'e>(event: &Event<'e>, ip: Option<Value<'e>>) -> Option<Value<'e>> {
     let Some(Value::Ip(ip)) = ip else { return None };
+    if let Some(name) = event.names.of(ip, event.raw.header.time) {
+        return Some(Value::Text(name.as_bytes()));
+    }
     let api_server = event.process.image.env().find_map(|var| var.strip_prefix(b"KUBERNETES_SERVICE_HOST="))?;
     let api_server: IpAddr = std::str::from_utf8(api_server).ok()?.parse().ok()?;
     (ip == api_server).then_some(Value::Text(b"kubernetes.default.svc.cluster.local"))

@@ -1,6 +1,6 @@
 //! The rows.
 
-use super::{ArgRule, Field, FieldFlag, Multi, container, event, fd, process, resource};
+use super::{ArgRule, Field, FieldFlag, Multi, container, event, fd, network, process, resource};
 use crate::value::FieldType;
 
 macro_rules! fields {
@@ -249,10 +249,26 @@ fields! {
     "fd.is_server" Bool fd::is_server "The process is the server of the connection.";
     "fd.connected" Bool fd::connected "The socket has a peer.";
     "fd.name_changed" Bool fd::name_changed "The event changed the peer.";
-    "fd.cip.name" {NoRhs NoTransformer} Text fd::client_ip_name "Name of the client's address, known without a resolver.";
-    "fd.sip.name" {NoRhs NoTransformer} Text fd::server_ip_name "Name of the server's address, known without a resolver (today: the API server, from KUBERNETES_SERVICE_HOST).";
-    "fd.lip.name" {NoRhs NoTransformer} Text fd::local_ip_name "Name of the local address, known without a resolver.";
-    "fd.rip.name" {NoRhs NoTransformer} Text fd::remote_ip_name "Name of the remote address, known without a resolver.";
+    "fd.cip.name" {NoRhs NoTransformer} Text fd::client_ip_name "Name under which the container looked the client's address up; null if it did not. Nobody is asked.";
+    "fd.sip.name" {NoRhs NoTransformer} Text fd::server_ip_name "Name under which the container looked the server's address up, or the API server's by KUBERNETES_SERVICE_HOST. Nobody is asked.";
+    "fd.lip.name" {NoRhs NoTransformer} Text fd::local_ip_name "Name under which the container looked its own address up.";
+    "fd.rip.name" {NoRhs NoTransformer} Text fd::remote_ip_name "Name under which the container looked the remote address up.";
+    "dns.name" Text network::dns_name "Name that a DNS message asks for or answers, in lower case, without the last dot; odd bytes as `\\123`.";
+    "dns.type" Text network::dns_type "Type asked for: `A`, `AAAA`, `CNAME`, `TXT`, `MX`, `SRV`, `HTTPS` …; `TYPE123` if it has no name.";
+    "dns.is_answer" Bool network::dns_is_answer "The message answers; else it asks.";
+    "dns.rcode" Text network::dns_rcode "What an answer says of itself: `NOERROR`, `NXDOMAIN`, `SERVFAIL`, `REFUSED` …; null in a query.";
+    "dns.answers" TextList network::dns_answers "Answers as `TYPE data`: `A 192.0.2.7`, `CNAME cdn.example.org`, `TXT v=spf1`; other types without data.";
+    "dns.ip" <some> Ip network::dns_ip "Addresses in an answer.";
+    "dns.ttl" Uint network::dns_ttl "Shortest time that an answer may be kept, in seconds.";
+    "dns.server" Ip network::dns_server "Address of the name server, as the process sees it: Docker's is 127.0.0.11.";
+    "dns.size" Uint network::dns_size "Bytes of the message.";
+    "dns.length" Uint network::dns_length "Characters of dns.name.";
+    "dns.labels" Uint network::dns_labels "Labels of dns.name: 3 in `www.example.org`.";
+    "dns.longest_label" Uint network::dns_longest_label "Bytes of the longest label of dns.name, 63 at most.";
+    "dns.malformed" Bool network::dns_malformed "A datagram to or from a DNS port that is no DNS message.";
+    "net.sni" Text network::sni "Server name in the TLS hello that a client sent first (event `write`), in lower case.";
+    "net.alpn" TextList network::alpn "Protocols offered in that hello, such as `h2`.";
+    "net.http_host" Text network::http_host "Host of the HTTP/1 request that a client sent first (event `write`), in lower case, without the port.";
     "fd.dev" Int fd::dev "Device of an opened file.";
     "fd.dev.major" Int fd::dev_major "Major number of that device.";
     "fd.dev.minor" Int fd::dev_minor "Minor number of that device.";

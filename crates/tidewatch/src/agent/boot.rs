@@ -283,6 +283,9 @@ pub fn cannot_watch(error: &SensorError) -> ExitCode {
         SensorError::NotPermitted(_) => {
             "give it CAP_BPF, CAP_PERFMON and CAP_SYS_PTRACE, and a kernel that allows bpf()"
         }
+        SensorError::LockedDown => {
+            "boot with lockdown=integrity, which keeps the kernel from being changed but lets it be watched"
+        }
         _ => "tidewatch doctor tells more",
     };
     anstream::eprintln!(
