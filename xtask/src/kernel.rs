@@ -221,10 +221,8 @@ fn boot(kernel: &Path, archive: &Path, options: &str) -> anyhow::Result<(u32, Du
         }
     });
     let mut verdict = None;
-    loop {
-        let Some(left) = PATIENCE.checked_sub(began.elapsed()) else { break };
-        // The end of the machine's output is its end.
-        let Ok(line) = said.recv_timeout(left) else { break };
+    // The end of the machine's output is its end.
+    while let Ok(line) = said.recv_timeout(PATIENCE.saturating_sub(began.elapsed())) {
         let _ = writeln!(std::io::stdout(), "  | {line}");
         if let Some(status) = line.split(VERDICT).nth(1) {
             verdict = status.trim().parse().ok();

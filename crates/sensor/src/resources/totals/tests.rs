@@ -1,3 +1,5 @@
+//! Files of both versions, whole and broken.
+
 use std::path::PathBuf;
 
 use super::*;
