@@ -44,11 +44,17 @@ RULES
   grep -q 'Mounted' /tmp/alerts || { echo "no alert about the mount"; failed=1; }
   ;;
 refusal)
-  # It must end by itself, with a reason that a person understands.
-  timeout 120 tidewatch run --duration 5 >/tmp/out 2>&1
+  # Asked for eBPF it must end by itself, with a reason that a person understands; else take what there is.
+  timeout 200 tidewatch run --sensor ebpf --duration 5 >/tmp/out 2>&1
   status=$?
   cat /tmp/out
-  if [ $status = 0 ] || [ $status = 124 ] || ! grep -qi lockdown /tmp/out; then failed=1; fi
+  if [ $status = 0 ] || [ $status = 124 ] || ! grep -qi 'lockdown=' /tmp/out; then failed=1; fi
+  timeout 200 tidewatch run --json --duration 20 >/tmp/alerts 2>/tmp/out &
+  for second in $(seq 60); do grep -q watching /tmp/out && break; sleep 1; done
+  cp /bin/busybox /tmp/nc && /tmp/nc -h 2>/dev/null
+  wait
+  cat /tmp/out
+  grep -q connector /tmp/out || { echo "not watched by the connector"; failed=1; }
   ;;
 *)
   echo "nothing to do: tidewatch= is missing on the kernel's command line"

@@ -1,4 +1,4 @@
-//! Files of both versions, whole and broken.
+//! The totals of a group, read from folders made for it.
 
 use std::path::PathBuf;
 
