@@ -168,6 +168,10 @@ pub struct Finding {
     pub lineage: Vec<ProcessSummary>,
     /// The container, `None` on the host.
     pub container: Option<ContainerSummary>,
+    /// [`crate::Workload::key`] of the container; on the host `unit/NAME` if a systemd unit did it, else `host`. Empty
+    /// if it is about the agent itself.
+    #[serde(default)]
+    pub workload: String,
     /// Equal for "the same again": cause, workload and executable, not time or pid.
     pub fingerprint: u64,
 }

@@ -25,4 +25,4 @@ pub use finding::{Cause, Finding, FindingId, Priority};
 pub use process::{ProcKey, Process, ProcessTable};
 pub use raw::Raw;
 pub use value::{FieldType, Value};
-pub use workload::Workload;
+pub use workload::{Workload, WorkloadRef};

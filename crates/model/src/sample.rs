@@ -220,6 +220,7 @@ impl Sample {
             process: &process,
             processes: &table,
             container: container.as_ref(),
+            unit: None,
             context: 0,
             scratch: &scratch,
         }))

@@ -29,6 +29,7 @@ fn read_all_fields(words: &[u64]) -> bool {
         process: &process,
         processes: &processes,
         container: None,
+        unit: None,
         context: 0,
         scratch: &scratch,
     };
@@ -52,8 +53,17 @@ fn lasting_fields(words: &[u64], wall_ns: u64, processes: &ProcessTable) -> Opti
     let raw = Raw::parse(from_words(words)).ok()?;
     let process = processes.by_pid(7)?;
     let scratch = Bump::new();
-    let event =
-        Event { raw, num: wall_ns, wall_ns, process, processes, container: None, context: 0, scratch: &scratch };
+    let event = Event {
+        raw,
+        num: wall_ns,
+        wall_ns,
+        process,
+        processes,
+        container: None,
+        unit: None,
+        context: 0,
+        scratch: &scratch,
+    };
     let lasting = FIELDS.iter().filter(|field| field.per_process);
     let values = lasting.filter_map(|field| {
         let arg = if field.arg == ArgRule::Required { Some("2") } else { None };
@@ -73,6 +83,7 @@ fn fields_of_an_open(words: &[u64], ret: i64) -> Option<(String, Vec<String>)> {
         process: &process,
         processes: &processes,
         container: None,
+        unit: None,
         context: 0,
         scratch: &scratch,
     };

@@ -32,6 +32,7 @@ struct Extra<'f> {
     event_num: u64,
     fingerprint: String,
     container: Option<&'f ContainerSummary>,
+    workload: &'f str,
     lineage: &'f [ProcessSummary],
 }
 
@@ -74,6 +75,7 @@ pub fn line(finding: &Finding, hostname: &str) -> String {
             event_num: finding.event_num,
             fingerprint: format!("{:016x}", finding.fingerprint),
             container: finding.container.as_ref(),
+            workload: &finding.workload,
             lineage: &finding.lineage,
         },
     };
@@ -117,6 +119,7 @@ mod tests {
                 image: "registry:5000/nginx:1.27".into(),
                 digest: String::new(),
             }),
+            workload: String::new(),
             fingerprint: 0xab,
         }
     }

@@ -76,8 +76,6 @@ struct Agent {
     malformed: u64,
     /// Findings about the agent itself.
     notices: u64,
-    /// What Docker said last: its version, or why it does not answer.
-    docker: Result<String, String>,
     containers_told: Option<u64>,
 }
 
@@ -87,7 +85,7 @@ impl Agent {
         self.look_at_the_clock();
         self.take_reloaded(sensor);
         for notice in self.world.news(self.clock.offset_ns()) {
-            self.docker = boot::log_notice(notice);
+            boot::log_notice(&notice);
         }
         self.released(kernel::boot_ns());
         let taken = sensor.drain(|bytes| match Raw::parse(bytes) {

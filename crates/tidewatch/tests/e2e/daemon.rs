@@ -92,7 +92,7 @@ pub struct Daemon {
 
 impl Daemon {
     /// One that several tests use and that ends with this process.
-    fn shared(arguments: &[&str]) -> Self {
+    pub fn shared(arguments: &[&str]) -> Self {
         let mut command = Command::new("sh");
         command.args(["-c", KEEPER, "keeper", env!("CARGO_BIN_EXE_tidewatch"), "run", "--json"]);
         Self::spawn(command.args(arguments).stdin(Stdio::piped()))
@@ -150,6 +150,11 @@ impl Daemon {
         assert!(found.is_some() || !heard.ended, "the agent ended; its last words:\n{}", last_words(&heard.log));
         drop(heard);
         found
+    }
+
+    /// Waits for an alert that is wanted.
+    pub fn wait_alert(&self, wanted: impl Fn(&Value) -> bool) -> Option<Value> {
+        self.wait(PATIENCE, |heard| heard.alerts.iter().find(|alert| wanted(alert)).cloned())
     }
 
     /// The alerts so far about this container.
