@@ -140,7 +140,9 @@ static __always_inline u64 inode_ctime(struct inode *inode)
 	struct inode___v61 *v61 = (void *)inode;
 
 	if (bpf_core_field_exists(inode->i_ctime_sec))
-		return BPF_CORE_READ(inode, i_ctime_sec) * 1000000000ull + BPF_CORE_READ(inode, i_ctime_nsec);
+		/* Since 6.13 the highest bit of the nanoseconds is a mark (I_CTIME_QUERIED). */
+		return BPF_CORE_READ(inode, i_ctime_sec) * 1000000000ull +
+		       (BPF_CORE_READ(inode, i_ctime_nsec) & 0x7fffffff);
 	if (bpf_core_field_exists(v66->__i_ctime))
 		return BPF_CORE_READ(v66, __i_ctime.tv_sec) * 1000000000ull + BPF_CORE_READ(v66, __i_ctime.tv_nsec);
 	return BPF_CORE_READ(v61, i_ctime.tv_sec) * 1000000000ull + BPF_CORE_READ(v61, i_ctime.tv_nsec);

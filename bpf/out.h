@@ -185,7 +185,10 @@ static long walk_up(u32 i, void *data)
 	name = BPF_CORE_READ(dentry, d_name.name);
 	if (dentry == parent) {
 		/* Its own root without a mount: a pipe, a socket, a memfd. Its name is all there is. */
-		if (pos == TW_PATH_MAX) {
+		if (!len) {
+			/* A pipe has no name at all. */
+			walk->pos = TW_PATH_MAX + 1;
+		} else if (pos == TW_PATH_MAX) {
 			if (len > 255)
 				len = 255;
 			pos -= len;
@@ -227,7 +230,9 @@ static __always_inline void add_path(struct scratch *scratch, u32 slot, struct t
 	if (!walk.dentry || !to)
 		return;
 	bpf_loop(128, walk_up, &walk, 0);
-	if (walk.pos >= TW_PATH_MAX) {
+	if (walk.pos > TW_PATH_MAX)
+		return;
+	if (walk.pos == TW_PATH_MAX) {
 		walk.pos = TW_PATH_MAX - 1;
 		scratch->path[TW_PATH_MAX - 1] = '/';
 	}

@@ -228,7 +228,10 @@ impl World {
         self.events = self.events.saturating_add(1);
         self.latest_ns = self.latest_ns.max(raw.header.time);
         let key = raw.key();
-        self.ensure(&raw);
+        // A measurement is no sign of life of the process that it names.
+        if !raw.kind().is_measurement() {
+            self.ensure(&raw);
+        }
         match raw.body {
             Body::Fork(body) => self.fork(&raw, body),
             Body::Exec(body) if raw.header.ret >= 0 => self.exec(&raw, body),

@@ -31,6 +31,12 @@ impl KindSet {
         self.0 & (1 << kind as u16) != 0
     }
 
+    /// The kinds that are measurements, see [`EventKind::is_measurement`].
+    pub fn measurements() -> Self {
+        let kinds = EVENTS.iter().map(|info| info.kind).filter(|kind| kind.is_measurement());
+        kinds.fold(Self::NONE, |set, kind| set.or(Self::one(kind)))
+    }
+
     /// Kinds in either set.
     #[must_use]
     pub const fn or(self, other: Self) -> Self {

@@ -8,6 +8,7 @@ mod container;
 mod event;
 mod fd;
 mod process;
+mod resource;
 mod table;
 pub use fd::Opened;
 pub use table::FIELDS;

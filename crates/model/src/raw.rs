@@ -9,7 +9,9 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 use crate::event::{EVENTS, EventInfo, EventKind, Shape};
 use crate::process::ProcKey;
 
+mod resource;
 mod rewrite;
+pub use resource::{ResourceBody, part};
 pub use rewrite::Slot;
 
 /// Longest kernel process name, with its final NUL.
@@ -276,6 +278,8 @@ pub enum Body<'a> {
     Sock(&'a SockBody),
     /// Another call.
     Call(&'a CallBody),
+    /// What a container used.
+    Resource(&'a ResourceBody),
 }
 
 /// Why bytes are not a record.
@@ -388,9 +392,14 @@ impl<'a> Raw<'a> {
         if let Body::Call(body) = self.body { Some(body) } else { None }
     }
 
+    /// The body of a measurement.
+    pub fn resource(&self) -> Option<&'a ResourceBody> {
+        if let Body::Resource(body) = self.body { Some(body) } else { None }
+    }
+
     fn strings(&self) -> impl Iterator<Item = Str> {
         let strings: [Str; 7] = match self.body {
-            Body::Fork(_) | Body::Exit(_) => [Str::default(); 7],
+            Body::Fork(_) | Body::Exit(_) | Body::Resource(_) => [Str::default(); 7],
             Body::Exec(b) => [b.exepath, b.filename, b.interp, b.cwd, b.args, b.env, b.cgroup_name],
             Body::File(b) => [b.path, b.raw, b.base, b.raw2, b.base2, b.extra, Str::default()],
             Body::Sock(b) => {
@@ -418,6 +427,7 @@ impl<'a> Body<'a> {
             Shape::File => Body::File(read(bytes)?),
             Shape::Sock => Body::Sock(read(bytes)?),
             Shape::Call => Body::Call(read(bytes)?),
+            Shape::Resource => Body::Resource(read(bytes)?),
         })
     }
 }

@@ -17,6 +17,9 @@ use crate::raw::{
     from_words, sock_attr, to_words,
 };
 
+mod resource;
+pub use resource::SampleResource;
+
 /// Boot time at which samples happen, in nanoseconds.
 const NOW_NS: u64 = 1_000_000_000_000;
 /// Wall-clock time at which samples happen: 2026-01-01T00:00:00Z.
@@ -164,6 +167,8 @@ pub struct Sample {
     pub args: Vec<SampleArg>,
     /// A text argument, such as the name of a memfd.
     pub text: String,
+    /// What the container used, for `resource`.
+    pub resource: SampleResource,
 }
 
 /// Why a sample is not an event.
@@ -257,6 +262,7 @@ impl Sample {
             Shape::File => self.encode_file(&header)?,
             Shape::Sock => self.encode_sock(&header, kind)?,
             Shape::Call => self.encode_call(&header, kind)?,
+            Shape::Resource => self.resource.encode(&header),
         })
     }
 

@@ -328,6 +328,24 @@ pub struct Usage {
     pub cpu_ns: u64,
 }
 
+/// How measuring what containers use goes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ResourceStatus {
+    /// Containers measured in the last round.
+    pub containers: u64,
+    /// Measurements so far.
+    pub measured: u64,
+    /// Measurements that came faster than they could be looked at.
+    pub dropped: u64,
+    /// Containers that are too many to be measured.
+    pub left_out: u64,
+    /// Time between the last two rounds, milliseconds; longer than asked for if rounds take long.
+    pub interval_ms: u64,
+    /// Processor time that the last round took, microseconds.
+    pub round_us: u64,
+}
+
 /// Everything an agent says of itself, as of one moment.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -366,6 +384,8 @@ pub struct AgentStatus {
     pub world: WorldStatus,
     /// Container runtimes.
     pub runtimes: Vec<RuntimeStatus>,
+    /// Measuring of what containers use; none if it is off.
+    pub resources: Option<ResourceStatus>,
     /// Spool; none if findings are not kept.
     pub spool: Option<SpoolStatus>,
     /// Flight recorder; none if it is off.

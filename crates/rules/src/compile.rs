@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet};
 
 use regex::bytes::Regex;
+use tw_model::KindSet;
 use tw_model::field::{nearest, nearest_within};
 
 use crate::ast::Expr;
@@ -154,6 +155,8 @@ pub(crate) struct Compiler<'l> {
     /// How many problems were looked at, and how many of them are errors.
     counted: usize,
     errors: usize,
+    /// Kinds of events that the condition names.
+    named: KindSet,
     /// What was wrong.
     pub problems: Vec<Problem>,
 }
@@ -170,8 +173,16 @@ impl<'l> Compiler<'l> {
             checks: 0,
             counted: 0,
             errors: 0,
+            named: KindSet::NONE,
             problems: Vec::new(),
         }
+    }
+
+    /// Compiles the condition of a rule. Measurements are no acts: it is tried only on those that it names.
+    pub fn condition(&mut self, expr: &'l Expr) -> Node {
+        let node = self.expr(expr);
+        let unasked = KindSet::measurements().and(self.named.not());
+        if node.kinds().and(unasked) == KindSet::NONE { node } else { Node::and(vec![Node::Kind(unasked.not()), node]) }
     }
 
     /// Compiles a condition. Where something is wrong there is a problem more, and the part is constant.

@@ -23,6 +23,7 @@ mod output;
 pub mod parser;
 mod path_set;
 mod predicate;
+pub mod reach;
 mod ruleset;
 mod sense;
 pub mod suite;

@@ -381,6 +381,7 @@ fn types_with(field: &FieldRef) -> Option<BTreeSet<Vec<u8>>> {
         Arg::Key(param) if matches!(name, "evt.arg" | "evt.rawarg") => &|info| info.params.contains(&&**param),
         _ if name.starts_with("fd.") => &|info| matches!(info.shape, Shape::File | Shape::Sock),
         _ if name.starts_with("fs.path.") => &|info| info.shape == Shape::File,
+        _ if name.starts_with("resource.") => &|info| info.shape == Shape::Resource,
         _ if name.starts_with("evt.is_open_") => &|info| info.name == "creat" || info.name.starts_with("open"),
         _ => return None,
     };

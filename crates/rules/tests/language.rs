@@ -376,3 +376,27 @@ fn priorities_are_read_in_any_case() {
         assert_eq!(loaded.rules()[0].priority.name(), name);
     }
 }
+
+#[test]
+fn measurements_are_matched_by_rules_that_ask_for_them() {
+    let sample: Sample = serde_saphyr::from_str(
+        "type: resource\nproc: {name: app}\ncontainer: {name: shop}\nresource: {cpu: 150, cpu_limit: 200, memory: 10}",
+    )
+    .unwrap();
+    check(
+        &sample,
+        &[
+            ("proc.name = app", false),
+            ("evt.type != open", false),
+            ("not evt.type in (open, execve)", false),
+            ("container.name = shop and resource.cpu > 100", true),
+            ("evt.type = resource", true),
+            ("evt.type in (resource, open) and proc.name = app", true),
+            ("resource.cpu.of_limit = 75 and resource.memory = 10", true),
+            ("resource.memory.limit > 0", false),
+            ("not resource.memory.limit exists", true),
+            ("evt.arg.cpu = 150", false),
+            ("evt.type = resource and evt.rawarg.cpu = 150", true),
+        ],
+    );
+}

@@ -14,7 +14,7 @@ pub(crate) const KINDS: usize = 128;
 /// `enum tw_handler` of bpf/tidewatch.h.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
-enum Handler {
+pub(crate) enum Handler {
     Open = 1,
     Path = 2,
     Sock = 3,
@@ -23,29 +23,34 @@ enum Handler {
     Exec = 6,
 }
 
-const CREAT: u8 = 1;
-const OPEN_HOW: u8 = 2;
-const CWD: u8 = 4;
+impl Handler {
+    /// All of them.
+    const ALL: [Self; 6] = [Self::Open, Self::Path, Self::Sock, Self::Dup, Self::Call, Self::Exec];
+}
+
+pub(crate) const CREAT: u8 = 1;
+pub(crate) const OPEN_HOW: u8 = 2;
+pub(crate) const CWD: u8 = 4;
 
 /// `struct tw_args` of bpf/tidewatch.h: numbers of arguments from 1, 0 for none.
 #[derive(Clone, Copy, Default, Debug, IntoBytes, Immutable)]
 #[repr(C)]
 pub(crate) struct Args {
-    dirfd: u8,
-    path: u8,
-    dirfd2: u8,
-    path2: u8,
-    fd: u8,
-    flags: u8,
-    mode: u8,
-    uid: u8,
-    gid: u8,
-    extra: u8,
-    implied: u8,
-    size: u8,
-    addr: u8,
-    backlog: u8,
-    oldfd: u8,
+    pub(crate) dirfd: u8,
+    pub(crate) path: u8,
+    pub(crate) dirfd2: u8,
+    pub(crate) path2: u8,
+    pub(crate) fd: u8,
+    pub(crate) flags: u8,
+    pub(crate) mode: u8,
+    pub(crate) uid: u8,
+    pub(crate) gid: u8,
+    pub(crate) extra: u8,
+    pub(crate) implied: u8,
+    pub(crate) size: u8,
+    pub(crate) addr: u8,
+    pub(crate) backlog: u8,
+    pub(crate) oldfd: u8,
     pad: u8,
 }
 
@@ -230,6 +235,31 @@ impl Config {
     }
 }
 
+/// A watched call as a sensor without a kernel half sees it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Watched {
+    pub(crate) kind: EventKind,
+    pub(crate) handler: Handler,
+    pub(crate) args: Args,
+}
+
+impl Config {
+    /// What is watched under this number, of the 32-bit table of x86 if `compat`.
+    pub(crate) fn watched(&self, compat: bool, number: u64) -> Option<Watched> {
+        let slot = usize::try_from(number).ok()?;
+        let (handlers, kinds) = if compat { (&self.handler32, &self.kind32) } else { (&self.handler, &self.kind) };
+        let handler = Handler::ALL.into_iter().find(|handler| Some(&(*handler as u8)) == handlers.get(slot))?;
+        let info = EVENTS.get(usize::from(*kinds.get(slot)?))?;
+        Some(Watched { kind: info.kind, handler, args: self.args[info.kind as usize] })
+    }
+
+    /// Numbers that are watched, of the 32-bit table of x86 if `compat`.
+    pub(crate) fn numbers(&self, compat: bool) -> impl Iterator<Item = u32> {
+        let handlers = if compat { &self.handler32 } else { &self.handler };
+        (0_u32..).zip(handlers).filter(|(_, handler)| **handler != 0).map(|(number, _)| number)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -250,8 +280,8 @@ mod tests {
     fn every_event_has_a_source() {
         use EventKind as K;
         let calls = calls();
-        // These come from hooks of their own.
-        let hooks = [K::Clone, K::Procexit, K::Sendto, K::Sendmsg, K::Write];
+        // These come from hooks of their own, or are measured.
+        let hooks = [K::Clone, K::Procexit, K::Sendto, K::Sendmsg, K::Write, K::Resource];
         for info in EVENTS {
             let called = calls.iter().any(|call| call.0 == info.kind);
             assert!(called || hooks.contains(&info.kind), "{} has no source", info.name);

@@ -1,9 +1,9 @@
 //! Where events come from: the kernel's rings, loaded and read in the order of time, with every loss counted.
 //!
-//! The only crate with unsafe code, and only in `ring`. What it delivers is bytes as `bpf/tidewatch.h` lays them out;
+//! The only crate with unsafe code: in `ring`, and in `tracer` around ptrace. What it delivers is bytes as `bpf/tidewatch.h` lays them out;
 //! `tw_model::Raw` checks them.
 //!
-//! `recorder` keeps records on disk, `capture` makes them of the captures of others.
+//! `recorder` keeps records on disk, `capture` makes them of the captures of others, `resources` measures containers.
 //!
 //! **Never:** interpretation of events, names of containers, rules.
 
@@ -11,11 +11,17 @@ mod calls;
 pub mod capture;
 pub mod clock;
 pub mod ebpf;
+mod facts;
 pub mod health;
 pub mod recorder;
+pub mod resources;
 mod ring;
+pub mod source;
+pub mod tracer;
 #[cfg(test)]
 mod wire;
 
 pub use ebpf::{Count, EbpfSensor, Options, SensorError};
 pub use health::{Health, Hook};
+pub use source::{Queue, Source};
+pub use tracer::{TraceError, TraceOptions, Tracer};

@@ -12,6 +12,7 @@ mod losses;
 mod reload;
 mod self_view;
 mod tape;
+mod usage;
 mod watch;
 
 use std::cell::RefCell;
@@ -27,7 +28,7 @@ use tw_model::status::{Histogram, Node, RulesStatus};
 use tw_model::{Finding, Priority, Raw};
 use tw_report::redact::Redactor;
 use tw_report::uplink::Board;
-use tw_sensor::{EbpfSensor, clock as kernel};
+use tw_sensor::{Source, clock as kernel};
 
 use crate::config::Config;
 use crate::outlet::Outlet;
@@ -37,6 +38,7 @@ use costs::Costs;
 use losses::Losses;
 use reload::Reload;
 use tape::Tape;
+use usage::Meter;
 
 pub use clean::Clean;
 pub use first_settings::settings;
@@ -58,6 +60,7 @@ struct Agent {
     outlet: Outlet,
     redactor: Option<Redactor>,
     tape: Option<Tape>,
+    meter: Option<Meter>,
     reload: Reload,
     board: Arc<Board>,
     rules: RulesStatus,
@@ -81,14 +84,14 @@ struct Agent {
 
 impl Agent {
     /// Takes what is in the rings; returns how many records that was.
-    fn turn(&mut self, sensor: &mut EbpfSensor) -> usize {
+    fn turn(&mut self, sensor: &mut dyn Source) -> usize {
         self.look_at_the_clock();
         self.take_reloaded(sensor);
         for notice in self.world.news(self.clock.offset_ns()) {
             boot::log_notice(&notice);
         }
         self.released(kernel::boot_ns());
-        let taken = sensor.drain(|bytes| match Raw::parse(bytes) {
+        let taken = sensor.drain(&mut |bytes| match Raw::parse(bytes) {
             Ok(raw) if self.world.admit(&raw) => self.inspect(raw),
             Ok(_) => {} // waits for its container's name
             Err(error) => {
@@ -96,6 +99,9 @@ impl Agent {
                 tracing::debug!("{error}");
             }
         });
+        while let Some(words) = self.meter.as_ref().and_then(Meter::next) {
+            self.take_whole(&words);
+        }
         if self.looked.is_none_or(|looked| looked.elapsed() >= LOOK_EVERY) {
             self.looked = Some(Instant::now());
             self.look_after_itself(sensor, false);
@@ -106,9 +112,14 @@ impl Agent {
     /// Records that waited for their container's name long enough by boot time `now_ns`.
     fn released(&mut self, now_ns: u64) {
         for words in self.world.release(now_ns) {
-            if let Ok(raw) = Raw::parse(from_words(&words)) {
-                self.inspect(raw);
-            }
+            self.take_whole(&words);
+        }
+    }
+
+    /// A record that comes from elsewhere than the rings.
+    fn take_whole(&mut self, words: &[u64]) {
+        if let Ok(raw) = Raw::parse(from_words(words)) {
+            self.inspect(raw);
         }
     }
 
@@ -170,8 +181,11 @@ impl Agent {
     }
 
     /// Once a second: losses, the recorder, the status for the manager.
-    fn look_after_itself(&mut self, sensor: &mut EbpfSensor, at_end: bool) {
+    fn look_after_itself(&mut self, sensor: &mut dyn Source, at_end: bool) {
         self.world.refresh_users(kernel::boot_ns());
+        if let Some(meter) = &mut self.meter {
+            meter.look_after(&self.world);
+        }
         let events = self_view::event_counts(sensor);
         let counts = self.outlet.counts();
         let others = [
@@ -188,7 +202,7 @@ impl Agent {
         self.publish(sensor, events);
     }
 
-    fn finish(mut self, sensor: &mut EbpfSensor) {
+    fn finish(mut self, sensor: &mut dyn Source) {
         // What happened before the signal still counts.
         self.turn(sensor);
         // Nor is there more to wait for: without a name is better than not at all.

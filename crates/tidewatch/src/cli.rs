@@ -25,6 +25,7 @@ pub use rules::{
   sudo tidewatch status                       how the service that runs is
   sudo tidewatch findings --since 1h          what it found
   sudo tidewatch replay --since 10m           the last ten minutes again, with the rules of now
+  tidewatch wrap -- make test                 watches one command (no root needed)
   tidewatch rules check my_rules.yaml         are my rules in order? (no root needed)
   tidewatch rules test my_rules.yaml          do they find what they should, and nothing else?
   tidewatch doctor                            what works on this host, and what would mend the rest"
@@ -72,6 +73,12 @@ pub enum Command {
   sudo tidewatch replay --rules new.yaml --stats   what would my new rules have found?
   tidewatch replay trace.scap --stats         a capture of sysdig or Falco (no root needed)")]
     Replay(ReplayArgs),
+    /// Run a command, and watch it and everything that it starts; needs no rights and no service.
+    #[command(after_help = "Examples:
+  tidewatch wrap -- make test                 findings on standard error, the exit code is that of make
+  tidewatch wrap --fail-on warning -- ./install.sh    exit code 4 if a warning or worse was found
+  tidewatch wrap --output findings.json --quiet -- npm ci    findings as JSON lines in a file")]
+    Wrap(WrapArgs),
     /// Check, list, show, explain and test rules; look up the fields that they may use.
     Rules(RulesArgs),
     /// Say what works on this host, how the running service is, and what would mend the rest.
@@ -305,6 +312,39 @@ pub struct ReplayArgs {
     pub rules: RuleArgs,
     #[command(flatten)]
     pub set: SetArgs,
+}
+
+/// Arguments of `wrap`.
+#[derive(Clone, Debug, Args)]
+pub struct WrapArgs {
+    #[command(flatten)]
+    pub rules: RuleArgs,
+    /// Print findings on standard error as JSON lines, in Falco's format, and nothing else there.
+    #[arg(long)]
+    pub json: bool,
+    /// Append each finding as a JSON line to this file.
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// Print nothing on standard error.
+    #[arg(short, long)]
+    pub quiet: bool,
+    /// End with exit code 4 if something this bad or worse was found, and the command itself ended well.
+    #[arg(long, value_name = "PRIORITY", value_parser = parse_priority)]
+    pub fail_on: Option<tw_model::Priority>,
+    /// Name of the container that the command passes for in rules and findings [default: name of the program].
+    #[arg(long, value_name = "NAME", conflicts_with = "no_container")]
+    pub as_container: Option<String>,
+    /// Look at the command as a process of the host: rules about containers say nothing of it then.
+    #[arg(long)]
+    pub no_container: bool,
+    /// Kill what the command leaves running when it ends, instead of waiting for it.
+    #[arg(long)]
+    pub kill_rest: bool,
+    #[command(flatten)]
+    pub set: SetArgs,
+    /// The command and its arguments.
+    #[arg(required = true, trailing_var_arg = true, value_name = "COMMAND")]
+    pub command: Vec<std::ffi::OsString>,
 }
 
 /// Which rules speak.

@@ -19,6 +19,7 @@ mod screen;
 mod service;
 mod socket;
 mod when;
+mod wrap;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -89,6 +90,12 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
             let config = warned(configure_for(cli, settings, Needs::Keys(needs))?);
             replay::run(args, &config)
         }
+        Command::Wrap(args) => Ok(wrap::run(args, || {
+            start_verb_log(cli)?;
+            let mut settings = args.rules.settings();
+            settings.extend(args.set.set.iter().cloned());
+            Ok(warned(configure_for(cli, settings, Needs::Keys(wrap::NEEDS))?))
+        })),
         Command::Rules(args) => {
             start_verb_log(cli)?;
             rules::run(args, &|| load(&sources(cli, Vec::new())))

@@ -7,7 +7,7 @@ use tw_enrich::World;
 use tw_model::Container;
 use tw_model::status::{RulesOrigin, RulesStatus};
 use tw_report::escape;
-use tw_sensor::EbpfSensor;
+use tw_sensor::Source;
 
 /// Style of the word `error`.
 pub const ERROR: Style = AnsiColor::Red.on_default().bold();
@@ -46,7 +46,7 @@ pub fn print_stdout(text: &str) -> std::io::Result<()> {
 }
 
 /// The one-screen status, on standard error.
-pub fn status(sensor: &EbpfSensor, world: &World, rules: &RulesStatus, seeded: (usize, bool)) {
+pub fn status(sensor: &dyn Source, world: &World, rules: &RulesStatus, seeded: (usize, bool)) {
     let mut out = anstream::AutoStream::auto(std::io::stderr().lock());
     let release = rustix::system::uname().release().to_string_lossy().into_owned();
     // A status that cannot be shown is no reason not to watch.

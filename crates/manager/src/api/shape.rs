@@ -131,6 +131,7 @@ fn agent() -> Agent {
         rule_costs: vec![Default::default()],
         findings: status::FindingStatus { by_priority: vec![(Priority::Warning, 0)], latency, ..Default::default() },
         runtimes: vec![Default::default()],
+        resources: Some(Default::default()),
         spool: Some(status::SpoolStatus { lanes: vec![Default::default()], error: some(), ..Default::default() }),
         recorder: Some(status::RecorderStatus { error: some(), ..Default::default() }),
         redactions: vec![(String::new(), 0)],

@@ -137,6 +137,14 @@ fn of_agent(put: &mut Samples, agent: &AgentStatus) {
     for runtime in &agent.runtimes {
         put.put("tidewatch_runtime_up", &[("runtime", &runtime.name)], truth(runtime.up));
     }
+    if let Some(resources) = &agent.resources {
+        put.put("tidewatch_resource_measurements_total", &[], resources.measured as f64);
+        put.put("tidewatch_resource_measurements_dropped_total", &[], resources.dropped as f64);
+        put.put("tidewatch_resource_containers", &[], resources.containers as f64);
+        put.put("tidewatch_resource_containers_left_out", &[], resources.left_out as f64);
+        put.put("tidewatch_resource_interval_seconds", &[], resources.interval_ms as f64 / 1e3);
+        put.put("tidewatch_resource_round_seconds", &[], resources.round_us as f64 / 1e6);
+    }
     if let Some(spool) = &agent.spool {
         of_spool(put, spool);
     }

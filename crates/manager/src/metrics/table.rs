@@ -72,6 +72,13 @@ pub const METRICS: &[Metric] = metrics! {
     Counter "tidewatch_events_unnamed_total" [] "Events that went on without their container's name."
     Gauge "tidewatch_runtime_up" ["runtime"] "Whether a container runtime answers."
 
+    Counter "tidewatch_resource_measurements_total" [] "Measurements of what containers use."
+    Counter "tidewatch_resource_measurements_dropped_total" [] "Measurements that came faster than they could be looked at."
+    Gauge "tidewatch_resource_containers" [] "Containers measured in the last round."
+    Gauge "tidewatch_resource_containers_left_out" [] "Containers that are too many to be measured."
+    Gauge "tidewatch_resource_interval_seconds" [] "Time between the last two rounds of measurements; grows when a round takes long."
+    Gauge "tidewatch_resource_round_seconds" [] "Processor time that the last round of measurements took."
+
     Gauge "tidewatch_spool_bytes" ["lane"] "Bytes of the spool on disk."
     Gauge "tidewatch_spool_max_bytes" [] "Most bytes that the spool may take."
     Gauge "tidewatch_spool_unacknowledged" ["lane"] "Findings in the spool that the store does not have yet."

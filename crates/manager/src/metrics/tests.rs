@@ -29,6 +29,7 @@ fn full() -> AgentStatus {
         rule_costs: vec![RuleCost { rule: HOSTILE.into(), hits: 1, sampled: 2, sampled_ns: 3_000_000_000 }],
         findings: FindingStatus { by_priority: vec![(Priority::Warning, 4)], latency, ..Default::default() },
         runtimes: vec![RuntimeStatus { name: "docker".into(), up: true, says: String::new() }],
+        resources: Some(Default::default()),
         spool: Some(SpoolStatus { lanes: lanes.to_vec(), ..Default::default() }),
         recorder: Some(RecorderStatus { oldest_ns: 1, ..Default::default() }),
         redactions: vec![("password".into(), 2)],

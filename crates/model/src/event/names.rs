@@ -103,6 +103,14 @@ pub static PARAMS: &[&str] = &[
     "vpgid",
     "vpid",
     "vtid",
+    "cpu",
+    "memory",
+    "read",
+    "written",
+    "received",
+    "sent",
+    "processes",
+    "descriptors",
 ];
 
 /// Names that `evt.type` may be compared with although no sensor delivers them yet: the rest of Linux's calls and

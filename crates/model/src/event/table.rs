@@ -45,6 +45,8 @@ pub enum Shape {
     Sock,
     /// [`crate::raw::CallBody`]
     Call,
+    /// [`crate::raw::ResourceBody`]
+    Resource,
 }
 
 /// One row of [`EVENTS`].
@@ -154,12 +156,22 @@ events! {
     DeleteModule "delete_module" Privileged Call "system" ["res" "name" "flags"];
     Userfaultfd "userfaultfd" Privileged Call "memory" ["res" "flags"];
     IoUringSetup "io_uring_setup" Privileged Call "IO" ["res" "entries" "flags"];
+
+    // Measurements: no system calls.
+
+    /// What a container used since the last look. The process is the container's first.
+    Resource "resource" Bulk Resource "metric" ["cpu" "memory" "read" "written" "received" "sent" "processes" "descriptors"];
 }
 
 impl EventKind {
     /// The row of the table.
     pub fn info(self) -> &'static EventInfo {
         &EVENTS[self as usize]
+    }
+
+    /// Whether it is a measurement: no act of a process, so that only rules that name it by `evt.type` are tried on it.
+    pub fn is_measurement(self) -> bool {
+        self.info().category == "metric"
     }
 
     /// Name in rules.

@@ -310,6 +310,7 @@ fn by_name<'e>(event: &Event<'e>, name: &str) -> Option<Param<'e>> {
         Body::File(_) => file_param(event, name),
         Body::Sock(_) => sock_param(event, name),
         Body::Call(_) => call_param(event, name),
+        Body::Resource(body) => super::resource::param(body, name).map(|number| Param::Number(number as i64)),
     }
 }
 

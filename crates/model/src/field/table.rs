@@ -1,6 +1,6 @@
 //! The rows.
 
-use super::{ArgRule, Field, FieldFlag, Multi, container, event, fd, process};
+use super::{ArgRule, Field, FieldFlag, Multi, container, event, fd, process, resource};
 use crate::value::FieldType;
 
 macro_rules! fields {
@@ -370,6 +370,33 @@ fields! {
     "k8smeta.rc.label" (required) Text - "One label of the replication controller, by Falco's plugin k8smeta.";
     "k8smeta.rc.labels" TextList - "Labels of the replication controller, by Falco's plugin k8smeta.";
     "k8smeta.pod.ip" Text - "Address of the pod, by Falco's plugin k8smeta.";
+
+    [event]
+    "resource.interval" Duration resource::interval "Time since the measurement before. These fields belong to events of the type `resource`.";
+    "resource.cpu" Uint resource::cpu "Use of processors since then, in per cent of one core: two full cores are 200.";
+    "resource.cpu.limit" Uint resource::cpu_limit "Most that the container may use, in per cent of one core; null without a limit.";
+    "resource.cpu.of_limit" Uint resource::cpu_of_limit "Use of processors in per cent of the limit; null without one.";
+    "resource.cpu.throttled" Uint resource::cpu_throttled "Time in which the container was held back by its limit, in per cent of the interval, summed over cores.";
+    "resource.cpu.pressure" Uint resource::cpu_pressure "Time in which something waited for a processor, in per cent of the interval.";
+    "resource.memory" Uint resource::memory "Memory in use, bytes.";
+    "resource.memory.limit" Uint resource::memory_limit "Most memory that the container may use, bytes; null without a limit.";
+    "resource.memory.of_limit" Uint resource::memory_of_limit "Memory in per cent of the limit; null without one.";
+    "resource.memory.anon" Uint resource::memory_anon "Memory of processes, not of files, bytes.";
+    "resource.memory.file" Uint resource::memory_file "Memory of files that are kept because they were read or written, bytes.";
+    "resource.memory.swap" Uint resource::swap "Memory that was swapped out, bytes.";
+    "resource.memory.oom_kills" Uint resource::oom_kills "Processes killed for want of memory since the measurement before.";
+    "resource.memory.limit_hits" Uint resource::memory_limit_hits "Times since then that the limit was reached and memory had to be freed first.";
+    "resource.memory.pressure" Uint resource::memory_pressure "Time in which something waited for memory, in per cent of the interval.";
+    "resource.disk.read" Uint resource::read "Bytes read from disks, a second.";
+    "resource.disk.written" Uint resource::written "Bytes written to disks, a second.";
+    "resource.disk.pressure" Uint resource::disk_pressure "Time in which something waited for a disk, in per cent of the interval.";
+    "resource.net.received" Uint resource::received "Bytes received from other hosts and containers, a second; null if the container shares the host's network.";
+    "resource.net.sent" Uint resource::sent "Bytes sent, a second.";
+    "resource.net.received_packets" Uint resource::received_packets "Packets received, a second.";
+    "resource.net.sent_packets" Uint resource::sent_packets "Packets sent, a second.";
+    "resource.processes" Uint resource::processes "Processes and threads.";
+    "resource.processes.of_limit" Uint resource::processes_of_limit "Processes and threads in per cent of their limit; null without one.";
+    "resource.descriptors" Uint resource::descriptors "Open descriptors of all processes; null if there are too many processes to ask, or the kernel is older than 6.2.";
 
     [event]
     "container.duration" Duration container::container_duration "Age of the container.";

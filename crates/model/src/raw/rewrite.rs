@@ -41,6 +41,7 @@ impl<'a> Raw<'a> {
         match self.body {
             Body::Fork(body) => tail.finish(*body),
             Body::Exit(body) => tail.finish(*body),
+            Body::Resource(body) => tail.finish(*body),
             Body::Exec(body) => {
                 let mut body = *body;
                 for (slot, text) in [
@@ -157,7 +158,7 @@ fn flag(out: &mut Encoder, cut: bool) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{CallBody, ExecBody, ExitBody, FileBody, Header, SockBody, from_words, to_words};
+    use super::super::{CallBody, ExecBody, ExitBody, FileBody, Header, ResourceBody, SockBody, from_words, to_words};
     use super::*;
     use crate::event::{EVENTS, EventKind, Shape};
     use proptest::prelude::*;
@@ -213,6 +214,7 @@ mod tests {
         let [a, b, c, d, e, f, g] = texts;
         to_words(&match EVENTS[kind].shape {
             Shape::Fork | Shape::Exit => Encoder::new(&header, size_of::<ExitBody>() + 40).finish(&ExitBody::default()),
+            Shape::Resource => Encoder::new(&header, size_of::<ResourceBody>()).finish(&ResourceBody::default()),
             Shape::Exec => {
                 let mut out = Encoder::new(&header, size_of::<ExecBody>());
                 let [exepath, filename, interp, cwd] = [a, b, c, d].map(|text| out.text(text));

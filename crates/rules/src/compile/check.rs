@@ -185,6 +185,7 @@ impl Compiler<'_> {
         if !known {
             return None;
         }
+        self.named = self.named.or(kinds);
         let node = Node::Kind(kinds);
         Some(set.then(|| if negation == Negation::None { node } else { node.negate() }))
     }

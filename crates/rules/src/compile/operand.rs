@@ -1,7 +1,7 @@
 //! Left sides, and right sides that are not literals: fields and transformers.
 
 use tw_model::field::{FieldError, FieldFlag, Multi};
-use tw_model::{FieldRef, FieldType};
+use tw_model::{EventKind, FieldRef, FieldType, KindSet};
 
 use super::Compiler;
 use crate::ast::{Argument, Operand, Transformer};
@@ -57,7 +57,19 @@ impl Compiler<'_> {
         let mut operands = Operands { text: self.text, code: code::CONDITION, problems: Vec::new() };
         let side = operands.side(operand);
         self.problems.append(&mut operands.problems);
+        if let Some(Side { extract: Extract::Field(field), .. }) = &side {
+            self.named = self.named.or(measured_by(field.field.name));
+        }
         side
+    }
+}
+
+/// The measurement that a field belongs to: `resource.cpu` to `resource`. Who asks for one has named the other.
+fn measured_by(field: &str) -> KindSet {
+    let family = field.split_once('.').map_or("", |(family, _)| family);
+    match EventKind::from_name(family) {
+        Some(kind) if kind.is_measurement() => KindSet::one(kind),
+        _ => KindSet::NONE,
     }
 }
 

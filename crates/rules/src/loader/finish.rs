@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::collections::HashSet;
 
-use tw_model::event::EVENTS;
+use tw_model::KindSet;
 
 use super::rule::{RuleDef, SOURCE};
 use super::{Compat, ListDef, Loader, Selection, addition, exception, lint, substitute};
@@ -328,7 +328,7 @@ fn compile(loader: &Loader, rule: &RuleDef, library: &Library, problems: &mut Ve
     let mut node = Node::Const(false);
     if found.is_empty() {
         let mut compiler = Compiler::new(library, &condition);
-        node = compiler.expr(&ast);
+        node = compiler.condition(&ast);
         found = std::mem::take(&mut compiler.problems);
     } else {
         mark_used(&ast, library);
@@ -347,7 +347,7 @@ fn compile(loader: &Loader, rule: &RuleDef, library: &Library, problems: &mut Ve
         return None;
     }
     let kinds = node.kinds();
-    if rule.warn_evttypes && EVENTS.iter().all(|info| kinds.contains(info.kind)) {
+    if rule.warn_evttypes && kinds.or(KindSet::measurements()) == KindSet::ALL {
         let message = format!("the rule `{}` is tried on every event", rule.name);
         let problem = Problem::warning(code::NO_EVTTYPE, rule.place.clone(), message);
         problems.push(problem.help("begin its condition with `evt.type in (…)`"));

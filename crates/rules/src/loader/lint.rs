@@ -43,7 +43,7 @@ pub(super) fn warn(
         let negation = sense.negation(&rule.ast, &rule.condition);
         match Solver::new(&sense, RULE_STEPS).verdict(&formula, negation.as_ref()) {
             Verdict::Never(reason) => problems.push(never(rule, place, reason)),
-            Verdict::Always if rule.kinds == KindSet::ALL => {
+            Verdict::Always if rule.kinds.or(KindSet::measurements()) == KindSet::ALL => {
                 // One of the two warnings is enough.
                 problems.retain(|problem| problem.code != code::NO_EVTTYPE || problem.place != *place);
                 let message = format!("the rule `{}` matches every event", rule.name);

@@ -438,9 +438,9 @@ mod tests {
 
     #[test]
     fn every_kind_that_captures_have_is_told() {
-        // Captures tell these calls without arguments and result.
+        // Captures tell these calls without arguments and result. Measurements are ours alone.
         let absent = [K::PivotRoot, K::Setreuid, K::Setregid, K::Write];
-        for info in EVENTS {
+        for info in EVENTS.iter().filter(|info| !info.kind.is_measurement()) {
             let told = ROWS.iter().any(|row| kind(row.act) == Some(info.kind));
             assert_eq!(told, !absent.contains(&info.kind), "{}", info.name);
         }

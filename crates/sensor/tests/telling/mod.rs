@@ -73,6 +73,7 @@ fn record(raw: &Raw<'_>) -> String {
             put("tty", b.tty.to_string());
         }
         Body::Exit(b) => put("code", b.code.to_string()),
+        Body::Resource(b) => put("resource", format!("{b:?}")),
         Body::File(b) => {
             for (key, place) in [
                 ("path", b.path),

@@ -26,6 +26,7 @@ use super::first_rules::FirstRules;
 use super::losses::Losses;
 use super::reload::Reload;
 use super::tape::Tape;
+use super::usage::Meter;
 use super::{Agent, NAP, first_rules, first_settings, identity};
 use crate::config::{self, Config, Sources};
 use crate::log::LogLevel;
@@ -154,6 +155,7 @@ fn open(
     })?;
     let mut world = World::new(WorldOptions { runtimes: config.runtime_options(), ..WorldOptions::default() })?;
     let tape = if config.recorder.enabled { Some(Tape::open(&config, &mut world)?) } else { None };
+    let meter = Meter::start(config.agent.resources_seconds).context("cannot measure what containers use")?;
     // Behind the spool, which nobody else has then.
     first.keep(&config);
     let detector = Detector::new(std::mem::take(&mut first.rules)).in_session(node.session);
@@ -164,6 +166,7 @@ fn open(
         outlet,
         redactor,
         tape,
+        meter,
         reload: Reload::new(sources, wanted, asked, level, Some(view), std::mem::take(&mut first.watched)),
         board,
         rules: std::mem::take(&mut first.status),

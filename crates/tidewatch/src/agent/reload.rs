@@ -15,7 +15,7 @@ use tw_model::link::Call;
 use tw_model::status::{RuleFile, RulesStatus, SpoolStatus};
 use tw_report::spool::SpoolView;
 use tw_report::uplink::Asked;
-use tw_sensor::EbpfSensor;
+use tw_sensor::Source;
 
 use super::Agent;
 use super::watch::{self, Watched};
@@ -173,7 +173,7 @@ fn load(sources: &Sources, settings: Option<Config>) -> (Result<Fresh, Refusal>,
 impl Agent {
     /// Starts a reload if one is wanted, and takes what one brought. Whoever asked for it hears of it once the state
     /// that is shown agrees.
-    pub(super) fn take_reloaded(&mut self, sensor: &EbpfSensor) {
+    pub(super) fn take_reloaded(&mut self, sensor: &dyn Source) {
         self.reload.begin_if_wanted(&self.config);
         let Ok(Done { outcome, watched, waiting }) = self.reload.done.try_recv() else { return };
         self.reload.under_way = false;

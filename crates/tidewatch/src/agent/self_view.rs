@@ -8,13 +8,14 @@ use tw_model::Priority;
 use tw_model::status::{
     AgentStatus, EventCount, FindingStatus, HookStatus, Problem, RingStatus, RulesOrigin, RuntimeStatus, WorldStatus,
 };
-use tw_sensor::{EbpfSensor, clock};
+use tw_sensor::{Source, clock};
 
 use super::Agent;
+use super::usage::Meter;
 use crate::outlet::QUEUE;
 
 /// Counts of the types of events that occurred.
-pub fn event_counts(sensor: &EbpfSensor) -> Vec<EventCount> {
+pub fn event_counts(sensor: &dyn Source) -> Vec<EventCount> {
     let counts = sensor.counts().into_iter().map(|(kind, count)| EventCount {
         event: kind.name().to_owned(),
         seen: count.sent,
@@ -27,7 +28,7 @@ pub fn event_counts(sensor: &EbpfSensor) -> Vec<EventCount> {
 
 impl Agent {
     /// Puts the state up where the uplink finds it.
-    pub(super) fn publish(&mut self, sensor: &EbpfSensor, events: Vec<EventCount>) {
+    pub(super) fn publish(&mut self, sensor: &dyn Source, events: Vec<EventCount>) {
         let version = self.world.containers_version();
         if self.containers_told != Some(version) {
             self.containers_told = Some(version);
@@ -38,7 +39,7 @@ impl Agent {
         *self.board.status.lock().unwrap_or_else(PoisonError::into_inner) = Some(status);
     }
 
-    fn status(&self, sensor: &EbpfSensor, events: Vec<EventCount>) -> AgentStatus {
+    fn status(&self, sensor: &dyn Source, events: Vec<EventCount>) -> AgentStatus {
         let world = self.world.counts();
         let outlet = self.outlet.counts();
         let sent = outlet.sent.load(Ordering::Relaxed);
@@ -75,6 +76,7 @@ impl Agent {
                 unnamed: world.membership.unnamed,
             },
             runtimes: self.runtimes(),
+            resources: self.meter.as_ref().map(Meter::status),
             spool: self.reload.spool_status().map(|mut spool| {
                 spool.error = text(&outlet.spool_error).or(spool.error);
                 spool.lost = outlet.lost_spool.load(Ordering::Relaxed);
@@ -112,14 +114,10 @@ fn hook(hook: &tw_sensor::Hook) -> HookStatus {
     HookStatus { name: hook.name.to_owned(), serves: hook.serves.to_owned(), problem: hook.problem.clone() }
 }
 
-fn rings(sensor: &EbpfSensor) -> Vec<RingStatus> {
-    let lanes = ["lifecycle", "privileged", "bulk"].into_iter();
-    let pending = sensor.pending();
-    let sizes = EbpfSensor::ring_sizes();
-    lanes
-        .zip(sizes.into_iter().zip(pending))
-        .map(|(lane, (size, pending))| RingStatus { lane: lane.to_owned(), size: size as u64, pending })
-        .collect()
+fn rings(sensor: &dyn Source) -> Vec<RingStatus> {
+    let queue =
+        |queue: tw_sensor::Queue| RingStatus { lane: queue.name.to_owned(), size: queue.size, pending: queue.pending };
+    sensor.queues().into_iter().map(queue).collect()
 }
 
 fn redactions(redactor: &tw_report::redact::Redactor) -> Vec<(String, u64)> {

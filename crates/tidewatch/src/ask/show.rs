@@ -140,6 +140,14 @@ fn watching(out: &mut impl io::Write, agent: &AgentStatus) -> io::Result<()> {
     if agent.runtimes.is_empty() {
         writeln!(out, "  runtime     none is asked: containers have ids but no names")?;
     }
+    if let Some(resources) = &agent.resources {
+        writeln!(
+            out,
+            "  resources   {} measured every {:.1} s",
+            counted(resources.containers, "container"),
+            resources.interval_ms as f64 / 1e3
+        )?;
+    }
     if let Some(spool) = &agent.spool {
         let waiting: u64 = spool.lanes.iter().map(|lane| lane.newest.saturating_sub(lane.acked)).sum();
         let used: u64 = spool.lanes.iter().map(|lane| lane.bytes).sum();

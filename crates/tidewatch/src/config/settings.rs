@@ -107,6 +107,9 @@ pub struct Agent {
     /// counted only.
     #[schemars(range(min = 1, max = 1_000_000), extend("x-applies" = "agent"))]
     pub privileged_rate: u32,
+    /// Seconds between two measurements of what each container uses (processors, memory, disk, network); 0: none.
+    #[schemars(range(min = 0, max = 3600), extend("x-applies" = "agent"))]
+    pub resources_seconds: u64,
     /// Least severe priority that is told; findings below it are left out.
     #[serde(with = "priority")]
     #[schemars(schema_with = "priority::schema", extend("x-applies" = "live"))]
@@ -312,6 +315,7 @@ impl Default for Agent {
             docker_socket: "/var/run/docker.sock".into(),
             docker: true,
             privileged_rate: 1000,
+            resources_seconds: 1,
             priority: Priority::Debug,
         }
     }

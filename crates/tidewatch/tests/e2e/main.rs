@@ -28,3 +28,4 @@ mod runtimes;
 mod service;
 mod stock_rules;
 mod stories;
+mod usage;

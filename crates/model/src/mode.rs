@@ -1,0 +1,99 @@
+//! The ways to watch, and what each can tell: which rules can find something is worked out from this table.
+
+use serde::{Deserialize, Serialize};
+
+use crate::event::{EventKind, KindSet};
+
+/// A way to watch, from the best to the one that needs no rights.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// Programs in the kernel: everything, on the whole host.
+    #[default]
+    Ebpf,
+    /// The kernel's process connector and fanotify, beside `/proc`: executions and ends, on the whole host.
+    Connector,
+    /// One command and what descends from it, by ptrace: nearly everything, without any right.
+    Wrap,
+}
+
+impl Mode {
+    /// All of them, the best first.
+    pub const ALL: [Self; 3] = [Self::Ebpf, Self::Connector, Self::Wrap];
+
+    /// Its name in settings and JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ebpf => "ebpf",
+            Self::Connector => "connector",
+            Self::Wrap => "wrap",
+        }
+    }
+
+    /// What it is, in a few words for people.
+    pub fn what(self) -> &'static str {
+        match self {
+            Self::Ebpf => "eBPF",
+            Self::Connector => "process connector, fanotify and /proc",
+            Self::Wrap => "seccomp and ptrace around one command",
+        }
+    }
+
+    /// The kinds of events that it delivers.
+    pub fn kinds(self) -> KindSet {
+        use EventKind::{Clone, Execve, Procexit, Setresgid, Setresuid, Write};
+        match self {
+            Self::Ebpf => KindSet::ALL,
+            Self::Connector => [Clone, Execve, Procexit, Setresuid, Setresgid]
+                .into_iter()
+                .fold(KindSet::NONE, |set, kind| set.or(KindSet::one(kind))),
+            // First bytes of connections would take a stop at each write.
+            Self::Wrap => KindSet::ALL.and(KindSet::one(Write).not()),
+        }
+    }
+
+    /// The fields that have no source in it, whatever the event: what they are in brackets is left out.
+    pub fn lacks(self) -> &'static [&'static str] {
+        match self {
+            Self::Ebpf => &[],
+            Self::Connector => CONNECTOR_LACKS,
+            Self::Wrap => WRAP_LACKS,
+        }
+    }
+
+    /// Whether a field has no source in it; `name` may have something in brackets.
+    pub fn lacks_field(self, name: &str) -> bool {
+        let stem = name.split('[').next().unwrap_or(name);
+        self.lacks().contains(&stem)
+    }
+}
+
+impl std::fmt::Display for Mode {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Layers of an overlay are the kernel's own: nothing in `/proc` shows them.
+const WRAP_LACKS: &[&str] = &["proc.is_exe_upper_layer", "proc.is_exe_lower_layer"];
+
+/// Beside layers, what only the caller's arguments tell.
+const CONNECTOR_LACKS: &[&str] = &["proc.is_exe_upper_layer", "proc.is_exe_lower_layer"];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::field::FieldRef;
+
+    #[test]
+    fn every_mode_sees_executions_and_lacks_only_fields_that_there_are() {
+        for mode in Mode::ALL {
+            assert!(mode.kinds().contains(EventKind::Execve), "{mode}");
+            for field in mode.lacks() {
+                assert!(FieldRef::resolve(field, None).is_ok(), "{mode}: {field}");
+            }
+            assert_eq!(serde_json::json!(mode), mode.name());
+        }
+        assert!(Mode::Wrap.lacks_field("proc.is_exe_upper_layer") && !Mode::Ebpf.lacks_field("proc.name"));
+    }
+}

@@ -1,0 +1,56 @@
+//! What every sensor of a whole host offers, whichever way it watches.
+
+use tw_model::event::EventKind;
+use tw_model::mode::Mode;
+
+use crate::ebpf::{Count, EbpfSensor};
+use crate::health::Health;
+
+/// One queue between the kernel and the sensor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Queue {
+    /// Which.
+    pub name: &'static str,
+    /// Size in bytes.
+    pub size: u64,
+    /// Bytes that waited when it was last looked at.
+    pub pending: u64,
+}
+
+/// A sensor of a whole host. Dropping it leaves nothing behind in the kernel.
+pub trait Source {
+    /// How it watches.
+    fn mode(&self) -> Mode;
+    /// What of it works.
+    fn health(&self) -> &Health;
+    /// Hands every record that is there to `take`, oldest first, and returns how many there were. Never waits.
+    fn drain(&mut self, take: &mut dyn FnMut(&[u8])) -> usize;
+    /// Its queues.
+    fn queues(&self) -> Vec<Queue>;
+    /// Counters by kind, since the start.
+    fn counts(&self) -> Vec<(EventKind, Count)>;
+}
+
+impl Source for EbpfSensor {
+    fn mode(&self) -> Mode {
+        Mode::Ebpf
+    }
+
+    fn health(&self) -> &Health {
+        self.health()
+    }
+
+    fn drain(&mut self, take: &mut dyn FnMut(&[u8])) -> usize {
+        self.drain(take)
+    }
+
+    fn queues(&self) -> Vec<Queue> {
+        let names = ["lifecycle", "privileged", "bulk"].into_iter();
+        let sizes = Self::ring_sizes().into_iter().zip(self.pending());
+        names.zip(sizes).map(|(name, (size, pending))| Queue { name, size: size as u64, pending }).collect()
+    }
+
+    fn counts(&self) -> Vec<(EventKind, Count)> {
+        self.counts()
+    }
+}
