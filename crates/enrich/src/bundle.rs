@@ -55,9 +55,29 @@ const MAX_TOLD: usize = 16_384;
 /// Most components of a cgroup's path that are taken for the name of a container.
 const MAX_DEPTH: usize = 16;
 
+/// How long a container that was seen to be run has until its runtime holds it.
+const HELD_AFTER: Duration = Duration::from_secs(2);
+/// Most of those looked after at a time.
+const MAX_ANNOUNCED: usize = 4_096;
+
+/// Somebody was seen to run a bundle.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Announced {
+    /// Id of the container.
+    pub id: String,
+    /// Name of the program: `runc` or `crun`.
+    pub runtime: &'static str,
+    /// The bundle.
+    pub bundle: PathBuf,
+    /// Folder in which the program keeps its state.
+    pub root: PathBuf,
+}
+
 /// A question.
 #[derive(Debug)]
 enum Ask {
+    /// What is this?
+    Bundle(Announced),
     /// What is known of the container with this id?
     Id(String),
     /// Is the cgroup at this path that of a container?
@@ -93,6 +113,7 @@ impl BundleReader {
             folders: Vec::new(),
             half: Vec::new(),
             told: HashMap::new(),
+            announced: Vec::new(),
             update,
             asked,
             bell: Arc::clone(&bell),
@@ -113,6 +134,12 @@ impl BundleReader {
     /// the answer. Never waits. False if it was not taken.
     pub fn look(&self, cgroup: u64, path: &str) -> bool {
         self.ask(Ask::Cgroup { cgroup, path: path.to_owned() })
+    }
+
+    /// Tells that somebody runs a bundle: it is read before it can be gone. [`RuntimeUpdate::NoMore`] ends the answer.
+    /// Never waits. False if it was not taken.
+    pub fn announce(&self, announced: Announced) -> bool {
+        is_id(&announced.id) && self.ask(Ask::Bundle(announced))
     }
 
     fn ask(&self, ask: Ask) -> bool {
@@ -161,6 +188,8 @@ struct Reader {
     half: Vec<Half>,
     /// In which folder a container is.
     told: HashMap<String, PathBuf>,
+    /// Where the state of a container is or was to be, and when to look.
+    announced: Vec<(String, PathBuf, Instant)>,
     update: SyncSender<RuntimeUpdate>,
     asked: Receiver<Ask>,
     bell: Arc<OwnedFd>,
@@ -184,6 +213,7 @@ impl Reader {
                 self.answer(ask)?;
             }
             self.look_again()?;
+            self.look_after_announced()?;
             if changed || looked.elapsed() >= LOOK_EVERY {
                 looked = Instant::now();
                 self.look_around()?;
@@ -308,6 +338,16 @@ impl Reader {
 
     fn answer(&mut self, ask: Ask) -> Result<(), Closed> {
         match ask {
+            Ask::Bundle(Announced { id, runtime, bundle, root }) => match layout::announced(&bundle, &id, runtime) {
+                Found::Whole(read) if self.told.contains_key(&id) => self.send_all(read),
+                Found::Whole(read) => {
+                    if self.announced.len() < MAX_ANNOUNCED {
+                        self.announced.push((id, root, Instant::now() + HELD_AFTER));
+                    }
+                    self.send_all(read)
+                }
+                Found::Half | Found::Nothing => self.send(RuntimeUpdate::NoMore(id)),
+            },
             Ask::Id(id) => {
                 let holding = self.folders.iter().find(|(folder, layout)| layout::holds(folder, *layout, &id)).cloned();
                 match holding {
@@ -395,11 +435,30 @@ impl Reader {
         Ok(())
     }
 
-    fn tell(&mut self, folder: &Path, read: layout::Read) -> Result<(), Closed> {
-        let id = read.container.id.clone();
-        if self.told.len() < MAX_TOLD {
-            self.told.insert(id.clone(), folder.to_owned());
+    /// What was seen to be run is gone when its runtime does not hold it.
+    fn look_after_announced(&mut self) -> Result<(), Closed> {
+        let now = Instant::now();
+        for (id, root, at) in std::mem::take(&mut self.announced) {
+            if now < at {
+                self.announced.push((id, root, at));
+            } else if root.join(&id).is_dir() {
+                self.announced.push((id, root, now + HELD_AFTER));
+            } else if !self.told.contains_key(&id) {
+                self.send(RuntimeUpdate::Gone(id))?;
+            }
         }
+        Ok(())
+    }
+
+    fn tell(&mut self, folder: &Path, read: layout::Read) -> Result<(), Closed> {
+        if self.told.len() < MAX_TOLD {
+            self.told.insert(read.container.id.clone(), folder.to_owned());
+        }
+        self.send_all(read)
+    }
+
+    fn send_all(&self, read: layout::Read) -> Result<(), Closed> {
+        let id = read.container.id.clone();
         if let Some(path) = read.cgroup {
             self.send(RuntimeUpdate::Path { path, id: id.clone() })?;
         }

@@ -13,6 +13,7 @@ pub mod cgroup;
 pub mod docker;
 mod grpc;
 pub mod journal;
+mod launch;
 pub mod membership;
 mod oci;
 pub mod procfs;

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 use tw_model::{Container, Raw};
 
+use crate::bundle::Announced;
 use crate::cgroup::{Cgroups, unit_in_cgroup_path};
 use crate::journal::{Context, Journal};
 use crate::runtime::RuntimeUpdate;
@@ -26,6 +27,9 @@ const MAX_CONTAINERS: usize = 16_384;
 const MAX_CGROUPS: usize = 65_536;
 /// Paths of cgroups that were told; the first told make room.
 const MAX_PATHS: usize = 16_384;
+/// Top folders that hold the containers of a runtime, or everything.
+const SHARED: [&str; 8] =
+    ["docker", "kubepods", "default", "k8s.io", "libpod_parent", "machine", "init.scope", "system.slice"];
 /// The root cgroup, where the host's own tasks live.
 const ROOT_CGROUP: u64 = 1;
 
@@ -259,9 +263,8 @@ impl Membership {
         if let Some(id) = Container::id_in_cgroup_path(name) {
             return Some(id.to_owned());
         }
-        let mut named = self.paths.iter().filter(|(path, _)| path.rsplit('/').next() == Some(name));
-        let (_, id) = named.next()?;
-        named.next().is_none().then(|| id.to_string())
+        // runc and containerd name the cgroup after the container.
+        self.containers.contains_key(name).then(|| name.to_owned())
     }
 
     fn remember(&mut self, id: Arc<str>, entry: Entry) {
@@ -285,16 +288,7 @@ impl Membership {
     pub fn apply(&mut self, source: usize, update: RuntimeUpdate) -> Option<Notice> {
         match update {
             RuntimeUpdate::Container(container) => self.told(source, *container),
-            RuntimeUpdate::Path { path, id } => {
-                if self.paths.insert(path.clone().into(), id.into()).is_none() {
-                    self.path_order.push_back(path.into());
-                }
-                while self.path_order.len() > MAX_PATHS {
-                    if let Some(oldest) = self.path_order.pop_front() {
-                        self.paths.remove(&oldest);
-                    }
-                }
-            }
+            RuntimeUpdate::Path { path, id } => self.put_path(path, &id),
             RuntimeUpdate::Looked { cgroup } => {
                 if matches!(self.by_cgroup.get(&cgroup), Some(Member::Asked(_))) {
                     match self.cgroups.path(cgroup).and_then(|path| self.outermost_known(path)) {
@@ -333,6 +327,38 @@ impl Membership {
         None
     }
 
+    /// Somebody was seen to run a bundle: its container is known before its first event, by its id at least, which tells
+    /// it from its cgroup's name even when that is gone.
+    pub fn announce(&mut self, announced: &Announced) {
+        let id: Arc<str> = announced.id.as_str().into();
+        let again = self.revive(&id);
+        if self.containers.contains_key(&id) && !again {
+            return;
+        }
+        let pending = self.sources.announce(announced);
+        if pending == 0 {
+            return;
+        }
+        let container = Container { id: id.to_string(), ..Container::default() };
+        self.remember(id, Entry { container: Arc::new(container), wait_until: u64::MAX, pending });
+    }
+
+    fn put_path(&mut self, path: String, id: &str) {
+        // A container that has the name of a folder in which runtimes put theirs does not get those.
+        let name = path.strip_prefix('/').unwrap_or(&path);
+        if name.is_empty() || name.ends_with(".slice") || SHARED.contains(&name) {
+            return;
+        }
+        if self.paths.insert(path.clone().into(), id.into()).is_none() {
+            self.path_order.push_back(path.into());
+        }
+        while self.path_order.len() > MAX_PATHS {
+            if let Some(oldest) = self.path_order.pop_front() {
+                self.paths.remove(&oldest);
+            }
+        }
+    }
+
     /// A source told of a container.
     fn told(&mut self, source: usize, mut container: Container) {
         let id: Arc<str> = container.id.as_str().into();
@@ -354,7 +380,7 @@ impl Membership {
         }
         if container.complete {
             (wait_until, pending) = (0, 0);
-        } else if known.is_none_or(|known| known.pending == 0 && known.wait_until == u64::MAX)
+        } else if known.is_none_or(|known| known.pending & !(1 << source) == 0 && known.wait_until != 0)
             && self.sources.reads_files(source)
         {
             // What lies on disk is there before the first event: the runtime is asked while there is time.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-use crate::bundle::BundleReader;
+use crate::bundle::{Announced, BundleReader};
 use crate::runtime::RuntimeUpdate;
 use crate::watcher::{Api, RuntimeWatcher};
 
@@ -176,6 +176,15 @@ impl Sources {
             Handle::Reader(reader) => source.state.up && reader.look(cgroup, path),
             Handle::Watcher(_) => false,
         })
+    }
+
+    /// Has a bundle read that somebody was seen to run. Gives who took it.
+    pub fn announce(&self, announced: &Announced) -> Mask {
+        let taken = self.all.iter().position(|source| match &source.handle {
+            Handle::Reader(reader) => source.state.up && reader.announce(announced.clone()),
+            Handle::Watcher(_) => false,
+        });
+        taken.map_or(0, |at| 1 << at)
     }
 
     /// Whether the source reads files.

@@ -19,6 +19,7 @@ use tw_model::{Container, Event, ProcKey, Process, ProcessTable, Raw};
 
 use crate::cgroup::Cgroups;
 use crate::journal::Context;
+use crate::launch::launched;
 use crate::membership::{Membership, MembershipCounts, Notice};
 use crate::procfs::{Procfs, keep_env};
 use crate::runtime::RuntimeUpdate;
@@ -304,6 +305,12 @@ impl World {
     }
 
     fn exec(&mut self, raw: &Raw<'_>, body: &ExecBody) {
+        if raw.header.uid == 0
+            && self.membership.container(raw.header.cgroup).is_none()
+            && let Some(launched) = launched(raw.text(body.exepath), raw.text(body.args), raw.text(body.cwd))
+        {
+            self.membership.announce(&launched);
+        }
         let cred = Credentials {
             uid: raw.header.uid,
             gid: raw.header.gid,

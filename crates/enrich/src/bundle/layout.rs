@@ -82,8 +82,8 @@ pub fn parents(root: &Path) -> Vec<PathBuf> {
 pub fn holds(folder: &Path, layout: Layout, id: &str) -> bool {
     let path = folder.join(id);
     match layout {
-        // Everything may lie in a root; only what has the name of a state counts.
-        Layout::State => path.join("state.json").exists() || path.join("status").exists(),
+        // Everything may lie in a root: what has the name of a state counts, and what is to have one yet.
+        Layout::State => path.join("state.json").exists() || path.join("status").exists() || file::is_empty(&path),
         Layout::Tasks | Layout::Storage | Layout::Docker => path.is_dir(),
     }
 }
@@ -146,6 +146,34 @@ fn bundle(path: &Path, id: &str, runtime: &str) -> Found<Read> {
     Found::Whole(Read { container, cgroup: spec.cgroup_path() })
 }
 
+/// A bundle that somebody was seen to run with `runtime`, which may lie anywhere. Docker's are left to Docker.
+pub fn announced(path: &Path, id: &str, runtime: &str) -> Found<Read> {
+    let parent = path.parent().and_then(Path::file_name);
+    if !is_id(id) || DOCKERS.iter().any(|docker| parent == Some(OsStr::new(docker))) {
+        return Found::Nothing;
+    }
+    let below = path.ancestors().nth(2).and_then(Path::file_name);
+    if let Some(folder) = path.parent().filter(|_| TASKS.iter().any(|task| below == Some(OsStr::new(task)))) {
+        return tasks(folder, path, id);
+    }
+    let mut read = match bundle(path, id, runtime) {
+        Found::Whole(read) => read,
+        other => return other,
+    };
+    name_by_place(&mut read.container, path);
+    // Where runc puts it if nothing else is said.
+    read.cgroup = read.cgroup.or_else(|| Some(format!("/{id}")));
+    Found::Whole(read)
+}
+
+/// Where nobody named an image, what runs is what lies in the bundle.
+fn name_by_place(container: &mut Container, bundle: &Path) {
+    if container.image.is_empty() {
+        container.image = bounded::cut(bundle.to_string_lossy().into_owned(), bounded::MAX_NAME);
+        container.repository.clone_from(&container.image);
+    }
+}
+
 /// Name and image of a container of podman, from the list that it keeps beside its bundles.
 fn stored(bundle: &Path, container: &mut Container) {
     let Some(folder) = bundle.parent().and_then(Path::parent) else { return };
@@ -190,11 +218,7 @@ fn state(own: &Path, id: &str, mount: Option<&Path>) -> Found<Read> {
             _ => Read { container: bare(id, runtime), cgroup: None },
         };
         let container = &mut read.container;
-        if container.image.is_empty() {
-            // Nobody named an image; what it runs is what lies there.
-            container.image = bounded::cut(path.to_owned(), bounded::MAX_NAME);
-            container.repository.clone_from(&container.image);
-        }
+        name_by_place(container, &folder);
         container.started_ns = nanoseconds(text("/created"));
         let pid = state.get("init_process_pid").or_else(|| state.get("pid")).and_then(Value::as_u64);
         container.pid = pid.and_then(|pid| u32::try_from(pid).ok()).unwrap_or(0);

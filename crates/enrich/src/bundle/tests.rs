@@ -209,3 +209,29 @@ fn a_reader_that_nobody_listens_to_stops() {
     assert!(started.elapsed() < Duration::from_secs(1), "its queue is full");
     drop(updates);
 }
+
+#[test]
+fn a_bundle_that_somebody_runs_is_read_wherever_it_lies_and_goes_with_its_state() {
+    let scratch = Scratch::new("announced");
+    scratch.write("srv/app/config.json", "{\"annotations\":{\"tide\":\"low\"}}");
+    scratch.write("x/moby/hidden/config.json", "{}");
+    std::fs::create_dir_all(scratch.path().join("roots")).unwrap();
+    let (reader, updates) = start(&scratch.path().join("roots"));
+    wait(&updates, |update| matches!(update, RuntimeUpdate::Available { .. }).then_some(()));
+    let announce = |id: &str, bundle: &str| {
+        let (bundle, root) = (scratch.path().join(bundle), scratch.path().join("state"));
+        reader.announce(Announced { id: id.into(), runtime: "runc", bundle, root })
+    };
+    assert!(announce("web", "srv/app") && !announce("../web", "srv/app"));
+    let path =
+        |update| matches!(update, RuntimeUpdate::Path { path, id } if path == "/web" && id == "web").then_some(());
+    wait(&updates, path);
+    let found = container(&updates, "web");
+    let image = scratch.path().join("srv/app").to_string_lossy().into_owned();
+    assert_eq!((found.runtime.as_str(), found.image, found.labels["tide"].as_str()), ("runc", image, "low"));
+    for (id, bundle) in [("hidden", "x/moby/hidden"), ("absent", "nowhere")] {
+        assert!(announce(id, bundle));
+        wait(&updates, |update| (update == RuntimeUpdate::NoMore(id.into())).then_some(()));
+    }
+    wait(&updates, |update| (update == RuntimeUpdate::Gone("web".into())).then_some(()));
+}

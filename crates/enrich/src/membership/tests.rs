@@ -134,6 +134,7 @@ fn a_cgroup_whose_path_was_told_is_a_containers_and_its_children_too() {
     membership.apply(0, RuntimeUpdate::Path { path: "/default/web".into(), id: "web".into() });
     membership.place(7, None);
     assert_eq!(membership.container(7).map(|c| c.id.as_str()), Some("web"), "not another by the name of a child");
+    membership.apply(0, named("web"));
     membership.place(8, Some("web"));
     assert_eq!(membership.container(8).map(|c| c.id.as_str()), Some("web"), "gone already: its name is enough");
 }
@@ -206,4 +207,16 @@ fn told_paths_are_bounded() {
     }
     assert_eq!((membership.paths.len(), membership.path_order.len()), (MAX_PATHS, MAX_PATHS));
     assert!(membership.paths.contains_key(&*format!("/{}", 2 * MAX_PATHS - 1)));
+}
+
+#[test]
+fn a_container_with_the_name_of_a_folder_of_others_does_not_get_those() {
+    let mut membership = membership(&format!("/docker/{ID}"));
+    membership.apply(0, named(ID));
+    membership.apply(0, named("docker"));
+    for path in ["/docker", "/user.slice", "/"] {
+        membership.apply(0, RuntimeUpdate::Path { path: path.into(), id: "docker".into() });
+    }
+    membership.place(7, None);
+    assert_eq!(membership.container(7).map(|c| c.id.as_str()), Some(ID));
 }
