@@ -9,12 +9,15 @@ pub(crate) mod cri;
 
 use std::path::Path;
 
+use futures_util::StreamExt;
 use http::uri::PathAndQuery;
 use prost::Message;
+use tokio::sync::mpsc::{Receiver, channel};
+use tokio::task::JoinSet;
 use tonic::client::Grpc;
 use tonic::metadata::MetadataValue;
 use tonic::transport::{Channel, Endpoint};
-use tonic::{Code, Request, Status, Streaming};
+use tonic::{Code, Request, Status};
 use tonic_prost::ProstCodec;
 
 use crate::watcher::inquiry::Failure;
@@ -22,6 +25,9 @@ use crate::watcher::{CALL, reason, too_late};
 
 /// Most bytes of one answer: all containers of a namespace with their specifications.
 const MAX_ANSWER: usize = 16 << 20;
+
+/// How many answers of a call that goes on may wait; beyond, the runtime waits.
+const FOLLOWED: usize = 64;
 
 /// A message of Google's well-known types: bytes and what they are.
 #[derive(Clone, PartialEq, Message)]
@@ -69,22 +75,33 @@ impl Wire {
         }
     }
 
-    /// A call whose answers go on.
-    pub async fn stream<Q, A>(&self, method: &'static str, question: Q) -> Result<Streaming<A>, Status>
+    /// A call whose answers go on, until the task that takes them is dropped. Some answer nothing at all, not even that
+    /// the call was taken, before there is something to tell: so nobody waits for that.
+    pub fn follow<Q, A>(&self, method: &'static str, question: Q) -> (JoinSet<()>, Receiver<Result<A, Status>>)
     where
         Q: Message + Send + Sync + 'static,
         A: Message + Default + Send + Sync + 'static,
     {
         let mut client = self.client();
-        let asking = async {
-            client.ready().await.map_err(|error| Status::unavailable(reason(&error)))?;
+        let (answer, answers) = channel(FOLLOWED);
+        let mut task = JoinSet::new();
+        task.spawn(async move {
             let path = PathAndQuery::from_static(method);
-            client.server_streaming(request("", question)?, path, ProstCodec::<Q, A>::default()).await
-        };
-        match tokio::time::timeout(CALL, asking).await {
-            Ok(answer) => answer.map(tonic::Response::into_inner),
-            Err(_) => Err(Status::deadline_exceeded(too_late())),
-        }
+            let asking = async {
+                client.ready().await.map_err(|error| Status::unavailable(reason(&error)))?;
+                client.server_streaming(request("", question)?, path, ProstCodec::<Q, A>::default()).await
+            };
+            let mut stream = match asking.await {
+                Ok(stream) => stream.into_inner(),
+                Err(status) => return drop(answer.send(Err(status)).await),
+            };
+            while let Some(one) = stream.next().await {
+                if answer.send(one).await.is_err() {
+                    return;
+                }
+            }
+        });
+        (task, answers)
     }
 
     fn client(&self) -> Grpc<Channel> {

@@ -55,7 +55,7 @@ struct Entry {
 
 impl Entry {
     fn waits(&self) -> bool {
-        !self.container.complete && self.wait_until != 0
+        self.wait_until != 0 && (!self.container.complete || self.pending != 0)
     }
 }
 
@@ -314,7 +314,9 @@ impl Membership {
             RuntimeUpdate::Unavailable(_) | RuntimeUpdate::Absent(_) | RuntimeUpdate::Available { .. } => {
                 let state = self.sources.note(source, &update)?;
                 self.somebody_answers = self.sources.any_up();
-                if !state.up {
+                if state.up {
+                    self.ask_newcomer(source);
+                } else {
                     // Nobody waits for it any more.
                     let waiting = self.containers.iter().filter(|(_, entry)| entry.pending & (1 << source) != 0);
                     for id in waiting.map(|(id, _)| Arc::clone(id)).collect::<Vec<_>>() {
@@ -341,6 +343,23 @@ impl Membership {
         }
         let container = Container { id: id.to_string(), ..Container::default() };
         self.remember(id, Entry { container: Arc::new(container), wait_until: u64::MAX, pending });
+    }
+
+    /// Asks a runtime that answers from now on about the containers whose images nobody could name.
+    fn ask_newcomer(&mut self, source: usize) {
+        if self.sources.reads_files(source) {
+            return;
+        }
+        for (id, entry) in &mut self.containers {
+            let nameless = entry.container.image.is_empty() && !self.gone.contains(id);
+            if nameless && entry.pending & (1 << source) == 0 {
+                let asked = self.sources.ask_one(source, id);
+                if asked != 0 && entry.wait_until == 0 {
+                    entry.wait_until = u64::MAX;
+                }
+                entry.pending |= asked;
+            }
+        }
     }
 
     fn put_path(&mut self, path: String, id: &str) {

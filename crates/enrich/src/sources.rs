@@ -157,17 +157,18 @@ impl Sources {
 
     /// Asks everybody who answers about a container, but for `except`. Gives those who took the question.
     pub fn ask(&self, id: &str, except: Option<usize>) -> Mask {
-        let mut asked = 0;
-        for (at, source) in self.all.iter().enumerate().filter(|(at, source)| source.state.up && Some(*at) != except) {
-            let taken = match &source.handle {
-                Handle::Watcher(watcher) => watcher.request(id),
-                Handle::Reader(reader) => reader.request(id),
-            };
-            if taken {
-                asked |= 1 << at;
-            }
-        }
-        asked
+        let others = (0..self.all.len()).filter(|at| Some(*at) != except);
+        others.fold(0, |asked, at| asked | self.ask_one(at, id))
+    }
+
+    /// Asks one of them, if it answers.
+    pub fn ask_one(&self, at: usize, id: &str) -> Mask {
+        let Some(source) = self.all.get(at).filter(|source| source.state.up) else { return 0 };
+        let taken = match &source.handle {
+            Handle::Watcher(watcher) => watcher.request(id),
+            Handle::Reader(reader) => reader.request(id),
+        };
+        if taken { 1 << at } else { 0 }
     }
 
     /// Asks whose the cgroup at this path is. False if there is nobody to ask.

@@ -9,7 +9,6 @@ use std::collections::HashMap as StdMap;
 use std::path::Path;
 use std::rc::Rc;
 
-use futures_util::StreamExt;
 use hashbrown::{HashMap, HashSet};
 use prost::Message;
 use tonic::Status;
@@ -182,10 +181,7 @@ impl crate::watcher::Session for Session {
         known.values_mut().for_each(|number| *number = 0);
         // First the events, then the list: so nothing falls between.
         let filters = Filters { filters: FILTERS.map(str::to_owned).to_vec() };
-        let mut events = match self.shared.wire.stream::<_, Envelope>(SUBSCRIBE, filters).await {
-            Ok(events) => events,
-            Err(status) => return End::Lost(status_reason(&status)),
-        };
+        let (_task, mut events) = self.shared.wire.follow::<_, Envelope>(SUBSCRIBE, filters);
         if let Err(end) = self.list(updates, known).await {
             return end;
         }
@@ -196,7 +192,7 @@ impl crate::watcher::Session for Session {
                 Box::pin(async move { inspect(&shared, id).await })
             });
             let step = tokio::select! {
-                event = events.next() => match event {
+                event = events.recv() => match event {
                     Some(Ok(event)) => self.on_event(event, updates, known).await,
                     Some(Err(status)) => Err(End::Lost(status_reason(&status))),
                     None => Err(End::Lost("containerd closed the stream of events".into())),
