@@ -55,7 +55,6 @@ struct {
 struct bucket {
 	u64 filled_at;
 	u64 tokens;
-	u64 folded;
 };
 
 /* Budget of privileged calls by cgroup. A hash, since cgroups come and go; least recently used first. */
@@ -65,6 +64,22 @@ struct {
 	__type(value, struct bucket);
 	__uint(max_entries, 4096);
 } buckets SEC(".maps");
+
+struct signalled {
+	u32 target;
+	u32 targets;
+};
+
+/*
+ * Whom the signal went to that a call is sending now, by thread: from where it is sent to the end of the call. LRU,
+ * since signals are also sent by calls that are not watched, and nobody takes those out.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__type(key, u64);
+	__type(value, struct signalled);
+	__uint(max_entries, 1024);
+} signals SEC(".maps");
 
 struct peer {
 	u64 addr;
@@ -81,5 +96,22 @@ struct {
 	__type(value, struct peer);
 	__uint(max_entries, 16384);
 } peers SEC(".maps");
+
+struct asked {
+	u8 addr[16];
+	u32 family;
+	u32 port;
+};
+
+/*
+ * Name servers that were asked through sockets without a peer, by address of the kernel's socket: what comes back
+ * does not tell where from before the call ends. A hash, as above.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__type(key, u64);
+	__type(value, struct asked);
+	__uint(max_entries, 4096);
+} name_servers SEC(".maps");
 
 #endif

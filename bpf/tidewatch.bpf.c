@@ -61,6 +61,7 @@ static __always_inline u64 arg_or(struct watched *call, u8 n, u64 otherwise)
 #include "probes/process.h"
 #include "probes/file.h"
 #include "probes/network.h"
+#include "probes/traffic.h"
 #include "probes/call.h"
 
 /* Handlers are tail calls, so that each has the verifier's whole patience and the dispatcher stays short. */
@@ -77,6 +78,10 @@ struct {
 		[TW_H_DUP] = (void *)&handle_dup,
 		[TW_H_CALL] = (void *)&handle_call,
 		[TW_H_EXEC] = (void *)&handle_exec,
+		[TW_H_SIGNAL] = (void *)&handle_signal,
+		[TW_H_MEMORY] = (void *)&handle_memory,
+		[TW_H_PRCTL] = (void *)&handle_prctl,
+		[TW_H_FSCONTEXT] = (void *)&handle_fscontext,
 	},
 };
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 OR Apache-2.0 */
-/* Calls on sockets, dup onto the standard descriptors, and what is sent. */
+/* Calls on sockets, and dup onto the standard descriptors. */
 
 #define AF_UNIX 1
 #define AF_INET 2
@@ -7,7 +7,6 @@
 #define IPPROTO_TCP 6
 #define TCP_ESTABLISHED 1
 #define EINPROGRESS 115
-#define PEER_QUIET_NS 1000000000ull
 
 static __always_inline void fill_sock(struct tw_sock *out, struct sock *sk)
 {
@@ -144,109 +143,6 @@ int handle_dup(trace_args *ctx)
 		out->attrs |= TW_S_FILE;
 		add_path(scratch, slot, &out->path, (struct path *)&file->f_path);
 	}
-	submit(scratch);
-	return 0;
-}
-
-/* What the call that is sending now was given. */
-struct sending {
-	const void *buf;
-	u64 len;
-	const void *addr;
-	u16 kind;
-};
-
-static __always_inline bool find_sending(struct task_struct *task, struct sending *out)
-{
-	struct pt_regs *regs = (void *)bpf_task_pt_regs(task);
-	bool compat = is_compat(task);
-	u64 nr = call_number(regs);
-	struct user_msghdr msg = {};
-	struct iovec iov = {};
-	const void *vec = 0;
-
-	if (compat)
-		return false;
-	if (nr == config.nr_write || nr == config.nr_sendto) {
-		out->buf = (void *)call_arg(regs, compat, 2);
-		out->len = call_arg(regs, compat, 3);
-		out->addr = nr == config.nr_sendto ? (void *)call_arg(regs, compat, 5) : 0;
-		out->kind = nr == config.nr_sendto ? config.kind_sendto : config.kind_write;
-		return true;
-	}
-	if (nr == config.nr_writev) {
-		vec = (void *)call_arg(regs, compat, 2);
-		out->kind = config.kind_write;
-	} else if (nr == config.nr_sendmsg || nr == config.nr_sendmmsg) {
-		bpf_probe_read_user(&msg, sizeof(msg), (void *)call_arg(regs, compat, 2));
-		vec = msg.iov;
-		out->addr = msg.name;
-		out->kind = config.kind_sendmsg;
-	} else {
-		return false;
-	}
-	if (vec && !bpf_probe_read_user(&iov, sizeof(iov), vec)) {
-		out->buf = iov.base;
-		out->len = iov.len;
-	}
-	return true;
-}
-
-/*
- * Something was sent on a socket. Reported: the first bytes on a new TCP connection, and datagrams to a new peer
- * (or to the same again after a second; those between are counted as folded).
- */
-SEC("tp_btf/sock_send_length")
-int on_send(trace_args *ctx)
-{
-	struct task_struct *task = bpf_get_current_task_btf();
-	struct sock *sk = (void *)ctx[0];
-	s32 ret = ctx[1];
-	u16 family = BPF_CORE_READ(sk, __sk_common.skc_family);
-	u64 key = (u64)sk, now = bpf_ktime_get_boot_ns();
-	struct sending sending = {};
-	struct peer fresh = { .at = now };
-	struct scratch *scratch;
-	struct tw_count *count;
-	struct tw_sock *out;
-	struct peer *peer;
-	u32 slot = 0;
-	bool tcp;
-
-	if (family != AF_INET && family != AF_INET6)
-		return 0;
-	tcp = BPF_CORE_READ(sk, sk_protocol) == IPPROTO_TCP;
-	peer = bpf_map_lookup_elem(&peers, &key);
-	if (tcp && (!peer || ret <= 0))
-		return 0;
-	if (task->tgid == config.self || !find_sending(task, &sending))
-		return 0;
-	if (tcp)
-		bpf_map_delete_elem(&peers, &key);
-	scratch = begin(tcp ? config.kind_write : sending.kind == config.kind_write ? config.kind_sendto : sending.kind,
-			ret, sizeof(*out), &slot);
-	if (!scratch)
-		return 0;
-	out = (void *)scratch->record;
-	out->fd = -1;
-	out->oldfd = -1;
-	out->size = sending.len;
-	fill_sock(out, sk);
-	out->attrs |= TW_S_CLIENT | (tcp ? TW_S_FIRST : 0);
-	if (!tcp) {
-		if (!out->rport)
-			fill_remote(out, sending.addr);
-		fresh.addr = (*(u64 *)out->raddr ^ *(u64 *)(out->raddr + 8) ^ (u64)out->rport << 48) | 1;
-		if (peer && peer->addr == fresh.addr && now - peer->at < PEER_QUIET_NS) {
-			count = count_of(((struct tw_hdr *)out)->kind);
-			if (count)
-				count->folded++;
-			drop(scratch);
-			return 0;
-		}
-		bpf_map_update_elem(&peers, &key, &fresh, BPF_ANY);
-	}
-	add_user_bytes(scratch, &out->data, sending.buf, sending.len, TW_DATA_MAX);
 	submit(scratch);
 	return 0;
 }

@@ -4,9 +4,11 @@
 //! While a [`Journal`] is kept, each change that did not come from a record is noted in it. [`World::checkpoint`] tells
 //! the whole state in the same words, so that a recording can begin at any time; [`World::relive`] takes them.
 
+use std::net::IpAddr;
+
 use serde::{Deserialize, Serialize};
 use tw_model::process::UserNames;
-use tw_model::{Container, ProcKey, Process};
+use tw_model::{Container, Place, ProcKey, Process};
 
 use crate::world::World;
 
@@ -65,6 +67,17 @@ pub enum Context {
         /// Their names.
         names: UserNames,
     },
+    /// A name under which an address was looked up, at the start of a segment; later ones come from records.
+    Address {
+        /// Number of the place ([`Place`]) that it holds for.
+        place: u64,
+        /// The address.
+        address: IpAddr,
+        /// Its name.
+        name: String,
+        /// Boot time until which it holds, nanoseconds.
+        until_ns: u64,
+    },
     /// A process that an event may still show: it is alive or just ended, or one of these descends from it.
     Process {
         /// The process.
@@ -113,6 +126,9 @@ impl World {
         tell(Context::Events { count: self.events });
         tell(Context::Clock { boot_to_wall_ns: self.boot_to_wall_ns });
         self.membership.checkpoint(tell);
+        for (place, address, name, until_ns) in self.known_names.iter() {
+            tell(Context::Address { place: place.0, address, name: name.to_owned(), until_ns });
+        }
         let table = &self.processes;
         let needed = table.needed(self.latest_ns.saturating_sub(LATE_NS));
         for process in table.dead() {
@@ -140,6 +156,9 @@ impl World {
             }
             Context::Names { container, uid, gid, loginuid, names } => {
                 self.told_names.insert((container.into(), uid, gid, loginuid), names);
+            }
+            Context::Address { place, address, name, until_ns } => {
+                self.known_names.put(Place(place), address, &name, until_ns);
             }
             Context::Process { process } => self.processes.restore(*process),
             Context::Dead { key, exit_ns } => {

@@ -4,6 +4,8 @@
 //! Kubernetes writes `io.kubernetes.cri.…`, CRI-O and podman `io.kubernetes.cri-o.…`, tools that unpack images
 //! `org.opencontainers.image.…`. What stands there comes from whoever creates containers: it is text, cut to a length.
 
+use std::path::Path;
+
 use serde_json::Value;
 use tw_model::Container;
 use tw_model::container::{Mount, Pod};
@@ -38,6 +40,12 @@ impl Spec {
     pub fn cgroup_path(&self) -> Option<String> {
         let path = self.0.pointer("/linux/cgroupsPath")?.as_str().filter(|path| !path.is_empty())?;
         (path.len() <= MAX_TEXT).then(|| unit_path(path).unwrap_or_else(|| format!("/{}", path.trim_matches('/'))))
+    }
+
+    /// The container's root directory on the host, for a bundle at this path; empty if it says none.
+    pub fn rootfs(&self, bundle: &Path) -> String {
+        let path = self.0.pointer("/root/path").and_then(Value::as_str).map(|path| bundle.join(path));
+        cut(path.and_then(|path| path.into_os_string().into_string().ok()).unwrap_or_default(), MAX_TEXT)
     }
 
     /// Id of the pod's sandbox, if Kubernetes ordered the container.

@@ -12,10 +12,10 @@ use std::time::{Duration, Instant};
 
 use bumpalo::Bump;
 use hashbrown::HashMap;
-use tw_model::event::EventKind;
+use tw_model::event::{EventKind, Prior};
 use tw_model::process::{Credentials, ExeFile, Image, Namespaces, UserNames};
-use tw_model::raw::{Body, CallBody, ExecBody, ForkBody, attr};
-use tw_model::{Container, Event, ProcKey, Process, ProcessTable, Raw};
+use tw_model::raw::{Body, CAPS_UNKNOWN, ExecBody, ForkBody, attr, sock_attr};
+use tw_model::{Container, Event, KnownNames, Names, Place, ProcKey, Process, ProcessTable, Raw};
 
 use crate::cgroup::Cgroups;
 use crate::journal::Context;
@@ -25,6 +25,8 @@ use crate::procfs::{Procfs, keep_env};
 use crate::runtime::RuntimeUpdate;
 use crate::sources::{RuntimeOptions, RuntimeState, Sources};
 use crate::users::UserDb;
+
+mod credentials;
 
 /// User lists of containers kept at the same time.
 const MAX_USER_LISTS: usize = 1024;
@@ -59,6 +61,10 @@ pub struct WorldCounts {
     pub evicted: u64,
     /// Containers.
     pub membership: MembershipCounts,
+    /// Addresses with a name that a process looked up.
+    pub known_names: usize,
+    /// Such addresses forgotten because the table was full.
+    pub names_evicted: u64,
 }
 
 /// Everything known of the host.
@@ -66,6 +72,7 @@ pub struct World {
     options: WorldOptions,
     pub(crate) processes: ProcessTable,
     pub(crate) membership: Membership,
+    pub(crate) known_names: KnownNames,
     host_users: UserDb,
     container_users: HashMap<Box<str>, UserDb, foldhash::fast::RandomState>,
     /// Added to a boot time to get the wall-clock time.
@@ -94,6 +101,7 @@ impl World {
         Ok(Self {
             processes: ProcessTable::new(options.max_processes),
             membership: Membership::new(Cgroups::new(), sources),
+            known_names: KnownNames::default(),
             host_users: UserDb::host_at(Path::new("/")),
             container_users: HashMap::default(),
             boot_to_wall_ns: 0,
@@ -112,6 +120,7 @@ impl World {
         Self {
             processes: ProcessTable::new(max_processes),
             membership: Membership::new(Cgroups::at(None), Sources::default()),
+            known_names: KnownNames::default(),
             host_users: UserDb::host_at(Path::new("/nonexistent")),
             container_users: HashMap::default(),
             boot_to_wall_ns: 0,
@@ -230,9 +239,12 @@ impl World {
         self.latest_ns = self.latest_ns.max(raw.header.time);
         let key = raw.key();
         // A measurement is no sign of life of the process that it names.
-        if !raw.kind().is_measurement() {
+        let prior = if raw.kind().is_measurement() {
+            Prior::default()
+        } else {
             self.ensure(&raw);
-        }
+            self.prior(&raw)
+        };
         match raw.body {
             Body::Fork(body) => self.fork(&raw, body),
             Body::Exec(body) if raw.header.ret >= 0 => self.exec(&raw, body),
@@ -245,6 +257,7 @@ impl World {
             }
             Body::Call(body) if raw.header.ret >= 0 => self.credentials(&raw, body),
             Body::Exit(_) => self.processes.end(key, raw.header.time),
+            Body::Sock(_) if raw.kind() == EventKind::Dns => self.learn_names(&raw),
             _ => {}
         }
         let process = match self.processes.get(key) {
@@ -261,6 +274,8 @@ impl World {
             container: self.membership.container(raw.header.cgroup),
             unit: self.membership.unit(raw.header.cgroup),
             context: self.membership.version(),
+            prior,
+            names: Names::new(&self.known_names, Place::of(self.membership.container(raw.header.cgroup))),
             scratch,
         }
     }
@@ -275,8 +290,15 @@ impl World {
             return;
         }
         self.inferred += 1;
-        let cred =
-            Credentials { uid: raw.header.uid, gid: raw.header.gid, loginuid: u32::MAX, ..Credentials::default() };
+        let caps = if raw.header.caps == CAPS_UNKNOWN { 0 } else { raw.header.caps };
+        let cred = Credentials {
+            uid: raw.header.uid,
+            gid: raw.header.gid,
+            loginuid: u32::MAX,
+            cap_effective: caps,
+            cap_permitted: caps,
+            cap_inheritable: 0,
+        };
         let mut process = Process {
             key,
             comm: raw.comm().into(),
@@ -300,6 +322,13 @@ impl World {
         child.cgroup_id = raw.header.cgroup;
         child.exec_ns = 0;
         child.exit_ns = None;
+        // Its only thread has the credentials of the thread that forked, or those of a new user namespace.
+        child.threads_differ = false;
+        if raw.header.caps != CAPS_UNKNOWN {
+            child.cred.cap_effective = body.child_caps;
+            child.cred.cap_permitted |= body.child_caps;
+            child.cred.uid = body.child_uid;
+        }
         self.processes.remove_pid(key.pid);
         self.processes.insert_forked(child);
     }
@@ -335,13 +364,16 @@ impl World {
                 lower_layer: body.attrs & attr::LOWER != 0,
                 memfd: body.attrs & attr::MEMFD != 0,
                 writable: body.attrs & attr::WRITABLE != 0,
+                deleted: body.attrs & attr::DELETED != 0,
             },
+            script: script(raw, body).into(),
             ..Image::from_argv(raw.text(body.args))
         };
         process.image = Arc::new(image);
         process.comm = raw.comm().into();
         process.cwd = raw.text(body.cwd).into();
         process.cred = cred;
+        process.threads_differ = false;
         if let Some(names) = names {
             process.names = names;
         }
@@ -370,31 +402,11 @@ impl World {
         process.rebuild_cmdline();
     }
 
-    /// Calls that change credentials: the header and the body have them as they are after the call.
-    fn credentials(&mut self, raw: &Raw<'_>, body: &CallBody) {
-        use EventKind::{Capset, Setgid, Setns, Setregid, Setresgid, Setresuid, Setreuid, Setuid, Unshare};
-        if !matches!(
-            raw.kind(),
-            Capset | Setgid | Setns | Setregid | Setresgid | Setresuid | Setreuid | Setuid | Unshare
-        ) || raw.header.tid != raw.header.pid
-        {
-            return;
-        }
-        let Some(process) = self.processes.get(raw.key()) else { return };
-        let cred = Credentials {
-            uid: raw.header.uid,
-            gid: raw.header.gid,
-            loginuid: process.cred.loginuid,
-            cap_effective: body.cap_effective,
-            cap_permitted: body.cap_permitted,
-            cap_inheritable: body.cap_inheritable,
-        };
-        let names = self.names_if_new(raw, &cred);
-        if let Some(process) = self.processes.get_mut(raw.key()) {
-            process.cred = cred;
-            if let Some(names) = names {
-                process.names = names;
-            }
+    /// What a process is told of addresses holds for its container.
+    fn learn_names(&mut self, raw: &Raw<'_>) {
+        if let Some(message) = raw.dns().filter(|_| raw.sock().is_some_and(|sock| sock.has(sock_attr::RECEIVED))) {
+            let place = Place::of(self.membership.container(raw.header.cgroup));
+            self.known_names.learn(place, &message, raw.header.time);
         }
     }
 
@@ -441,6 +453,11 @@ impl World {
         self.membership.containers()
     }
 
+    /// The container that a cgroup belongs to, if that is known.
+    pub fn container_of(&self, cgroup: u64) -> Option<&Container> {
+        self.membership.container(cgroup)
+    }
+
     /// Processes known.
     pub fn processes(&self) -> &ProcessTable {
         &self.processes
@@ -453,6 +470,8 @@ impl World {
             inferred: self.inferred,
             evicted: self.processes.evicted(),
             membership: self.membership.counts(),
+            known_names: self.known_names.len(),
+            names_evicted: self.known_names.evicted(),
         }
     }
 
@@ -460,6 +479,24 @@ impl World {
     pub fn refresh_users(&mut self, now_ns: u64) {
         self.host_users.refresh(now_ns);
     }
+}
+
+/// Path of the script that was executed, made absolute; empty if the executable is no interpreter of one.
+fn script(raw: &Raw<'_>, body: &ExecBody) -> Vec<u8> {
+    let (given, interpreter) = (raw.text(body.filename), raw.text(body.interp));
+    if interpreter.is_empty() || interpreter == given {
+        return Vec::new();
+    }
+    let base = if given.starts_with(b"/") { b"" } else { raw.text(body.cwd) };
+    let mut path: Vec<&[u8]> = Vec::new();
+    for part in base.split(|byte| *byte == b'/').chain(given.split(|byte| *byte == b'/')) {
+        match part {
+            b"" | b"." => {}
+            b".." => drop(path.pop()),
+            part => path.push(part),
+        }
+    }
+    [b"/", path.join(&b'/').as_slice()].concat()
 }
 
 fn unknown_process() -> &'static Process {

@@ -5,8 +5,10 @@
 use bumpalo::Bump;
 use tw_enrich::{Context, World, WorldOptions};
 use tw_model::process::Image;
-use tw_model::raw::{CallBody, Encoder, ExecBody, ExitBody, FileBody, ForkBody, Header, from_words, to_words};
-use tw_model::{Container, Event, EventKind, ProcKey, Process, Raw};
+use tw_model::raw::{
+    CallBody, Encoder, ExecBody, ExitBody, FileBody, ForkBody, Header, SockBody, from_words, sock_attr, to_words,
+};
+use tw_model::{Container, Event, EventKind, FieldRef, ProcKey, Process, Raw};
 
 const TICK: u64 = 10_000_000;
 const SECOND: u64 = 1_000_000_000;
@@ -73,17 +75,36 @@ fn exit(pid: u32, time: u64) -> Vec<u64> {
     to_words(&Encoder::new(&header, size_of::<ExitBody>()).finish(&ExitBody::default()))
 }
 
+/// An answer that says where "shop.example" is.
+fn answer(pid: u32, time: u64) -> Vec<u64> {
+    let mut message = vec![0, 1, 0x81, 0x80, 0, 1, 0, 1, 0, 0, 0, 0];
+    message.extend(b"\x04shop\x07example\0\0\x01\0\x01\xc0\x0c\0\x01\0\x01\0\0\x0e\x10\0\x04\x0a\0\0\x07");
+    let mut out = Encoder::new(&header(EventKind::Dns, pid, time, 1), size_of::<SockBody>());
+    let attrs = sock_attr::CLIENT | sock_attr::RECEIVED;
+    let body = SockBody { family: 2, proto: 17, rport: 53, attrs, data: out.text(&message), ..SockBody::default() };
+    to_words(&out.finish(&body))
+}
+
+fn connect(pid: u32, time: u64) -> Vec<u64> {
+    let mut raddr = [0; 16];
+    raddr[..4].copy_from_slice(&[10, 0, 0, 7]);
+    let body = SockBody { family: 2, proto: 6, rport: 80, attrs: sock_attr::CLIENT, raddr, ..SockBody::default() };
+    let header = header(EventKind::Connect, pid, time, 1);
+    to_words(&Encoder::new(&header, size_of::<SockBody>()).finish(&body))
+}
+
 /// All that an event shows, as text.
 fn shown(event: &Event<'_>) -> String {
     let name = |process: &Process| String::from_utf8_lossy(&process.comm).into_owned();
     let ancestors: Vec<_> =
         event.processes.ancestors(event.process).map(|p| (p.key, name(p), &p.image, &p.cmdline, p.exit_ns)).collect();
     format!(
-        "#{} at {}: {} {:?}\nancestors {ancestors:?}\ncontainer {:?}",
+        "#{} at {}: {} {:?}\nto {:?}\nancestors {ancestors:?}\ncontainer {:?}",
         event.num,
         event.wall_ns,
         name(event.process),
         event.process,
+        FieldRef::resolve("fd.sip.name", None).unwrap().get(event),
         event.container
     )
 }
@@ -174,6 +195,16 @@ fn records_that_come_after_the_exit_still_show_the_process_and_its_lineage() {
     // What ended long ago is told by its key alone.
     assert!(twins.again.processes().get(key(20)).is_some_and(|process| !process.comm.is_empty()));
     assert!(twins.again.processes().get(key(10)).is_some_and(|process| process.comm.is_empty()));
+}
+
+#[test]
+fn a_connection_has_the_name_that_was_looked_up_before_and_after_the_segment_began() {
+    let named = format!("{:?}", Some(tw_model::Value::Text(b"shop.example")));
+    let mut twins = Twins::after(&[], &[exec(10, "wget", SECOND, 1), answer(10, SECOND + 1)]);
+    assert!(twins.both(&connect(11, SECOND + 2)).contains(&named));
+    assert!(!twins.both(&connect(11, 2 * 3600 * SECOND)).contains(&named), "it holds for an hour");
+    twins.both(&answer(10, 3 * 3600 * SECOND));
+    assert!(twins.both(&connect(11, 3 * 3600 * SECOND + 1)).contains(&named));
 }
 
 #[test]

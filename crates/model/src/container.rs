@@ -78,6 +78,8 @@ pub struct Container {
     pub host_ipc: bool,
     /// Address on its first network; empty if none.
     pub ip: String,
+    /// Where the host has its root directory; empty if unknown. For an overlay the merged folder.
+    pub rootfs: String,
     /// Mounts.
     pub mounts: Vec<Mount>,
     /// Labels, by name.
@@ -116,6 +118,7 @@ impl Container {
         fill(&mut self.name, &other.name);
         fill(&mut self.image_id, &other.image_id);
         fill(&mut self.ip, &other.ip);
+        fill(&mut self.rootfs, &other.rootfs);
         self.privileged |= other.privileged;
         self.host_pid |= other.host_pid;
         self.host_network |= other.host_network;

@@ -5,10 +5,13 @@
 #![forbid(unsafe_code)]
 
 pub mod container;
+pub mod dns;
 pub mod event;
 pub mod field;
 pub mod finding;
+pub mod first_bytes;
 pub mod flags;
+pub mod known_names;
 pub mod link;
 pub mod mode;
 pub mod process;
@@ -23,6 +26,7 @@ pub use container::Container;
 pub use event::{Event, EventKind, KindSet};
 pub use field::FieldRef;
 pub use finding::{Cause, Finding, FindingId, Priority};
+pub use known_names::{KnownNames, Names, Place};
 pub use mode::Mode;
 pub use process::{ProcKey, Process, ProcessTable};
 pub use raw::Raw;

@@ -14,6 +14,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use tw_model::finding::{Finding, Shown};
 use tw_model::raw::{Raw, Slot};
+use tw_model::{EventKind, first_bytes};
 
 mod engine;
 mod extent;
@@ -88,6 +89,23 @@ impl Redactor {
         self.replaced(text, in_text).map_or(Cow::Borrowed(text), Cow::Owned)
     }
 
+    /// The same for bytes whose places matter: each byte of a secret becomes `*`.
+    pub fn blanked<'t>(&self, bytes: &'t [u8]) -> Cow<'t, [u8]> {
+        if ENGINE.is_clean(bytes) {
+            return Cow::Borrowed(bytes);
+        }
+        let finds = in_text(bytes);
+        if finds.is_empty() {
+            return Cow::Borrowed(bytes);
+        }
+        let mut new = bytes.to_vec();
+        for find in finds {
+            self.state.counts[find.kind as usize].fetch_add(1, Ordering::Relaxed);
+            new[find.start..find.end].fill(b'*');
+        }
+        Cow::Owned(new)
+    }
+
     /// Arguments, each ended by NUL. `--password X` spans two of them; an argument with blanks is one value.
     pub fn argv<'t>(&self, block: &'t [u8]) -> Cow<'t, [u8]> {
         self.replaced(block, in_argv).map_or(Cow::Borrowed(block), Cow::Owned)
@@ -123,11 +141,20 @@ impl Redactor {
     /// there are none. The result is not aligned: [`tw_model::raw::to_words`] copies it to where it is.
     pub fn record(&self, raw: &Raw<'_>) -> Option<Vec<u8>> {
         let mut changed = false;
+        // Lengths in it say where things are.
+        let is_binary = raw.kind() == EventKind::Dns
+            || raw.sock().is_some_and(|sock| first_bytes::is_tls_hello(raw.text(sock.data)));
         let mut new = |slot, text| {
             let new = match slot {
                 Slot::Args => self.argv(text),
                 Slot::Env => self.environ(text),
+                Slot::Data if is_binary => self.blanked(text),
                 Slot::Data | Slot::Text => self.bytes(text),
+                // The value of an option: of a mount, as a rule, with the option's name beside it.
+                Slot::Text2 => match raw.call().and_then(|call| self.option(raw.text(call.text), text)) {
+                    Some(mark) => Cow::Owned(mark.into_bytes()),
+                    None => self.bytes(text),
+                },
                 _ => Cow::Borrowed(text),
             };
             changed |= matches!(new, Cow::Owned(_));
@@ -137,7 +164,7 @@ impl Redactor {
         let texts = match (raw.exec(), raw.sock(), raw.call()) {
             (Some(exec), ..) => [(Slot::Args, raw.text(exec.args)), (Slot::Env, raw.text(exec.env))],
             (_, Some(sock), _) => [(Slot::Data, raw.text(sock.data)), (Slot::Path, b"".as_slice())],
-            (.., Some(call)) => [(Slot::Text, raw.text(call.text)), (Slot::Path, b"".as_slice())],
+            (.., Some(call)) => [(Slot::Text, raw.text(call.text)), (Slot::Text2, raw.text(call.text2))],
             _ => return None,
         };
         let mut texts = texts.map(|(slot, text)| (slot, new(slot, text)));
@@ -168,6 +195,12 @@ impl Redactor {
         let new = self.replaced(pair.as_bytes(), |pair| ENGINE.find(pair, true))?;
         let new = valid(new).split_off(name.len() + 1);
         (extent::mark_len(new.as_bytes()) == new.len()).then_some(new)
+    }
+
+    /// The mark for the value of an option that is a secret by its name.
+    fn option(&self, name: &[u8], value: &[u8]) -> Option<String> {
+        let text = |bytes| std::str::from_utf8(bytes).ok().filter(|text| !text.is_empty());
+        self.value(text(name)?, text(value)?)
     }
 
     /// The text with marks in the places of its secrets; `None` if it has none.

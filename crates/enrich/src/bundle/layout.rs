@@ -140,6 +140,7 @@ fn bundle(path: &Path, id: &str, runtime: &str) -> Found<Read> {
     };
     let mut container = spec.container(id, runtime);
     container.started_ns = file::modified_ns(&path.join("config.json"));
+    container.rootfs = spec.rootfs(path);
     if matches!(container.runtime.as_str(), "podman" | "cri-o") {
         stored(path, &mut container);
     }

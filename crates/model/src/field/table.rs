@@ -1,6 +1,6 @@
 //! The rows.
 
-use super::{ArgRule, Field, FieldFlag, Multi, container, event, fd, process, resource};
+use super::{ArgRule, Field, FieldFlag, Multi, container, event, fd, network, place, process, resource, target};
 use crate::value::FieldType;
 
 macro_rules! fields {
@@ -70,6 +70,7 @@ fields! {
     "evt.is_open_write" Bool event::is_open_write "An open with write access.";
     "evt.is_open_create" Bool event::is_open_create "An open that made the file.";
     "evt.is_open_exec" Bool event::is_open_exec "An open that made a file with an execute bit.";
+    "evt.is_io_uring" Bool event::is_io_uring "The call was made through a ring of io_uring.";
     "evt.hostname" Text - "Name of the host.";
     "evt.abspath" (optional) Path event::abspath "Absolute path of a call with a directory descriptor; `evt.abspath.src` and `evt.abspath.dst` where there are two.";
     "evt.type.is" (required) Uint event::type_is "1 if the event is of this type, else 0: `evt.type.is.openat`.";
@@ -157,6 +158,8 @@ fields! {
     "proc.is_exe_upper_layer" Bool process::is_exe_upper_layer "The executable was written in this container: it is not part of the image.";
     "proc.is_exe_lower_layer" Bool process::is_exe_lower_layer "The executable is part of the image.";
     "proc.is_exe_from_memfd" Bool process::is_exe_from_memfd "The executable is an anonymous file in memory.";
+    "proc.is_exe_deleted" Bool process::is_exe_deleted "The name of the executable had been removed when it was started. From the kernel's file object.";
+    "proc.scriptpath" Path process::script "Path of the script, if the executable (`proc.exepath`) is its interpreter; else null. The caller's text, made absolute with the working directory: symbolic links in it are not resolved.";
     "proc.exe_ino" Int process::exe_ino "Inode of the executable.";
     "proc.exe_ino.ctime" Time process::exe_ctime "Change time of the executable.";
     "proc.exe_ino.mtime" Time process::exe_mtime "Modification time of the executable.";
@@ -219,6 +222,10 @@ fields! {
     "thread.tid" Int process::tid "Number of the thread that acted.";
     "thread.ismain" Bool process::is_main_thread "The main thread acted.";
     "thread.vtid" Int process::vtid "Number of the main thread inside its pid namespace; null for other threads.";
+    "proc.cred_jump" Bool process::cred_jump "The process is root, or has capabilities, that it had not at its last event, and no set*id call, exec or namespace gave them: what an exploit of the kernel looks like. From the kernel's credentials at each event.";
+    "user.prior_uid" Uint process::prior_uid "Effective user before the event: of setuid and its like, the one before the call.";
+    "group.prior_gid" Uint process::prior_gid "Effective group before the event.";
+    "thread.prior_cap_effective" Text process::prior_cap_effective "Effective capabilities before the event, joined by blanks.";
     "thread.nametid" {TableOnly} Text - "Name and number of the thread.";
 
     [event]
@@ -249,10 +256,26 @@ fields! {
     "fd.is_server" Bool fd::is_server "The process is the server of the connection.";
     "fd.connected" Bool fd::connected "The socket has a peer.";
     "fd.name_changed" Bool fd::name_changed "The event changed the peer.";
-    "fd.cip.name" {NoRhs NoTransformer} Text fd::client_ip_name "Name of the client's address, known without a resolver.";
-    "fd.sip.name" {NoRhs NoTransformer} Text fd::server_ip_name "Name of the server's address, known without a resolver (today: the API server, from KUBERNETES_SERVICE_HOST).";
-    "fd.lip.name" {NoRhs NoTransformer} Text fd::local_ip_name "Name of the local address, known without a resolver.";
-    "fd.rip.name" {NoRhs NoTransformer} Text fd::remote_ip_name "Name of the remote address, known without a resolver.";
+    "fd.cip.name" {NoRhs NoTransformer} Text fd::client_ip_name "Name under which the container looked the client's address up; null if it did not. Nobody is asked.";
+    "fd.sip.name" {NoRhs NoTransformer} Text fd::server_ip_name "Name under which the container looked the server's address up, or the API server's by KUBERNETES_SERVICE_HOST. Nobody is asked.";
+    "fd.lip.name" {NoRhs NoTransformer} Text fd::local_ip_name "Name under which the container looked its own address up.";
+    "fd.rip.name" {NoRhs NoTransformer} Text fd::remote_ip_name "Name under which the container looked the remote address up.";
+    "dns.name" Text network::dns_name "Name that a DNS message asks for or answers, in lower case, without the last dot; odd bytes as `\\123`.";
+    "dns.type" Text network::dns_type "Type asked for: `A`, `AAAA`, `CNAME`, `TXT`, `MX`, `SRV`, `HTTPS` …; `TYPE123` if it has no name.";
+    "dns.is_answer" Bool network::dns_is_answer "The message answers; else it asks.";
+    "dns.rcode" Text network::dns_rcode "What an answer says of itself: `NOERROR`, `NXDOMAIN`, `SERVFAIL`, `REFUSED` …; null in a query.";
+    "dns.answers" TextList network::dns_answers "Answers as `TYPE data`: `A 192.0.2.7`, `CNAME cdn.example.org`, `TXT v=spf1`; other types without data.";
+    "dns.ip" <some> Ip network::dns_ip "Addresses in an answer.";
+    "dns.ttl" Uint network::dns_ttl "Shortest time that an answer may be kept, in seconds.";
+    "dns.server" Ip network::dns_server "Address of the name server, as the process sees it: Docker's is 127.0.0.11.";
+    "dns.size" Uint network::dns_size "Bytes of the message.";
+    "dns.length" Uint network::dns_length "Characters of dns.name.";
+    "dns.labels" Uint network::dns_labels "Labels of dns.name: 3 in `www.example.org`.";
+    "dns.longest_label" Uint network::dns_longest_label "Bytes of the longest label of dns.name, 63 at most.";
+    "dns.malformed" Bool network::dns_malformed "A datagram to or from a DNS port that is no DNS message.";
+    "net.sni" Text network::sni "Server name in the TLS hello that a client sent first (event `write`), in lower case.";
+    "net.alpn" TextList network::alpn "Protocols offered in that hello, such as `h2`.";
+    "net.http_host" Text network::http_host "Host of the HTTP/1 request that a client sent first (event `write`), in lower case, without the port.";
     "fd.dev" Int fd::dev "Device of an opened file.";
     "fd.dev.major" Int fd::dev_major "Major number of that device.";
     "fd.dev.minor" Int fd::dev_minor "Minor number of that device.";
@@ -274,6 +297,18 @@ fields! {
     "fs.path.sourceraw" Path fd::fs_source_raw "The same as the caller wrote it.";
     "fs.path.target" Path fd::fs_target "New path of a rename or link, path of a symbolic link or mount.";
     "fs.path.targetraw" Path fd::fs_target_raw "The same as the caller wrote it.";
+    "fs.path.differs" Bool place::differs "The object of the call lies elsewhere than the caller's text says (`fs.path.nameraw`, without `.` and `..`; a relative path is compared with the end of the object's): symbolic link, exchanged file, mount. Null where no object tells: calls that take a path and leave no descriptor.";
+    "fd.hostpath" Path place::host_path "Path on the host: for a process in a chroot with what lies before its root; for a container the source of the mount that it lies in, or the container's root directory. Null if that is not known. Derived from the kernel's file object and the runtime's answer.";
+    "fd.is_deleted" Bool place::is_deleted "The name of the opened file or directory is removed. From the kernel's directory entry.";
+    "target.pid" Int target::pid "Process that a signal, ptrace, pidfd or process_vm call is aimed at, by its number on the host: from the kernel's objects, else by the number that the caller used.";
+    "target.name" Text target::name "Name of that process.";
+    "target.exepath" Path target::exepath "Executable of that process.";
+    "target.cmdline" Text target::cmdline "Command line of that process.";
+    "target.uid" Uint target::uid "Effective user of that process.";
+    "target.same_cgroup" Bool target::same_cgroup "That process is in the cgroup of the caller: in the same container.";
+    "target.is_self" Bool target::is_self "That process is the caller itself.";
+    "target.is_child" Bool target::is_child "That process descends from the caller.";
+    "target.count" Uint target::count "Processes that a signal went to; from the kernel.";
     "fdlist.nums" Text - "Descriptors of a poll.";
     "fdlist.names" Text - "Names of a poll's descriptors.";
     "fdlist.cips" Text - "Client addresses of a poll's descriptors.";

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use tw_model::container::Container;
 use tw_model::process::Image;
 use tw_model::raw::{Encoder, ExecBody, FileBody, Header, Raw, SockBody, from_words, sock_attr, to_words};
-use tw_model::{Event, EventKind, ProcKey, Process, ProcessTable};
+use tw_model::{Event, EventKind, Names, ProcKey, Process, ProcessTable};
 
 use super::*;
 use crate::Loader;
@@ -300,6 +300,8 @@ fn both_find_the_same(set: &RuleSet, steps: &[(usize, bool, Step)]) -> Result<us
             container: world.container.as_ref(),
             unit: None,
             context: world.context,
+            prior: tw_model::event::Prior::default(),
+            names: Names::default(),
             scratch: &scratch,
         };
         let (mut plain, mut found) = (Vec::new(), Vec::new());

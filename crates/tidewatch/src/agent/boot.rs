@@ -69,7 +69,7 @@ pub fn run(config: Config, options: AgentOptions) -> anyhow::Result<ExitCode> {
         None => socket::bind(&config.agent_socket(), socket::Access::Root)?,
     };
     sandbox::enter_agent()?;
-    let stop = flag(&[signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM])?;
+    let stop = stop_flag()?;
     let mut first = first_rules::choose(&config, restarts() > 0)?;
     let mut sensor = match EbpfSensor::start(&tw_sensor::Options { privileged_rate: config.agent.privileged_rate }) {
         Ok(sensor) => sensor,
@@ -237,7 +237,8 @@ pub fn end_with_supervisor() -> anyhow::Result<()> {
     Ok(())
 }
 
-fn meet_runtimes(world: &mut World) {
+/// Waits a moment for the first word of each runtime, and tells the log.
+pub fn meet_runtimes(world: &mut World) {
     let notices = world.await_runtimes(RUNTIME_PATIENCE);
     notices.iter().for_each(log_notice);
     if world.runtimes().any(|runtime| runtime.up) {
@@ -273,6 +274,11 @@ pub fn cannot_watch(error: &SensorError) -> ExitCode {
         screen::ERROR
     );
     ExitCode::from(3)
+}
+
+/// Set by the first signal to end.
+pub fn stop_flag() -> anyhow::Result<Arc<AtomicBool>> {
+    flag(&[signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM])
 }
 
 fn flag(signals: &[i32]) -> anyhow::Result<Arc<AtomicBool>> {

@@ -160,7 +160,9 @@ fn kind(context: &Context) -> FrameKind {
         Context::Container { .. } | Context::Gone { .. } => FrameKind::Container,
         Context::Names { .. } => FrameKind::Names,
         Context::Clock { .. } => FrameKind::Clock,
-        Context::Events { .. } | Context::Process { .. } | Context::Dead { .. } => FrameKind::State,
+        Context::Events { .. } | Context::Address { .. } | Context::Process { .. } | Context::Dead { .. } => {
+            FrameKind::State
+        }
     }
 }
 

@@ -1,0 +1,276 @@
+/* SPDX-License-Identifier: GPL-2.0 OR Apache-2.0 */
+/* What is sent and received: first bytes of connections, datagrams, DNS. */
+
+#define PEER_QUIET_NS 1000000000ull
+#define MSG_PEEK 2
+#define TLS_HANDSHAKE 22
+/* Messages of one sendmmsg that are told apart; the C library sends two questions in one. */
+#define MESSAGES 4
+
+/* What the call that is sending or receiving now was given: up to two pieces of memory, and a peer. */
+struct transfer {
+	const void *buf;
+	u64 len;
+	const void *buf2;
+	u64 len2;
+	const void *addr;
+	u16 kind;
+};
+
+static __always_inline void take_vector(struct transfer *out, const void *vec, u64 count)
+{
+	struct iovec iov[2] = {};
+
+	if (!vec || bpf_probe_read_user(&iov[0], sizeof(iov[0]), vec))
+		return;
+	out->buf = iov[0].base;
+	out->len = iov[0].len;
+	if (count > 1 && !bpf_probe_read_user(&iov[1], sizeof(iov[1]), vec + sizeof(iov[0]))) {
+		out->buf2 = iov[1].base;
+		out->len2 = iov[1].len;
+	}
+}
+
+/* The message of several that is under way: those before it have their lengths already. */
+static __always_inline const void *message_under_way(const void *messages)
+{
+	const struct user_mmsghdr *at = messages;
+	u32 len = 0;
+
+	for (u32 i = 0; i < MESSAGES; i++) {
+		if (bpf_probe_read_user(&len, sizeof(len), &at[i].len))
+			break;
+		if (!len)
+			return &at[i];
+	}
+	return messages;
+}
+
+static __always_inline void take_message(struct transfer *out, const void *message)
+{
+	struct user_msghdr msg = {};
+
+	if (bpf_probe_read_user(&msg, sizeof(msg), message))
+		return;
+	out->addr = msg.name;
+	take_vector(out, msg.iov, msg.iovlen);
+}
+
+static __always_inline bool find_sending(struct task_struct *task, struct transfer *out)
+{
+	struct pt_regs *regs = (void *)bpf_task_pt_regs(task);
+	bool compat = is_compat(task);
+	u64 nr = call_number(regs);
+	const void *second = (void *)call_arg(regs, compat, 2);
+
+	if (compat)
+		return false;
+	if (nr == config.nr_write || nr == config.nr_sendto) {
+		out->buf = second;
+		out->len = call_arg(regs, compat, 3);
+		out->addr = nr == config.nr_sendto ? (void *)call_arg(regs, compat, 5) : 0;
+		out->kind = nr == config.nr_sendto ? config.kind_sendto : config.kind_write;
+	} else if (nr == config.nr_writev) {
+		take_vector(out, second, call_arg(regs, compat, 3));
+		out->kind = config.kind_write;
+	} else if (nr == config.nr_sendmsg || nr == config.nr_sendmmsg) {
+		take_message(out, nr == config.nr_sendmmsg ? message_under_way(second) : second);
+		out->kind = config.kind_sendmsg;
+	} else {
+		return false;
+	}
+	return true;
+}
+
+/* The same for a call that receives; its memory holds already what came. */
+static __always_inline bool find_receiving(struct task_struct *task, struct transfer *out)
+{
+	struct pt_regs *regs = (void *)bpf_task_pt_regs(task);
+	bool compat = is_compat(task);
+	u64 nr = call_number(regs);
+	const void *second = (void *)call_arg(regs, compat, 2);
+
+	if (compat)
+		return false;
+	if (nr == config.nr_read || nr == config.nr_recvfrom) {
+		out->buf = second;
+		out->len = call_arg(regs, compat, 3);
+	} else if (nr == config.nr_readv) {
+		take_vector(out, second, call_arg(regs, compat, 3));
+	} else if (nr == config.nr_recvmsg || nr == config.nr_recvmmsg) {
+		take_message(out, nr == config.nr_recvmmsg ? message_under_way(second) : second);
+	} else {
+		return false;
+	}
+	return true;
+}
+
+/* Appends what was transferred, at most `done` bytes and at most `max`. */
+static __always_inline void add_transferred(struct scratch *scratch, struct tw_sock *out, struct transfer *transfer,
+					    u64 done, u32 max)
+{
+	struct tw_str rest = {};
+	u64 len = transfer->len < done ? transfer->len : done;
+
+	add_user_bytes(scratch, &out->data, transfer->buf, len, max);
+	if (transfer->buf2 && done > len && out->data.len == len && len < max) {
+		done -= len;
+		len = transfer->len2 < done ? transfer->len2 : done;
+		add_user_bytes(scratch, &rest, transfer->buf2, len, max - out->data.len);
+		/* Without a first piece the second is where the data begins. */
+		if (!out->data.len)
+			out->data.off = rest.off;
+		out->data.len += rest.len;
+	}
+}
+
+/* DNS, multicast DNS, LLMNR. */
+static __always_inline bool is_dns(u16 port)
+{
+	return port == 53 || port == 5353 || port == 5355;
+}
+
+/* A DNS message, as the process wrote it or got it: Docker's name server is behind a translation of addresses. */
+static __always_inline void tell_dns(struct sock *sk, s64 ret, struct transfer *transfer, u16 attrs)
+{
+	u64 key = (u64)sk;
+	struct scratch *scratch;
+	struct asked *known, asked = {};
+	struct tw_sock *out;
+	u32 slot = 0;
+
+	scratch = begin(config.kind_dns, ret, sizeof(*out), &slot);
+	if (!scratch)
+		return;
+	out = (void *)scratch->record;
+	out->fd = -1;
+	out->oldfd = -1;
+	out->size = ret;
+	fill_sock(out, sk);
+	if (!out->rport && !(attrs & TW_S_RECEIVED)) {
+		fill_remote(out, transfer->addr);
+		if (is_dns(out->rport)) {
+			__builtin_memcpy(asked.addr, out->raddr, sizeof(asked.addr));
+			asked.family = out->family;
+			asked.port = out->rport;
+			bpf_map_update_elem(&name_servers, &key, &asked, BPF_ANY);
+		}
+	} else if (!out->rport) {
+		known = bpf_map_lookup_elem(&name_servers, &key);
+		if (known) {
+			__builtin_memcpy(out->raddr, known->addr, sizeof(known->addr));
+			out->family = known->family;
+			out->rport = known->port;
+		}
+	}
+	out->attrs |= attrs | (is_dns(out->rport) ? TW_S_CLIENT : TW_S_SERVER);
+	add_transferred(scratch, out, transfer, ret, TW_DNS_MAX);
+	submit(scratch);
+}
+
+/* The first bytes of a connection, or a datagram to a new peer. */
+static __always_inline void tell_sent(struct sock *sk, s64 ret, struct transfer *sending, bool tcp, struct peer *peer)
+{
+	u64 key = (u64)sk;
+	struct peer fresh = { .at = bpf_ktime_get_boot_ns() };
+	u32 max = tcp ? TW_FIRST_MAX : TW_DATA_MAX, slot = 0;
+	struct scratch *scratch;
+	struct tw_count *count;
+	struct tw_sock *out;
+	u8 first = 0;
+
+	scratch = begin(tcp ? config.kind_write : sending->kind == config.kind_write ? config.kind_sendto : sending->kind,
+			ret, sizeof(*out), &slot);
+	if (!scratch)
+		return;
+	out = (void *)scratch->record;
+	out->fd = -1;
+	out->oldfd = -1;
+	out->size = sending->len;
+	fill_sock(out, sk);
+	out->attrs |= TW_S_CLIENT | (tcp ? TW_S_FIRST : 0);
+	if (tcp) {
+		if (!bpf_probe_read_user(&first, 1, sending->buf) && first == TLS_HANDSHAKE)
+			max = TW_HELLO_MAX;
+	} else {
+		if (!out->rport)
+			fill_remote(out, sending->addr);
+		fresh.addr = (*(u64 *)out->raddr ^ *(u64 *)(out->raddr + 8) ^ (u64)out->rport << 48) | 1;
+		if (peer && peer->addr == fresh.addr && fresh.at - peer->at < PEER_QUIET_NS) {
+			count = count_of(((struct tw_hdr *)out)->kind);
+			if (count)
+				count->folded++;
+			drop(scratch);
+			return;
+		}
+		bpf_map_update_elem(&peers, &key, &fresh, BPF_ANY);
+	}
+	add_transferred(scratch, out, sending, sending->len + sending->len2, max);
+	submit(scratch);
+}
+
+/*
+ * Something was sent on a socket. Reported: the first bytes on a new TCP connection, datagrams to a new peer (or to
+ * the same again after a second; those between are counted as folded), and every DNS message.
+ */
+SEC("tp_btf/sock_send_length")
+int on_send(trace_args *ctx)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct sock *sk = (void *)ctx[0];
+	s32 ret = ctx[1];
+	u16 family = sk->__sk_common.skc_family;
+	u64 key = (u64)sk;
+	struct transfer sending = {};
+	struct { u16 family, port; } to = {};
+	struct peer *peer;
+	bool tcp, dns;
+	u16 port;
+
+	if (family != AF_INET && family != AF_INET6)
+		return 0;
+	tcp = sk->sk_protocol == IPPROTO_TCP;
+	port = bpf_ntohs(sk->__sk_common.skc_dport);
+	dns = is_dns(port) || is_dns(sk->__sk_common.skc_num);
+	peer = bpf_map_lookup_elem(&peers, &key);
+	if (tcp && ((!peer && !dns) || ret <= 0))
+		return 0;
+	if (task->tgid == config.self || !find_sending(task, &sending))
+		return 0;
+	if (!port && sending.addr && !bpf_probe_read_user(&to, sizeof(to), sending.addr))
+		dns |= is_dns(bpf_ntohs(to.port));
+	/* The length of a message on a connection may be sent by itself. */
+	if (dns && ret > 2)
+		tell_dns(sk, ret, &sending, 0);
+	if (tcp && !peer)
+		return 0;
+	if (tcp)
+		bpf_map_delete_elem(&peers, &key);
+	tell_sent(sk, ret, &sending, tcp, peer);
+	return 0;
+}
+
+/* Something was received on a socket. Reported: DNS messages. */
+SEC("tp_btf/sock_recv_length")
+int on_receive(trace_args *ctx)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct sock *sk = (void *)ctx[0];
+	s32 ret = ctx[1], flags = ctx[2];
+	u16 family = sk->__sk_common.skc_family;
+	u16 port = bpf_ntohs(sk->__sk_common.skc_dport);
+	struct transfer receiving = {};
+	u64 key = (u64)sk;
+
+	if (ret <= 2 || flags & MSG_PEEK || (family != AF_INET && family != AF_INET6))
+		return 0;
+	if (!is_dns(port) && !is_dns(sk->__sk_common.skc_num)) {
+		/* Without a peer, it counts whom the socket asked. */
+		if (port || sk->sk_protocol == IPPROTO_TCP || !bpf_map_lookup_elem(&name_servers, &key))
+			return 0;
+	}
+	if (task->tgid == config.self || !find_receiving(task, &receiving) || !receiving.buf)
+		return 0;
+	tell_dns(sk, ret, &receiving, TW_S_RECEIVED);
+	return 0;
+}
