@@ -427,6 +427,18 @@ impl Membership {
         }
     }
 
+    /// Whether it is known whose the cgroup is, and events of it need not wait.
+    pub fn is_settled(&self, cgroup: u64) -> bool {
+        match self.by_cgroup.get(&cgroup) {
+            Some(Member::Host(_)) => true,
+            Some(Member::Asked(_)) => false,
+            Some(Member::Container(id)) => {
+                self.containers.get(id).is_some_and(|entry| !entry.waits() || !self.somebody_answers)
+            }
+            None => cgroup == ROOT_CGROUP,
+        }
+    }
+
     /// Whether the event may go on. If not, its record is kept and comes back from [`Membership::release`].
     pub fn admit(&mut self, raw: &Raw<'_>) -> bool {
         if !self.somebody_answers {
