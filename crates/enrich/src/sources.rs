@@ -2,7 +2,7 @@
 
 use std::io;
 use std::path::PathBuf;
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
 use crate::bundle::{Announced, BundleReader};
@@ -124,16 +124,12 @@ impl Sources {
         let deadline = Instant::now() + patience;
         let mut taken = Vec::new();
         for (at, source) in self.all.iter().enumerate().filter(|(_, source)| !source.met) {
-            loop {
-                match source.updates.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-                    Ok(update) => {
-                        let of_itself = is_of_itself(&update);
-                        taken.push((at, update));
-                        if of_itself || taken.len() >= TURN * self.all.len() {
-                            break;
-                        }
-                    }
-                    Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => break,
+            let left = || deadline.saturating_duration_since(Instant::now());
+            while let Ok(update) = source.updates.recv_timeout(left()) {
+                let of_itself = is_of_itself(&update);
+                taken.push((at, update));
+                if of_itself || taken.len() >= TURN * self.all.len() {
+                    break;
                 }
             }
         }
