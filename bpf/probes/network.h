@@ -101,7 +101,10 @@ int handle_sock(trace_args *ctx)
 			fill_remote(out, addr);
 		if (out->proto == IPPROTO_TCP && (call.ret == 0 || call.ret == -EINPROGRESS)) {
 			key = (u64)sk;
-			bpf_map_update_elem(&peers, &key, &fresh, BPF_ANY);
+			if (!bpf_map_update_elem(&peers, &key, &fresh, BPF_NOEXIST))
+				inserted(TW_T_PEERS);
+			else
+				bpf_map_update_elem(&peers, &key, &fresh, BPF_ANY);
 		}
 	}
 	if (family == AF_UNIX) {

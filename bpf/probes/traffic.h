@@ -153,7 +153,10 @@ static __always_inline void tell_dns(struct sock *sk, s64 ret, struct transfer *
 			__builtin_memcpy(asked.addr, out->raddr, sizeof(asked.addr));
 			asked.family = out->family;
 			asked.port = out->rport;
-			bpf_map_update_elem(&name_servers, &key, &asked, BPF_ANY);
+			if (!bpf_map_update_elem(&name_servers, &key, &asked, BPF_NOEXIST))
+				inserted(TW_T_NAME_SERVERS);
+			else
+				bpf_map_update_elem(&name_servers, &key, &asked, BPF_ANY);
 		}
 	} else if (!out->rport) {
 		known = bpf_map_lookup_elem(&name_servers, &key);
@@ -175,7 +178,6 @@ static __always_inline void tell_sent(struct sock *sk, s64 ret, struct transfer 
 	struct peer fresh = { .at = bpf_ktime_get_boot_ns() };
 	u32 max = tcp ? TW_FIRST_MAX : TW_DATA_MAX, slot = 0;
 	struct scratch *scratch;
-	struct tw_count *count;
 	struct tw_sock *out;
 	u8 first = 0;
 
@@ -197,13 +199,13 @@ static __always_inline void tell_sent(struct sock *sk, s64 ret, struct transfer 
 			fill_remote(out, sending->addr);
 		fresh.addr = (*(u64 *)out->raddr ^ *(u64 *)(out->raddr + 8) ^ (u64)out->rport << 48) | 1;
 		if (peer && peer->addr == fresh.addr && fresh.at - peer->at < PEER_QUIET_NS) {
-			count = count_of(((struct tw_hdr *)out)->kind);
-			if (count)
-				count->folded++;
+			miss(((struct tw_hdr *)out)->kind, ret, TW_M_REPEATED);
 			drop(scratch);
 			return;
 		}
 		bpf_map_update_elem(&peers, &key, &fresh, BPF_ANY);
+		if (!peer)
+			inserted(TW_T_PEERS);
 	}
 	add_transferred(scratch, out, sending, sending->len + sending->len2, max);
 	submit(scratch);
@@ -244,8 +246,8 @@ int on_send(trace_args *ctx)
 		tell_dns(sk, ret, &sending, 0);
 	if (tcp && !peer)
 		return 0;
-	if (tcp)
-		bpf_map_delete_elem(&peers, &key);
+	if (tcp && !bpf_map_delete_elem(&peers, &key))
+		removed(TW_T_PEERS);
 	tell_sent(sk, ret, &sending, tcp, peer);
 	return 0;
 }

@@ -1,5 +1,6 @@
 //! Puts findings together: what happened, to whom, by which lineage.
 
+use tw_model::coverage::Window;
 use tw_model::finding::{ContainerSummary, ProcessSummary, Shown, finding_id, fnv1a};
 use tw_model::{Cause, Event, Finding, Priority, Process, WorkloadRef};
 use tw_rules::Rule;
@@ -31,6 +32,7 @@ pub(crate) fn of_rule(rule: &Rule, event: &Event<'_>, session: u64) -> Finding {
             image: container.image.clone(),
             digest: container.digest.clone(),
         }),
+        coverage: event.coverage.map(Window::coverage),
         fingerprint: fnv1a(&[rule.name.as_bytes(), workload.as_bytes(), &event.process.image.exepath]),
         workload,
     }
@@ -70,6 +72,7 @@ pub fn of_sensor(session: u64, number: u64, time_ns: u64, notice: Notice<'_>) ->
         lineage: Vec::new(),
         container: None,
         workload: String::new(),
+        coverage: None,
         fingerprint: fnv1a(&[name.as_bytes()]),
         message: notice.message,
         cause: Cause::Sensor { name },

@@ -95,6 +95,8 @@ pub struct Membership {
     /// Whether a runtime is asked and answers: else nothing waits.
     somebody_answers: bool,
     counts: MembershipCounts,
+    /// Cgroups forgotten because the table was full.
+    forgotten: u64,
     /// Grows with each change of what is known of containers and of which cgroups are theirs.
     version: u64,
     pub(crate) journal: Journal,
@@ -114,6 +116,7 @@ impl Membership {
             sources,
             somebody_answers: false,
             counts: MembershipCounts::default(),
+            forgotten: 0,
             version: 0,
             journal: Journal::default(),
         }
@@ -153,6 +156,21 @@ impl Membership {
             .map(|(_, entry)| &*entry.container)
     }
 
+    /// A container by its id.
+    pub fn by_id(&self, id: &str) -> Option<&Container> {
+        self.containers.get(id).map(|entry| &*entry.container)
+    }
+
+    /// The tables: name; entries, most entries, and how many made room.
+    pub fn tables(&self) -> [(&'static str, (u64, u64, u64)); 3] {
+        let row = |entries: usize, capacity: usize, evicted: u64| (entries as u64, capacity as u64, evicted);
+        [
+            ("containers", row(self.containers.len(), MAX_CONTAINERS, self.counts.evicted)),
+            ("cgroups", row(self.by_cgroup.len(), MAX_CGROUPS, self.forgotten)),
+            ("waiting_bytes", row(self.room.bytes(), waiting::ROOM, self.counts.unnamed)),
+        ]
+    }
+
     /// Counters.
     pub fn counts(&self) -> MembershipCounts {
         MembershipCounts { containers: self.containers.len(), ..self.counts }
@@ -170,10 +188,7 @@ impl Membership {
             // Gone already, or hidden from us: what the kernel said is all there is.
             None => found.or_else(|| self.id_by_name(name?)),
         };
-        if self.by_cgroup.len() >= MAX_CGROUPS {
-            self.by_cgroup.clear();
-            self.version += 1;
-        }
+        self.make_room();
         if let Some(id) = id {
             self.put(cgroup, id);
             return;
@@ -192,8 +207,18 @@ impl Membership {
         self.put_on_host(cgroup);
     }
 
+    /// Forgets all cgroups if there are too many: they are looked up again.
+    fn make_room(&mut self) {
+        if self.by_cgroup.len() >= MAX_CGROUPS {
+            self.forgotten += self.by_cgroup.len() as u64;
+            self.by_cgroup.clear();
+            self.version += 1;
+        }
+    }
+
     /// Says that a cgroup belongs to the container with this id.
     pub(crate) fn put(&mut self, cgroup: u64, id: String) {
+        self.make_room();
         self.journal.note(|| Context::Place { cgroup, container: id.clone() });
         let id: Arc<str> = id.into();
         self.version += 1;

@@ -289,6 +289,7 @@ impl Sample {
             container: container.as_ref(),
             unit: None,
             context: 0,
+            coverage: None,
             prior,
             names: Names::new(&names, place),
             scratch: &scratch,

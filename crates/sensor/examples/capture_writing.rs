@@ -130,6 +130,7 @@ fn main() -> io::Result<()> {
                 processes: &table,
                 container: Some(&container),
                 unit: None,
+                coverage: None,
                 context: 1,
                 prior: tw_model::event::Prior::default(),
                 names: Default::default(),

@@ -7,7 +7,7 @@ use tw_model::Raw;
 use tw_model::raw::to_words;
 
 /// Bytes of records that may wait, over all containers; beyond that they go on unnamed.
-const ROOM: usize = 16 << 20;
+pub(super) const ROOM: usize = 16 << 20;
 
 /// What a record waits for.
 #[derive(Clone, Debug)]
@@ -61,7 +61,6 @@ impl Room {
     }
 
     /// Bytes that wait.
-    #[cfg(test)]
     pub fn bytes(&self) -> usize {
         self.bytes
     }

@@ -43,6 +43,7 @@ pub fn finding(n: u64) -> Finding {
             digest: String::new(),
         }),
         workload: String::new(),
+        coverage: None,
         fingerprint: n % 5,
     }
 }

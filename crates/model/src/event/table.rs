@@ -214,6 +214,9 @@ events! {
     // The network.
     /// A DNS message was sent or received, by a client or by a server.
     Dns "dns" Bulk Sock "net" ["res" "name" "type" "rcode" "answers" "size" "tuple"];
+
+    /// A minute of one class of events of one container, of which something was missed; or of the whole host.
+    Coverage "coverage" Bulk Call "metric" ["percent" "class" "seen" "lost" "folded" "sampled" "repeated" "reason"];
 }
 
 impl EventKind {
@@ -225,6 +228,11 @@ impl EventKind {
     /// Whether it is a measurement: no act of a process, so that only rules that name it by `evt.type` are tried on it.
     pub fn is_measurement(self) -> bool {
         self.info().category == "metric"
+    }
+
+    /// Whether the agent tells it of itself: the process is the agent's, whatever the container.
+    pub fn is_internal(self) -> bool {
+        matches!(self, Self::Coverage)
     }
 
     /// Name in rules.

@@ -307,6 +307,7 @@ fn both_find_the_same(set: &RuleSet, steps: &[(usize, bool, Step)]) -> Result<us
             container: world.container.as_ref(),
             unit: None,
             context: world.context,
+            coverage: None,
             prior: tw_model::event::Prior::default(),
             names: Names::default(),
             scratch: &scratch,
