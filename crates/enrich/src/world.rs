@@ -19,7 +19,7 @@ use tw_model::{Container, Event, KnownNames, Names, Place, ProcKey, Process, Pro
 
 use crate::cgroup::Cgroups;
 use crate::docker::DockerWatcher;
-use crate::journal::Context;
+use crate::journal::{Context, LATE_NS};
 use crate::membership::{Membership, MembershipCounts, Notice};
 use crate::procfs::{Procfs, keep_env};
 use crate::runtime::RuntimeUpdate;
@@ -273,6 +273,10 @@ impl World {
             _ => {}
         }
         let process = match self.processes.get(key) {
+            // A connection can outlive its process, and what is known of it then is not in a recording.
+            Some(process) if raw.kind() == EventKind::Flow && is_forgotten(process, raw.header.time) => {
+                unknown_process()
+            }
             Some(process) => process,
             // Cannot be, since `ensure` put it there; a table of one process could still have dropped it.
             None => unknown_process(),
@@ -489,6 +493,11 @@ impl World {
     pub fn refresh_users(&mut self, now_ns: u64) {
         self.host_users.refresh(now_ns);
     }
+}
+
+/// Whether a process ended so long ago that a new segment of a recording would not tell it.
+fn is_forgotten(process: &Process, now_ns: u64) -> bool {
+    process.exit_ns.is_some_and(|exit_ns| exit_ns.saturating_add(LATE_NS) <= now_ns)
 }
 
 fn unknown_process() -> &'static Process {

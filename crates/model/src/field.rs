@@ -7,6 +7,7 @@ use crate::value::{FieldType, Value};
 mod container;
 mod event;
 mod fd;
+mod flow;
 mod network;
 mod process;
 mod resource;

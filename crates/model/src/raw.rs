@@ -10,8 +10,10 @@ use crate::dns::Message;
 use crate::event::{EVENTS, EventInfo, EventKind, Shape};
 use crate::process::ProcKey;
 
+mod flow;
 mod resource;
 mod rewrite;
+pub use flow::{FLOW_STATES, FlowFigures};
 pub use resource::{ResourceBody, part};
 pub use rewrite::Slot;
 

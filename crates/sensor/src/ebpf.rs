@@ -1,8 +1,9 @@
 //! The eBPF sensor: loads the kernel half, attaches it, and reads its rings in the order of time.
 
 use std::os::fd::AsFd as _;
+use std::time::{Duration, Instant};
 
-use libbpf_rs::{Link, MapCore as _, Object, ObjectBuilder, PrintLevel};
+use libbpf_rs::{Link, MapCore as _, Object, ObjectBuilder, PrintLevel, ProgramInput};
 use tw_model::event::{EVENTS, EventKind};
 use zerocopy::{FromBytes, Immutable, IntoBytes as _, KnownLayout};
 
@@ -53,6 +54,7 @@ const HOOKS: &[(&str, &str, &str, bool)] = &[
     ("on_exit", "tp_btf/sched_process_exit", "ends of processes", true),
     ("on_send", "tp_btf/sock_send_length", "datagrams, first bytes of connections, DNS queries", false),
     ("on_receive", "tp_btf/sock_recv_length", "DNS answers, names of addresses", false),
+    ("on_state", "tp_btf/inet_sock_set_state", "ends of connections, how much went over them", false),
 ];
 
 /// The rings, in the order of [`tw_model::event::Lane`], with their sizes in bytes (bpf/maps.h).
@@ -61,16 +63,27 @@ const RINGS: [(&str, usize); 3] = [("ring_life", 4 << 20), ("ring_priv", 1 << 20
 /// How many records are taken before their room is given back.
 const PUBLISH_EVERY: usize = 64;
 
+/// How often the kernel half is asked to tell of flows that go on for long, or of datagrams that stopped.
+const SWEEP_EVERY: Duration = Duration::from_secs(10);
+
 /// Options of the sensor.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Privileged calls a second and cgroup that are reported one by one.
     pub privileged_rate: u32,
+    /// A flow that goes on is told so often; whole seconds are enough.
+    pub flow_told_every: Duration,
+    /// Without a datagram for so long, a flow of them is over.
+    pub flow_idle_after: Duration,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { privileged_rate: 1000 }
+        Self {
+            privileged_rate: 1000,
+            flow_told_every: Duration::from_secs(60),
+            flow_idle_after: Duration::from_secs(30),
+        }
     }
 }
 
@@ -101,6 +114,7 @@ pub struct EbpfSensor {
     object: Object,
     links: Vec<Link>,
     health: Health,
+    swept: Instant,
 }
 
 impl EbpfSensor {
@@ -133,7 +147,7 @@ impl EbpfSensor {
             }
             hooks.push(hook);
         }
-        let config = Config::new(std::process::id(), options.privileged_rate);
+        let config = Config::new(std::process::id(), options);
         for mut map in open.maps_mut() {
             if map.name() == ".rodata.config" {
                 map.set_initial_value(config.as_bytes()).map_err(|error| SensorError::Load(error.to_string()))?;
@@ -145,7 +159,7 @@ impl EbpfSensor {
         })?;
         let links = attach(&object, &mut hooks)?;
         let rings = map_rings(&object)?;
-        Ok(Self { rings, object, links, health: Health { hooks } })
+        Ok(Self { rings, object, links, health: Health { hooks }, swept: Instant::now() })
     }
 
     /// State of each hook.
@@ -158,6 +172,12 @@ impl EbpfSensor {
     /// The rings are looked at in the order bulk, privileged, lifecycle: whatever a process did, its fork was written
     /// before, so a fork is never seen later than what follows from it.
     pub fn drain(&mut self, mut take: impl FnMut(&[u8])) -> usize {
+        if self.swept.elapsed() >= SWEEP_EVERY {
+            self.swept = Instant::now();
+            if let Err(error) = self.sweep() {
+                tracing::debug!("flows that go on are not told: {error}");
+            }
+        }
         for ring in self.rings.iter_mut().rev() {
             ring.refresh();
         }
@@ -193,6 +213,15 @@ impl EbpfSensor {
         }
         self.publish();
         taken
+    }
+
+    /// Has the flows told that are due.
+    ///
+    /// # Errors
+    /// The kernel's, if it does not run the program.
+    pub fn sweep(&self) -> Result<(), SensorError> {
+        let Some(sweep) = self.object.progs_mut().find(|prog| prog.name() == "sweep_flows") else { return Ok(()) };
+        sweep.test_run(ProgramInput::default()).map(drop).map_err(|error| SensorError::Load(error.to_string()))
     }
 
     fn publish(&self) {

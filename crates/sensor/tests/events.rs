@@ -274,7 +274,7 @@ fn failed_executions_do_not_crowd_out_those_that_happened() {
 
 #[test]
 fn privileged_calls_beyond_the_budget_are_counted_exactly() {
-    let Some((sensor, _alone)) = sensor(&Options { privileged_rate: 50 }) else { return };
+    let Some((sensor, _alone)) = sensor(&Options { privileged_rate: 50, ..Options::default() }) else { return };
     let before = count(&sensor, EventKind::Unshare);
     let script = "import ctypes\nl = ctypes.CDLL(None)\nfor _ in range(20000): l.unshare(0)";
     assert!(Command::new("/usr/bin/python3").args(["-c", script]).status().unwrap().success());
@@ -391,6 +391,71 @@ fn dns_is_told_however_a_library_asks() {
         servers.into_iter().all(|server| server == (Some([127, 0, 0, 77].into()), 53)),
         "also where the socket has no peer"
     );
+}
+
+/// A connection of known size, one that is broken off, and datagrams.
+const FLOWS: &str = r#"
+import os, socket, struct
+os.system('true')
+l = socket.socket(); l.bind(('127.0.0.78', 0)); l.listen(4)
+c = socket.create_connection(l.getsockname()); a, _ = l.accept()
+def all(s, n):
+    while n: n -= len(s.recv(n))
+c.sendall(b'x' * 1000); all(a, 1000); a.sendall(b'y' * 70000); all(c, 70000)
+c.close(); a.recv(1); a.close()
+c = socket.create_connection(l.getsockname()); a, _ = l.accept()
+c.sendall(b'z' * 10); all(a, 10)
+c.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack('ii', 1, 0)); c.close()
+try: a.recv(1)
+except ConnectionResetError: pass
+a.close()
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.bind(('127.0.0.78', 0))
+u = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+for _ in range(3): u.sendto(b'd' * 100, s.getsockname()); s.recv(200)
+kept = socket.create_connection(l.getsockname()); b, _ = l.accept(); kept.sendall(b'open'); all(b, 4)
+import time; time.sleep(4)
+"#;
+
+#[test]
+fn flows_are_told_with_what_went_over_them_and_whose_they_are() {
+    let second = Duration::from_secs(1);
+    let options = Options { flow_told_every: second, flow_idle_after: second, ..Options::default() };
+    let Some((mut sensor, _alone)) = sensor(&options) else { return };
+    let mut child = Command::new("/usr/bin/python3").args(["-c", FLOWS]).spawn().unwrap();
+    std::thread::sleep(Duration::from_millis(2800));
+    sensor.sweep().unwrap();
+    let mut records: Vec<Record> = Vec::new();
+    let mut take = |bytes: &[u8]| records.push(Record(to_words(bytes)));
+    sensor.drain(&mut take);
+    let pid = child.id();
+    assert!(child.wait().unwrap().success());
+    std::thread::sleep(Duration::from_millis(200));
+    sensor.drain(&mut take);
+    let flows = records.iter().map(Record::raw).filter(|raw| raw.kind() == EventKind::Flow && raw.header.pid == pid);
+    let told: Vec<(&str, bool, u64, u64, u16)> = flows
+        .map(|raw| {
+            let (sock, flow) = (raw.sock().unwrap(), raw.flow().unwrap());
+            assert_eq!((raw.comm(), raw.header.tid), (b"python3".as_slice(), pid));
+            assert!(flow.started > 0 && flow.started <= raw.header.time);
+            let here = std::net::IpAddr::from([127, 0, 0, 78]);
+            let client = sock.has(sock_attr::CLIENT);
+            let end = if client { sock.remote() } else { sock.local() };
+            assert_eq!(end, Some(here), "{sock:?}");
+            assert!(flow.packets_out + flow.packets_in >= 3, "{flow:?}");
+            (flow.state_name().unwrap(), client, flow.bytes_out, flow.bytes_in, sock.proto)
+        })
+        .collect();
+    for expected in [
+        ("closed", true, 1000, 70_000, 6),
+        ("closed", false, 70_000, 1000, 6),
+        ("reset", true, 10, 0, 6),
+        ("reset", false, 0, 10, 6),
+        ("idle", true, 300, 0, 17),
+        ("idle", false, 0, 300, 17),
+        ("open", true, 4, 0, 6),
+    ] {
+        assert!(told.contains(&expected), "{expected:?} is missing in {told:#?}");
+    }
 }
 
 fn count(sensor: &EbpfSensor, kind: EventKind) -> tw_sensor::Count {

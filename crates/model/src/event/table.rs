@@ -165,6 +165,8 @@ events! {
     // The network.
     /// A DNS message was sent or received, by a client or by a server.
     Dns "dns" Bulk Sock "net" ["res" "name" "type" "rcode" "answers" "size" "tuple"];
+    /// What went over a connection or a socket of datagrams: at its end, and now and then before.
+    Flow "flow" Bulk Sock "metric" ["res" "state" "bytes_out" "bytes_in" "packets_out" "packets_in" "tuple"];
 }
 
 impl EventKind {

@@ -71,7 +71,10 @@ pub fn run(config: Config, options: AgentOptions) -> anyhow::Result<ExitCode> {
     sandbox::enter_agent()?;
     let stop = flag(&[signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM])?;
     let mut first = first_rules::choose(&config, restarts() > 0)?;
-    let mut sensor = match EbpfSensor::start(&tw_sensor::Options { privileged_rate: config.agent.privileged_rate }) {
+    let mut sensor = match EbpfSensor::start(&tw_sensor::Options {
+        privileged_rate: config.agent.privileged_rate,
+        ..tw_sensor::Options::default()
+    }) {
         Ok(sensor) => sensor,
         Err(error) => return Ok(cannot_watch(&error)),
     };
