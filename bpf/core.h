@@ -10,6 +10,8 @@
 #define S_IFDIR 0040000
 #define OVERLAY_MAGIC 0x794c7630
 #define TMPFS_MAGIC 0x01021994
+#define HUGETLBFS_MAGIC 0x958458f6
+#define SB_KERNMOUNT 0x400000
 #define CAP_DAC_OVERRIDE 1
 #define PIDTYPE_PGID 2
 #define PIDTYPE_SID 3
@@ -170,9 +172,24 @@ static __always_inline u32 inode_attrs(struct inode *inode)
 
 		bpf_probe_read_kernel(&upper, sizeof(upper), (void *)inode + bpf_core_type_size(struct inode));
 		attrs |= upper ? TW_A_UPPER : TW_A_LOWER;
-	} else if (magic == TMPFS_MAGIC && mode == S_IFREG && BPF_CORE_READ(inode, i_nlink) == 0) {
+	} else if ((magic == TMPFS_MAGIC || magic == HUGETLBFS_MAGIC) && mode == S_IFREG &&
+		   BPF_CORE_READ(inode, i_nlink) == 0 && BPF_CORE_READ(inode, i_sb, s_flags) & SB_KERNMOUNT) {
+		/* In the kernel's own mount, which nobody else has: not a file of /dev/shm that was removed. */
 		attrs |= TW_A_MEMFD;
 	}
+	return attrs;
+}
+
+/* The same of an open file, and whether its name is still there. */
+static __always_inline u32 file_attrs(struct file *file)
+{
+	struct dentry *dentry = BPF_CORE_READ(file, f_path.dentry);
+	u32 attrs = inode_attrs(BPF_CORE_READ(file, f_inode));
+
+	/* As d_unlinked() of include/linux/dcache.h. */
+	if (attrs & (TW_A_REG | TW_A_DIR) && !BPF_CORE_READ(dentry, d_hash.pprev) &&
+	    BPF_CORE_READ(dentry, d_parent) != dentry)
+		attrs |= TW_A_DELETED;
 	return attrs;
 }
 

@@ -55,7 +55,6 @@ struct {
 struct bucket {
 	u64 filled_at;
 	u64 tokens;
-	u64 folded;
 };
 
 /* Budget of privileged calls by cgroup. A hash, since cgroups come and go; least recently used first. */
@@ -65,6 +64,22 @@ struct {
 	__type(value, struct bucket);
 	__uint(max_entries, 4096);
 } buckets SEC(".maps");
+
+struct signalled {
+	u32 target;
+	u32 targets;
+};
+
+/*
+ * Whom the signal went to that a call is sending now, by thread: from where it is sent to the end of the call. LRU,
+ * since signals are also sent by calls that are not watched, and nobody takes those out.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__type(key, u64);
+	__type(value, struct signalled);
+	__uint(max_entries, 1024);
+} signals SEC(".maps");
 
 struct peer {
 	u64 addr;

@@ -47,8 +47,13 @@ static __always_inline struct scratch *begin(u16 kind, s64 ret, u32 size, u32 *s
 	hdr->uid = task->cred->euid.val;
 	hdr->gid = task->cred->egid.val;
 	hdr->ret = ret;
+	hdr->caps = read_cap(&task->cred->cap_effective);
 	bpf_probe_read_kernel(hdr->comm, TW_COMM, task->comm);
 	scratch->off = size;
+	/* A failed exec costs its caller next to nothing: it must not crowd out the executions that happened. */
+	scratch->lane = config.lane[kind & (TW_KINDS - 1)];
+	if (scratch->lane == TW_LANE_LIFE && ret < 0)
+		scratch->lane = TW_LANE_BULK;
 	return scratch;
 }
 
@@ -63,9 +68,7 @@ static __always_inline void submit(struct scratch *scratch)
 	u16 kind = hdr->kind;
 	u32 size = scratch->off;
 	struct tw_count *count = count_of(kind);
-	/* A failed exec costs its caller next to nothing: it must not crowd out the executions that happened. */
-	bool failed = config.lane[kind & (TW_KINDS - 1)] == TW_LANE_LIFE && hdr->ret < 0;
-	u8 lane = failed ? TW_LANE_BULK : config.lane[kind & (TW_KINDS - 1)];
+	u32 lane = scratch->lane;
 	long err;
 
 	if (size > TW_TAIL_MAX + TW_PATH_MAX)
@@ -149,6 +152,9 @@ static __always_inline void add_user_bytes(struct scratch *scratch, struct tw_st
 	scratch->off += len;
 }
 
+/* Deeper than this, the front of a path is cut off: a directory and a mount point count one each. */
+#define TW_DEPTH_MAX 2048
+
 struct walk {
 	struct dentry *dentry;
 	struct vfsmount *mnt;
@@ -156,6 +162,8 @@ struct walk {
 	struct vfsmount *root_mnt;
 	u32 slot;
 	u32 pos; /* start of the path so far, which grows towards the front */
+	u32 root_pos; /* start of what lies below the caller's root; 0: the root was not met */
+	u32 whole; /* the walk came to its end */
 };
 
 static long walk_up(u32 i, void *data)
@@ -168,14 +176,20 @@ static long walk_up(u32 i, void *data)
 	const unsigned char *name;
 	u32 len, pos = walk->pos;
 
-	if (!scratch || (dentry == walk->root_dentry && mnt == walk->root_mnt))
+	if (!scratch)
 		return 1;
+	if (dentry == walk->root_dentry && mnt == walk->root_mnt) {
+		/* Where the caller's root is that of its mount namespace, there is nothing above it. */
+		walk->root_pos = pos;
+	}
 	parent = BPF_CORE_READ(dentry, d_parent);
 	if (dentry == BPF_CORE_READ(mnt, mnt_root)) {
 		/* The root of a mount: go on where it is mounted. */
 		mount = (void *)mnt - bpf_core_field_offset(struct mount, mnt);
-		if (BPF_CORE_READ(mount, mnt_parent) == mount)
+		if (BPF_CORE_READ(mount, mnt_parent) == mount) {
+			walk->whole = 1;
 			return 1;
+		}
 		walk->dentry = BPF_CORE_READ(mount, mnt_mountpoint);
 		mount = BPF_CORE_READ(mount, mnt_parent);
 		walk->mnt = (void *)mount + bpf_core_field_offset(struct mount, mnt);
@@ -196,6 +210,7 @@ static long walk_up(u32 i, void *data)
 			bpf_probe_read_kernel(scratch->path + pos, len, name);
 			walk->pos = pos;
 		}
+		walk->whole = 1;
 		return 1;
 	}
 	if (len > 255)
@@ -211,11 +226,30 @@ static long walk_up(u32 i, void *data)
 	return 0;
 }
 
-/* Appends the path of a dentry as the current process would name it from its root. */
-static __always_inline void add_path(struct scratch *scratch, u32 slot, struct tw_str *str, struct path *path)
+/* Appends what the walk found from `pos` up to `end`. */
+static __always_inline void add_walked(struct scratch *scratch, struct tw_str *str, u32 pos, u32 end)
+{
+	void *to = room(scratch);
+	u32 len;
+
+	pos &= TW_PATH_MAX - 1;
+	len = end - pos;
+	if (!to || len > TW_PATH_MAX)
+		return;
+	bpf_probe_read_kernel(to, len, scratch->path + pos);
+	added(scratch, str, len, TW_PATH_MAX + 1);
+}
+
+/*
+ * Appends the path of a dentry as the current process would name it from its root; if `root` is not null, also what
+ * lies between that root and the one of the mount namespace: nothing, unless the process lives in a chroot.
+ */
+static __always_inline void add_rooted_path(struct scratch *scratch, u32 slot, struct tw_str *str, struct tw_str *root,
+					    struct path *path)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
 	struct fs_struct *fs = task->fs;
+	struct tw_hdr *hdr = (void *)scratch->record;
 	struct walk walk = {
 		.dentry = BPF_CORE_READ(path, dentry),
 		.mnt = BPF_CORE_READ(path, mnt),
@@ -224,24 +258,28 @@ static __always_inline void add_path(struct scratch *scratch, u32 slot, struct t
 		.slot = slot,
 		.pos = TW_PATH_MAX,
 	};
-	void *to = room(scratch);
-	u32 len, pos;
+	u32 start;
 
-	if (!walk.dentry || !to)
+	if (!walk.dentry)
 		return;
-	bpf_loop(128, walk_up, &walk, 0);
+	bpf_loop(TW_DEPTH_MAX, walk_up, &walk, 0);
 	if (walk.pos > TW_PATH_MAX)
 		return;
-	if (walk.pos == TW_PATH_MAX) {
-		walk.pos = TW_PATH_MAX - 1;
+	if (!walk.whole && !walk.root_pos)
+		hdr->flags |= TW_F_TRUNCATED;
+	start = walk.root_pos ? walk.root_pos : walk.pos;
+	if (root && walk.pos < start)
+		add_walked(scratch, root, walk.pos, start);
+	if (start >= TW_PATH_MAX) {
+		start = TW_PATH_MAX - 1;
 		scratch->path[TW_PATH_MAX - 1] = '/';
 	}
-	pos = walk.pos & (TW_PATH_MAX - 1);
-	len = TW_PATH_MAX - pos;
-	if (len > TW_PATH_MAX)
-		return;
-	bpf_probe_read_kernel(to, len, scratch->path + pos);
-	added(scratch, str, len, TW_PATH_MAX);
+	add_walked(scratch, str, start, TW_PATH_MAX);
+}
+
+static __always_inline void add_path(struct scratch *scratch, u32 slot, struct tw_str *str, struct path *path)
+{
+	add_rooted_path(scratch, slot, str, 0, path);
 }
 
 /* Appends the directory that a path argument is relative to, if it is relative. */
@@ -263,13 +301,13 @@ static __always_inline void add_base(struct scratch *scratch, u32 slot, struct t
 		add_path(scratch, slot, base, (struct path *)&file->f_path);
 }
 
-/* Whether the cgroup still may report privileged calls; if not, the call is counted instead. */
-static __always_inline bool within_budget(u16 kind)
+/* Takes a token of the cgroup's budget for privileged calls, or of that for the frequent ones among them. */
+static __always_inline bool take_token(bool frequent)
 {
-	u64 cgroup = bpf_get_current_cgroup_id(), now = bpf_ktime_get_boot_ns();
+	/* Numbers of cgroups are inode numbers; the highest bit is free. */
+	u64 cgroup = bpf_get_current_cgroup_id() | (u64)frequent << 63, now = bpf_ktime_get_boot_ns();
 	struct bucket *bucket = bpf_map_lookup_elem(&buckets, &cgroup);
 	struct bucket fresh = { .filled_at = now, .tokens = config.bucket_burst };
-	struct tw_count *count;
 	u64 earned;
 
 	if (!bucket) {
@@ -287,7 +325,16 @@ static __always_inline bool within_budget(u16 kind)
 		bucket->tokens--;
 		return true;
 	}
-	__sync_fetch_and_add(&bucket->folded, 1);
+	return false;
+}
+
+/* Whether the cgroup still may report privileged calls; if not, the call is counted instead. */
+static __always_inline bool within_budget(u16 kind, bool frequent)
+{
+	struct tw_count *count;
+
+	if (take_token(frequent))
+		return true;
 	count = count_of(kind);
 	if (count)
 		count->folded++;

@@ -81,6 +81,10 @@ struct {
 		[TW_H_DUP] = (void *)&handle_dup,
 		[TW_H_CALL] = (void *)&handle_call,
 		[TW_H_EXEC] = (void *)&handle_exec,
+		[TW_H_SIGNAL] = (void *)&handle_signal,
+		[TW_H_MEMORY] = (void *)&handle_memory,
+		[TW_H_PRCTL] = (void *)&handle_prctl,
+		[TW_H_FSCONTEXT] = (void *)&handle_fscontext,
 	},
 };
 

@@ -25,6 +25,8 @@ enum tw_shape { TW_SHAPE_FORK, TW_SHAPE_EXEC, TW_SHAPE_EXIT, TW_SHAPE_FILE, TW_S
 /* Header flags. */
 #define TW_F_COMPAT 1 /* a 32-bit call on a 64-bit kernel */
 #define TW_F_TRUNCATED 2 /* a string was longer than its limit */
+#define TW_F_RING 4 /* asked for through io_uring */
+#define TW_F_PRESUMED 8 /* the result is not told: the caller wanted no answer unless the request fails */
 
 /* A piece of the tail: offset from the start of the record, length without any final NUL. */
 struct tw_str {
@@ -45,6 +47,7 @@ struct tw_hdr {
 	__u32 uid; /* effective */
 	__u32 gid;
 	__s64 ret; /* what the call returned */
+	__u64 caps; /* effective capabilities */
 	char comm[TW_COMM];
 };
 
@@ -55,7 +58,9 @@ struct tw_fork {
 	__u32 child_pid;
 	__u32 parent_pid;
 	__u32 child_vpid;
-	__u32 pad;
+	__u32 child_uid; /* effective */
+	__u64 child_caps; /* effective */
+	__u64 flags; /* of clone, as the kernel took them */
 };
 
 /* Executable file attributes, and attributes of opened files. */
@@ -68,6 +73,7 @@ struct tw_fork {
 #define TW_A_REG 64
 #define TW_A_ARGS_TRUNCATED 128
 #define TW_A_ENV_TRUNCATED 256
+#define TW_A_DELETED 512 /* its name was removed */
 
 struct tw_exec {
 	struct tw_hdr hdr;
@@ -124,7 +130,7 @@ struct tw_file {
 	__u32 attrs;
 	__u32 uid;
 	__u32 gid;
-	__u32 pad;
+	struct tw_str root; /* what lies before path, where the caller's root is not that of its mount namespace */
 	struct tw_str path; /* resolved, if the call left an object */
 	struct tw_str raw; /* as the caller wrote it */
 	struct tw_str base; /* directory that raw is relative to, empty if raw is absolute */
@@ -185,7 +191,11 @@ struct tw_call {
 	__u64 cap_effective; /* after the call */
 	__u64 cap_permitted;
 	__u64 cap_inheritable;
+	__u32 target; /* number of the process that the call is about, if a kernel object told it */
+	__u32 targets; /* processes that were signalled */
 	struct tw_str text;
+	struct tw_str text2;
+	struct tw_str text3; /* type of the file system */
 	struct tw_str pad_str;
 };
 
@@ -198,6 +208,10 @@ enum tw_handler {
 	TW_H_DUP,
 	TW_H_CALL, /* arguments as they are */
 	TW_H_EXEC, /* a failed exec */
+	TW_H_SIGNAL, /* kill and its like */
+	TW_H_MEMORY, /* mmap and mprotect: only what becomes executable and was or is writable */
+	TW_H_PRCTL, /* only options that matter */
+	TW_H_FSCONTEXT, /* fsconfig and fsmount: a file system in the making */
 	TW_HANDLERS,
 };
 
@@ -209,24 +223,33 @@ struct tw_args {
 	__u8 dirfd;
 	__u8 path;
 	__u8 dirfd2;
-	__u8 path2; /* second path, or type of a file system */
+	__u8 path2; /* second path or text, or type of a file system */
 	__u8 fd; /* the object, if it is given by descriptor */
 	__u8 flags;
 	__u8 mode;
 	__u8 uid;
 	__u8 gid;
 	__u8 extra; /* text: link target, mount source, module arguments */
-	__u8 implied; /* bit 0: flags are those of creat; bit 1: flags lie in struct open_how; bit 2: resolve cwd */
+	__u8 implied; /* TW_CREAT and its neighbours */
 	__u8 size; /* bytes asked to be sent */
 	__u8 addr; /* socket address */
 	__u8 backlog;
 	__u8 oldfd;
-	__u8 pad;
+	__u8 budget; /* TW_B_FREQUENT and its neighbour */
 };
 
-#define TW_CREAT 1
-#define TW_OPEN_HOW 2
-#define TW_CWD 4
+#define TW_CREAT 1 /* flags are those of creat */
+#define TW_OPEN_HOW 2 /* flags lie in struct open_how */
+#define TW_CWD 4 /* the object is the working directory */
+#define TW_TARGET 8 /* the target is the process behind the pidfd `fd` */
+#define TW_TARGET_RESULT 16 /* the target is the process behind the pidfd that the call returned */
+#define TW_MOUNT_ATTR 32 /* argument 4 is a struct mount_attr */
+
+/* Privileged calls that peaceful programs make often have a budget of their own, lest they eat that of the others. */
+#define TW_B_FREQUENT 1
+/* Calls that change credentials: beyond the budget, those that succeed go to the bulk lane, for who is who hangs on them. */
+#define TW_B_IDENTITY 2
+#define TW_B_USER_NAMESPACE 4 /* the same, if the first argument has CLONE_NEWUSER */
 
 #define TW_CALLS 512
 #define TW_KINDS 128

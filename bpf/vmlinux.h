@@ -37,6 +37,11 @@ enum bpf_map_type {
 };
 
 #define BPF_ANY 0
+
+/* Only asked whether the running kernel has them. */
+enum bpf_func_id {
+	BPF_FUNC_find_vma = 180,
+};
 #define BPF_RB_NO_WAKEUP 1
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
@@ -65,6 +70,7 @@ struct qstr {
 struct super_block {
 	u32 s_dev;
 	unsigned long s_magic;
+	unsigned long s_flags;
 };
 
 struct inode {
@@ -74,6 +80,7 @@ struct inode {
 	struct super_block *i_sb;
 	unsigned long i_ino;
 	unsigned int i_nlink;
+	void *i_private;
 	s64 i_mtime_sec;
 	s64 i_ctime_sec;
 	u32 i_mtime_nsec;
@@ -96,7 +103,12 @@ struct inode___v61 {
 	struct timespec64 i_ctime;
 };
 
+struct hlist_bl_node {
+	void **pprev;
+};
+
 struct dentry {
+	struct hlist_bl_node d_hash;
 	struct dentry *d_parent;
 	struct qstr d_name;
 	struct inode *d_inode;
@@ -110,6 +122,7 @@ struct mount {
 	struct mount *mnt_parent;
 	struct dentry *mnt_mountpoint;
 	struct vfsmount mnt;
+	const char *mnt_devname;
 };
 
 struct path {
@@ -237,6 +250,23 @@ struct mm_struct {
 	struct file *exe_file;
 };
 
+struct vm_area_struct {
+	unsigned long vm_flags;
+	void *anon_vma;
+};
+
+struct kernel_siginfo {
+	int si_code;
+};
+
+struct file_system_type {
+	const char *name;
+};
+
+struct fs_context {
+	struct file_system_type *fs_type;
+};
+
 struct thread_info {
 	u32 status;
 };
@@ -350,6 +380,13 @@ struct user_msghdr {
 struct iovec {
 	void *base;
 	unsigned long len;
+};
+
+struct mount_attr {
+	u64 set;
+	u64 clear;
+	u64 propagation;
+	u64 userns_fd;
 };
 
 struct user_mmsghdr {

@@ -9,7 +9,8 @@ char LICENSE[] SEC("license") = "GPL";
 	SEC("tp_btf/" hook) int name(void *ctx) { return 0; }
 
 EMPTY(floor_sys_exit, "sys_exit")
-EMPTY(floor_fork, "sched_process_fork")
+EMPTY(floor_fork, "task_newtask")
 EMPTY(floor_exec, "sched_process_exec")
 EMPTY(floor_exit, "sched_process_exit")
 EMPTY(floor_send, "sock_send_length")
+EMPTY(floor_signal, "signal_generate")

@@ -14,6 +14,8 @@ int handle_open(trace_args *ctx)
 	struct file *file;
 	u32 slot = 0;
 
+	if (config.lane[call.kind] == TW_LANE_PRIV && !within_budget(call.kind, call.args->budget & TW_B_FREQUENT))
+		return 0;
 	scratch = begin(call.kind, call.ret, sizeof(*open), &slot);
 	if (!scratch)
 		return 0;
@@ -37,10 +39,10 @@ int handle_open(trace_args *ctx)
 		inode = BPF_CORE_READ(file, f_inode);
 		open->ino = BPF_CORE_READ(inode, i_ino);
 		open->dev = BPF_CORE_READ(inode, i_sb, s_dev);
-		open->attrs = inode_attrs(inode);
+		open->attrs = file_attrs(file);
 		if (BPF_CORE_READ(file, f_mode) & FMODE_CREATED)
 			open->attrs |= TW_A_CREATED;
-		add_path(scratch, slot, &open->path, (struct path *)&file->f_path);
+		add_rooted_path(scratch, slot, &open->path, &open->root, (struct path *)&file->f_path);
 	} else if (call.ret < 0) {
 		add_base(scratch, slot, &open->base, &open->raw, open->dirfd);
 	}
@@ -53,11 +55,13 @@ int handle_path(trace_args *ctx)
 {
 	struct watched watched = read_call(ctx);
 	struct scratch *scratch;
+	struct mount_attr attr = {};
 	struct tw_file *call;
 	struct file *file;
 	u32 slot = 0;
 
-	if (config.lane[watched.kind] == TW_LANE_PRIV && !within_budget(watched.kind))
+	if (config.lane[watched.kind] == TW_LANE_PRIV &&
+	    !within_budget(watched.kind, watched.args->budget & TW_B_FREQUENT))
 		return 0;
 	scratch = begin(watched.kind, watched.ret, sizeof(*call), &slot);
 	if (!scratch)
@@ -70,6 +74,12 @@ int handle_path(trace_args *ctx)
 	call->mode = arg_or(&watched, watched.args->mode, 0);
 	call->uid = arg_or(&watched, watched.args->uid, 0);
 	call->gid = arg_or(&watched, watched.args->gid, 0);
+	if (watched.args->implied & TW_MOUNT_ATTR &&
+	    !bpf_probe_read_user(&attr, sizeof(attr), (void *)call_arg(watched.regs, watched.compat, 4))) {
+		call->mode = attr.set;
+		call->uid = attr.clear;
+		call->gid = attr.propagation;
+	}
 	if (watched.args->path) {
 		add_user_text(scratch, &call->raw, (void *)call_arg(watched.regs, watched.compat, watched.args->path));
 		add_base(scratch, slot, &call->base, &call->raw, call->dirfd);
@@ -82,11 +92,11 @@ int handle_path(trace_args *ctx)
 		add_user_text(scratch, &call->extra, (void *)call_arg(watched.regs, watched.compat, watched.args->extra));
 	file = watched.args->fd ? file_of(watched.task, call->fd) : 0;
 	if (file) {
-		call->attrs = inode_attrs(BPF_CORE_READ(file, f_inode));
+		call->attrs = file_attrs(file);
 		call->ino = BPF_CORE_READ(file, f_inode, i_ino);
-		add_path(scratch, slot, &call->path, (struct path *)&file->f_path);
+		add_rooted_path(scratch, slot, &call->path, &call->root, (struct path *)&file->f_path);
 	} else if (watched.args->implied & TW_CWD && watched.ret >= 0 && watched.task->fs) {
-		add_path(scratch, slot, &call->path, &watched.task->fs->pwd);
+		add_rooted_path(scratch, slot, &call->path, &call->root, &watched.task->fs->pwd);
 	}
 	submit(scratch);
 	return 0;

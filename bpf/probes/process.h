@@ -1,17 +1,20 @@
 /* SPDX-License-Identifier: GPL-2.0 OR Apache-2.0 */
 /* Lifecycle: fork, exec, exit. */
 
-SEC("tp_btf/sched_process_fork")
+/* A new task, seen where the kernel tells the flags that it was made with. */
+SEC("tp_btf/task_newtask")
 int on_fork(trace_args *ctx)
 {
-	struct task_struct *child = (void *)ctx[1];
+	struct task_struct *child = (void *)ctx[0];
 	struct task_struct *parent;
 	struct scratch *scratch;
 	struct tw_fork *fork;
+	u64 child_caps;
 	u32 slot = 0;
 
 	if (BPF_CORE_READ(child, pid) != BPF_CORE_READ(child, tgid))
 		return 0; /* a thread */
+	child_caps = read_cap(&BPF_CORE_READ(child, cred)->cap_effective);
 	scratch = begin(config.kind_clone, BPF_CORE_READ(child, tgid), sizeof(*fork), &slot);
 	if (!scratch)
 		return 0;
@@ -22,6 +25,9 @@ int on_fork(trace_args *ctx)
 	fork->parent_start = BPF_CORE_READ(parent, group_leader, start_boottime);
 	fork->parent_pid = BPF_CORE_READ(parent, tgid);
 	fork->child_vpid = pid_number(BPF_CORE_READ(child, thread_pid), true);
+	fork->child_uid = BPF_CORE_READ(child, cred, euid.val);
+	fork->child_caps = child_caps;
+	fork->flags = ctx[1];
 	submit(scratch);
 	return 0;
 }
@@ -65,7 +71,7 @@ static __always_inline void fill_exe(struct tw_exec *exec, struct file *file, co
 	exec->mode = BPF_CORE_READ(inode, i_mode);
 	exec->ctime = inode_ctime(inode);
 	exec->mtime = inode_mtime(inode);
-	exec->attrs = inode_attrs(inode);
+	exec->attrs = file_attrs(file);
 	if (may_write(inode, cred))
 		exec->attrs |= TW_A_WRITABLE;
 }

@@ -12,9 +12,9 @@ use std::time::{Duration, Instant};
 
 use bumpalo::Bump;
 use hashbrown::HashMap;
-use tw_model::event::EventKind;
+use tw_model::event::{EventKind, Prior};
 use tw_model::process::{Credentials, ExeFile, Image, Namespaces, UserNames};
-use tw_model::raw::{Body, CallBody, ExecBody, ForkBody, attr, sock_attr};
+use tw_model::raw::{Body, CAPS_UNKNOWN, ExecBody, ForkBody, attr, sock_attr};
 use tw_model::{Container, Event, KnownNames, Names, Place, ProcKey, Process, ProcessTable, Raw};
 
 use crate::cgroup::Cgroups;
@@ -24,6 +24,8 @@ use crate::membership::{Membership, MembershipCounts, Notice};
 use crate::procfs::{Procfs, keep_env};
 use crate::runtime::RuntimeUpdate;
 use crate::users::UserDb;
+
+mod credentials;
 
 /// User lists of containers kept at the same time.
 const MAX_USER_LISTS: usize = 1024;
@@ -254,9 +256,12 @@ impl World {
         self.latest_ns = self.latest_ns.max(raw.header.time);
         let key = raw.key();
         // A measurement is no sign of life of the process that it names.
-        if !raw.kind().is_measurement() {
+        let prior = if raw.kind().is_measurement() {
+            Prior::default()
+        } else {
             self.ensure(&raw);
-        }
+            self.prior(&raw)
+        };
         match raw.body {
             Body::Fork(body) => self.fork(&raw, body),
             Body::Exec(body) if raw.header.ret >= 0 => self.exec(&raw, body),
@@ -289,6 +294,7 @@ impl World {
             processes: &self.processes,
             container: self.membership.container(raw.header.cgroup),
             context: self.membership.version(),
+            prior,
             names: Names::new(&self.known_names, Place::of(self.membership.container(raw.header.cgroup))),
             scratch,
         }
@@ -304,8 +310,15 @@ impl World {
             return;
         }
         self.inferred += 1;
-        let cred =
-            Credentials { uid: raw.header.uid, gid: raw.header.gid, loginuid: u32::MAX, ..Credentials::default() };
+        let caps = if raw.header.caps == CAPS_UNKNOWN { 0 } else { raw.header.caps };
+        let cred = Credentials {
+            uid: raw.header.uid,
+            gid: raw.header.gid,
+            loginuid: u32::MAX,
+            cap_effective: caps,
+            cap_permitted: caps,
+            cap_inheritable: 0,
+        };
         let mut process = Process {
             key,
             comm: raw.comm().into(),
@@ -329,6 +342,13 @@ impl World {
         child.cgroup_id = raw.header.cgroup;
         child.exec_ns = 0;
         child.exit_ns = None;
+        // Its only thread has the credentials of the thread that forked, or those of a new user namespace.
+        child.threads_differ = false;
+        if raw.header.caps != CAPS_UNKNOWN {
+            child.cred.cap_effective = body.child_caps;
+            child.cred.cap_permitted |= body.child_caps;
+            child.cred.uid = body.child_uid;
+        }
         self.processes.remove_pid(key.pid);
         self.processes.insert_forked(child);
     }
@@ -358,13 +378,16 @@ impl World {
                 lower_layer: body.attrs & attr::LOWER != 0,
                 memfd: body.attrs & attr::MEMFD != 0,
                 writable: body.attrs & attr::WRITABLE != 0,
+                deleted: body.attrs & attr::DELETED != 0,
             },
+            script: script(raw, body).into(),
             ..Image::from_argv(raw.text(body.args))
         };
         process.image = Arc::new(image);
         process.comm = raw.comm().into();
         process.cwd = raw.text(body.cwd).into();
         process.cred = cred;
+        process.threads_differ = false;
         if let Some(names) = names {
             process.names = names;
         }
@@ -391,34 +414,6 @@ impl World {
             process.parent = Some(ProcKey { start_ns: body.parent_start, pid: body.ppid });
         }
         process.rebuild_cmdline();
-    }
-
-    /// Calls that change credentials: the header and the body have them as they are after the call.
-    fn credentials(&mut self, raw: &Raw<'_>, body: &CallBody) {
-        use EventKind::{Capset, Setgid, Setns, Setregid, Setresgid, Setresuid, Setreuid, Setuid, Unshare};
-        if !matches!(
-            raw.kind(),
-            Capset | Setgid | Setns | Setregid | Setresgid | Setresuid | Setreuid | Setuid | Unshare
-        ) || raw.header.tid != raw.header.pid
-        {
-            return;
-        }
-        let Some(process) = self.processes.get(raw.key()) else { return };
-        let cred = Credentials {
-            uid: raw.header.uid,
-            gid: raw.header.gid,
-            loginuid: process.cred.loginuid,
-            cap_effective: body.cap_effective,
-            cap_permitted: body.cap_permitted,
-            cap_inheritable: body.cap_inheritable,
-        };
-        let names = self.names_if_new(raw, &cred);
-        if let Some(process) = self.processes.get_mut(raw.key()) {
-            process.cred = cred;
-            if let Some(names) = names {
-                process.names = names;
-            }
-        }
     }
 
     /// What a process is told of addresses holds for its container.
@@ -498,6 +493,24 @@ impl World {
 /// Whether a process ended so long ago that a new segment of a recording would not tell it.
 fn is_forgotten(process: &Process, now_ns: u64) -> bool {
     process.exit_ns.is_some_and(|exit_ns| exit_ns.saturating_add(LATE_NS) <= now_ns)
+}
+
+/// Path of the script that was executed, made absolute; empty if the executable is no interpreter of one.
+fn script(raw: &Raw<'_>, body: &ExecBody) -> Vec<u8> {
+    let (given, interpreter) = (raw.text(body.filename), raw.text(body.interp));
+    if interpreter.is_empty() || interpreter == given {
+        return Vec::new();
+    }
+    let base = if given.starts_with(b"/") { b"" } else { raw.text(body.cwd) };
+    let mut path: Vec<&[u8]> = Vec::new();
+    for part in base.split(|byte| *byte == b'/').chain(given.split(|byte| *byte == b'/')) {
+        match part {
+            b"" | b"." => {}
+            b".." => drop(path.pop()),
+            part => path.push(part),
+        }
+    }
+    [b"/", path.join(&b'/').as_slice()].concat()
 }
 
 fn unknown_process() -> &'static Process {

@@ -120,7 +120,7 @@ fn credentials_and_working_directory_follow_the_calls() {
     });
     let mut denied = header(EventKind::Setuid, 10, 3);
     denied.ret = -1;
-    denied.uid = 0;
+    denied.uid = 65534;
     let record = to_words(&Encoder::new(&denied, size_of::<CallBody>()).finish(&CallBody::default()));
     feed(&mut world, &record, |event| assert_eq!(event.process.cred.uid, 65534, "a failed call changes nothing"));
     let chdir = header(EventKind::Chdir, 10, 4);
@@ -167,4 +167,93 @@ fn a_process_found_in_proc_is_the_same_when_its_exact_start_is_told() {
         assert_eq!(event.process.key.start_ns, exact.start);
     });
     assert_eq!(world.processes().len(), before, "it is not there twice");
+}
+
+/// A record of an ordinary call with these rights.
+fn with_rights(kind: EventKind, pid: u32, time: u64, uid: u32, caps: u64) -> Vec<u64> {
+    let header = Header { uid, gid: uid, caps, ..header(kind, pid, time) };
+    match kind {
+        EventKind::Openat => to_words(&Encoder::new(&header, size_of::<FileBody>()).finish(&FileBody::default())),
+        EventKind::Execve => to_words(
+            &Encoder::new(&header, size_of::<ExecBody>())
+                .finish(&ExecBody { cap_effective: caps, ..ExecBody::default() }),
+        ),
+        _ => {
+            let body = CallBody { cap_effective: caps, cap_permitted: caps, ..CallBody::default() };
+            to_words(&Encoder::new(&header, size_of::<CallBody>()).finish(&body))
+        }
+    }
+}
+
+fn jump(world: &mut World, record: &[u64]) -> (bool, u32) {
+    feed(world, record, |event| (event.prior.jumped, event.prior.uid))
+}
+
+#[test]
+fn rights_that_come_from_nowhere_are_told_once() {
+    let mut world = world();
+    let open = |time, uid, caps| with_rights(EventKind::Openat, 10, time, uid, caps);
+    feed(&mut world, &with_rights(EventKind::Execve, 10, 1, 1000, 0), |_| ());
+    assert_eq!(jump(&mut world, &open(2, 1000, 0)), (false, 1000));
+    assert_eq!(jump(&mut world, &open(3, 0, 0x1ff)), (true, 1000), "root, without any call");
+    assert_eq!(jump(&mut world, &open(4, 0, 0x1ff)), (false, 0), "told once");
+    assert_eq!(world.processes().get(key(10)).unwrap().cred.uid, 0);
+    // In a container that runs as root the user stays; what comes is capabilities.
+    assert!(jump(&mut world, &open(5, 0, 0x3ff)).0);
+    assert!(!jump(&mut world, &open(6, 0, 0x1)).0, "fewer is no jump");
+}
+
+#[test]
+fn rights_that_a_call_or_an_exec_gave_are_no_jump() {
+    let mut world = world();
+    feed(&mut world, &with_rights(EventKind::Execve, 10, 1, 0, 0x1ff), |_| ());
+    // As su and sshd do: away from root and back.
+    assert_eq!(jump(&mut world, &with_rights(EventKind::Setresuid, 10, 2, 1000, 0)), (false, 0));
+    assert_eq!(jump(&mut world, &with_rights(EventKind::Setresuid, 10, 3, 0, 0x1ff)), (false, 1000), "the user before");
+    assert!(!jump(&mut world, &with_rights(EventKind::Unshare, 10, 4, 0, u64::MAX >> 23)).0, "a user namespace");
+    assert!(!jump(&mut world, &with_rights(EventKind::Openat, 10, 5, 0, u64::MAX >> 23)).0);
+    // A setuid program gives root, another does not.
+    for (mode, jumped) in [(0o104_755, false), (0o100_755, true)] {
+        feed(&mut world, &with_rights(EventKind::Setuid, 10, 6, 1000, 0), |_| ());
+        let header = Header { uid: 0, caps: 0x1ff, ..header(EventKind::Execve, 10, 7) };
+        let body = ExecBody { mode, cap_effective: 0x1ff, ..ExecBody::default() };
+        let exec = to_words(&Encoder::new(&header, size_of::<ExecBody>()).finish(&body));
+        assert_eq!(jump(&mut world, &exec).0, jumped, "{mode:o}");
+    }
+}
+
+#[test]
+fn a_thread_that_went_its_own_way_is_no_jump_and_its_child_is_itself() {
+    let mut world = world();
+    feed(&mut world, &with_rights(EventKind::Execve, 10, 1, 1000, 0), |_| ());
+    let as_thread = |mut words: Vec<u64>| {
+        // The thread's number is the upper half of the word behind the cgroup.
+        words[4] = (words[4] & 0xffff_ffff) | 11 << 32;
+        words
+    };
+    assert!(!jump(&mut world, &as_thread(with_rights(EventKind::Setuid, 10, 2, 0, 0x1ff))).0);
+    assert!(!jump(&mut world, &as_thread(with_rights(EventKind::Openat, 10, 3, 0, 0x1ff))).0);
+    assert!(!jump(&mut world, &with_rights(EventKind::Openat, 10, 4, 1000, 0)).0);
+    let header = Header { uid: 0, caps: 0x1ff, tid: 11, ..header(EventKind::Clone, 10, 5) };
+    let body = ForkBody { child_start: 20 * 10_000_000 + 7, child_pid: 20, child_caps: 0x1ff, ..ForkBody::default() };
+    feed(&mut world, &to_words(&Encoder::new(&header, size_of::<ForkBody>()).finish(&body)), |_| ());
+    assert!(!jump(&mut world, &with_rights(EventKind::Openat, 20, 6, 0, 0x1ff)).0);
+    assert!(jump(&mut world, &with_rights(EventKind::Openat, 20, 7, 0, 0x3ff)).0, "the child is judged again");
+}
+
+#[test]
+fn a_script_is_told_beside_its_interpreter() {
+    let mut world = world();
+    for (given, interpreter, script) in [
+        ("./run.sh", "/bin/sh", "/srv/run.sh"),
+        ("/opt/../etc/job", "/usr/bin/python3", "/etc/job"),
+        ("/bin/ls", "", ""),
+    ] {
+        let header = header(EventKind::Execve, 10, 1);
+        let mut out = Encoder::new(&header, size_of::<ExecBody>());
+        let (cwd, filename) = (out.text(b"/srv"), out.text(given.as_bytes()));
+        let body = ExecBody { cwd, filename, interp: out.text(interpreter.as_bytes()), ..ExecBody::default() };
+        let exec = to_words(&out.finish(&body));
+        feed(&mut world, &exec, |event| assert_eq!(&*event.process.image.script, script.as_bytes()));
+    }
 }

@@ -48,6 +48,8 @@ pub struct Container {
     pub host_ipc: bool,
     /// Address on its first network; empty if none.
     pub ip: String,
+    /// Where the host has its root directory; empty if unknown. For an overlay the merged folder.
+    pub rootfs: String,
     /// Mounts.
     pub mounts: Vec<Mount>,
     /// Labels, by name.

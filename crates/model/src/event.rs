@@ -62,6 +62,19 @@ impl KindSet {
     }
 }
 
+/// Credentials of the acting process before the event, as the last one told them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Prior {
+    /// Effective user.
+    pub uid: u32,
+    /// Effective group.
+    pub gid: u32,
+    /// Effective capabilities.
+    pub cap_effective: u64,
+    /// It has more than before, and neither this event nor one before it could give it: see `proc.cred_jump`.
+    pub jumped: bool,
+}
+
 /// One event with its context. Borrowed throughout; never stored.
 #[derive(Clone, Copy)]
 pub struct Event<'e> {
@@ -80,6 +93,8 @@ pub struct Event<'e> {
     /// Changes whenever something known of containers and their cgroups changes. What was worked out about a process
     /// holds as long as this, its stamp and its lineage are the same.
     pub context: u64,
+    /// Credentials before the event.
+    pub prior: Prior,
     /// Names of addresses, as the answers said that processes of the same container got.
     pub names: Names<'e>,
     /// Where values that must be put together are built; emptied after each event.

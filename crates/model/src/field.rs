@@ -4,14 +4,17 @@
 use crate::event::{EVENTS, Event};
 use crate::value::{FieldType, Value};
 
+pub(crate) mod call;
 mod container;
 mod event;
 mod fd;
 mod flow;
 mod network;
+mod place;
 mod process;
 mod resource;
 mod table;
+mod target;
 pub use fd::Opened;
 pub use table::FIELDS;
 

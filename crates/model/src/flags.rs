@@ -3,6 +3,9 @@
 use bumpalo::Bump;
 use bumpalo::collections::Vec as BumpVec;
 
+mod calls;
+pub use calls::*;
+
 /// Names of bits or values of one argument.
 pub type Names = &'static [(&'static str, u64)];
 
@@ -46,6 +49,9 @@ pub const CLONE: Names = &[
     ("CLONE_NEWTIME", 0x80),
     ("CLONE_NEWNS", 0x0002_0000),
     ("CLONE_SYSVSEM", 0x0004_0000),
+    ("CLONE_VFORK", 0x4000),
+    ("CLONE_PARENT", 0x8000),
+    ("CLONE_UNTRACED", 0x0080_0000),
     ("CLONE_NEWCGROUP", 0x0200_0000),
     ("CLONE_NEWUTS", 0x0400_0000),
     ("CLONE_NEWIPC", 0x0800_0000),

@@ -57,6 +57,8 @@ pub struct ExeFile {
     pub memfd: bool,
     /// The executing user may write the file.
     pub writable: bool,
+    /// Its name had been removed when it was executed.
+    pub deleted: bool,
 }
 
 /// What a process became by its last successful exec. Shared by its forks until they exec.
@@ -77,6 +79,9 @@ pub struct Image {
     /// `NAME=value` elements, each ended by NUL, up to the capture limit.
     #[serde(with = "bytes_as_text")]
     pub env: Box<[u8]>,
+    /// Path of the script, if the executable is its interpreter: the caller's text, made absolute. Else empty.
+    #[serde(with = "bytes_as_text")]
+    pub script: Box<[u8]>,
     /// argv from 1 on, joined by spaces.
     #[serde(with = "bytes_as_text")]
     pub args: Box<[u8]>,
@@ -245,6 +250,8 @@ pub struct Process {
     pub exec_ns: u64,
     /// Boot time of its end, `None` while it lives.
     pub exit_ns: Option<u64>,
+    /// A thread other than the main one changed its credentials by itself: they are not those of the process.
+    pub threads_differ: bool,
     /// True if it was found in `/proc` or made up for a missed event, so that fields may be incomplete.
     pub inferred: bool,
 }
@@ -270,7 +277,8 @@ impl Process {
         let file = self.image.file;
         let exepath = self.image.exepath.clone();
         let argv = &self.image.argv[..REMEMBERED_ARGS];
-        self.image = Arc::new(Image { exepath, file, argv_truncated: true, ..Image::from_argv(argv) });
+        let script = self.image.script.clone();
+        self.image = Arc::new(Image { exepath, script, file, argv_truncated: true, ..Image::from_argv(argv) });
         self.rebuild_cmdline();
         true
     }

@@ -10,9 +10,11 @@ use crate::dns::Message;
 use crate::event::{EVENTS, EventInfo, EventKind, Shape};
 use crate::process::ProcKey;
 
+mod encoder;
 mod flow;
 mod resource;
 mod rewrite;
+pub use encoder::{Encoder, from_words, to_words};
 pub use flow::{FLOW_STATES, FlowFigures};
 pub use resource::{ResourceBody, part};
 pub use rewrite::Slot;
@@ -23,6 +25,14 @@ pub const COMM: usize = 16;
 pub const F_COMPAT: u16 = 1;
 /// A string of the record was longer than its limit.
 pub const F_TRUNCATED: u16 = 2;
+
+/// Asked for through io_uring.
+pub const F_RING: u16 = 4;
+/// The result is not told: the caller wanted no answer unless the request fails.
+pub const F_PRESUMED: u16 = 8;
+
+/// [`Header::caps`] of sources that do not tell capabilities with each event.
+pub const CAPS_UNKNOWN: u64 = u64::MAX;
 
 /// Attribute bits of files ([`ExecBody::attrs`], [`FileBody::attrs`]).
 pub mod attr {
@@ -44,6 +54,8 @@ pub mod attr {
     pub const ARGS_TRUNCATED: u32 = 128;
     /// The environment was cut.
     pub const ENV_TRUNCATED: u32 = 256;
+    /// Its name was removed.
+    pub const DELETED: u32 = 512;
 }
 
 /// Attribute bits of sockets ([`SockBody::attrs`]).
@@ -80,7 +92,7 @@ pub struct Header {
     pub size: u16,
     /// Row of [`EVENTS`].
     pub kind: u16,
-    /// [`F_COMPAT`], [`F_TRUNCATED`].
+    /// [`F_COMPAT`], [`F_TRUNCATED`], [`F_RING`], [`F_PRESUMED`].
     pub flags: u16,
     /// CPU that wrote it.
     pub cpu: u16,
@@ -100,6 +112,8 @@ pub struct Header {
     pub gid: u32,
     /// Result of the call; negative: errno.
     pub ret: i64,
+    /// Effective capabilities, bit = capability number; or [`CAPS_UNKNOWN`].
+    pub caps: u64,
     /// Name of the thread, padded with NUL.
     pub comm: [u8; COMM],
 }
@@ -118,8 +132,12 @@ pub struct ForkBody {
     pub parent_pid: u32,
     /// Number of the child in its own pid namespace.
     pub child_vpid: u32,
-    /// Unused.
-    pub pad: u32,
+    /// Effective user of the child.
+    pub child_uid: u32,
+    /// Effective capabilities of the child.
+    pub child_caps: u64,
+    /// Flags of clone, as the kernel took them.
+    pub flags: u64,
 }
 
 /// Body of an exec. For a failed call only `filename` is set.
@@ -196,8 +214,8 @@ pub struct FileBody {
     pub uid: u32,
     /// Group argument (chown).
     pub gid: u32,
-    /// Unused.
-    pub pad: u32,
+    /// What lies before `path`, where the caller's root is not that of its mount namespace (chroot).
+    pub root: Str,
     /// Resolved path, if the call left a kernel object.
     pub path: Str,
     /// Path as the caller wrote it.
@@ -262,8 +280,16 @@ pub struct CallBody {
     pub cap_permitted: u64,
     /// Inheritable capabilities after the call.
     pub cap_inheritable: u64,
+    /// Number of the process that the call is about, if a kernel object told it; else 0.
+    pub target: u32,
+    /// Processes that were signalled; of mprotect 1 if the memory had been written to.
+    pub targets: u32,
     /// A text argument, such as the name of a memfd.
     pub text: Str,
+    /// A second one.
+    pub text2: Str,
+    /// Type of the file system (fsconfig, fsmount).
+    pub text3: Str,
     /// Unused.
     pub pad_str: Str,
 }
@@ -417,14 +443,14 @@ impl<'a> Raw<'a> {
         let strings: [Str; 7] = match self.body {
             Body::Fork(_) | Body::Exit(_) | Body::Resource(_) => [Str::default(); 7],
             Body::Exec(b) => [b.exepath, b.filename, b.interp, b.cwd, b.args, b.env, b.cgroup_name],
-            Body::File(b) => [b.path, b.raw, b.base, b.raw2, b.base2, b.extra, Str::default()],
+            Body::File(b) => [b.path, b.raw, b.base, b.raw2, b.base2, b.extra, b.root],
             Body::Sock(b) => {
                 let none = Str::default();
                 [b.path, b.raw, b.data, none, none, none, none]
             }
             Body::Call(b) => {
                 let none = Str::default();
-                [b.text, none, none, none, none, none, none]
+                [b.text, b.text2, b.text3, none, none, none, none]
             }
         };
         strings.into_iter()
@@ -480,63 +506,6 @@ fn address(family: u16, bytes: &[u8; 16]) -> Option<IpAddr> {
         AF_INET => Some(IpAddr::V4(Ipv4Addr::new(bytes[0], bytes[1], bytes[2], bytes[3]))),
         AF_INET6 => Some(IpAddr::V6(Ipv6Addr::from(*bytes)).to_canonical()),
         _ => None,
-    }
-}
-
-/// The bytes in whole words, padded with zeros: a copy of a record that is aligned as [`Raw::parse`] wants it.
-pub fn to_words(bytes: &[u8]) -> Vec<u64> {
-    bytes
-        .chunks(8)
-        .map(|chunk| {
-            let mut word = [0; 8];
-            word[..chunk.len()].copy_from_slice(chunk);
-            u64::from_ne_bytes(word)
-        })
-        .collect()
-}
-
-/// The bytes of such a copy.
-pub fn from_words(words: &[u64]) -> &[u8] {
-    words.as_bytes()
-}
-
-/// Builds records, for sensors without a kernel half and for tests.
-pub struct Encoder {
-    bytes: Vec<u8>,
-}
-
-impl Encoder {
-    /// Starts a record for `header` whose body takes `body_size` bytes.
-    pub fn new(header: &Header, body_size: usize) -> Self {
-        let mut bytes = header.as_bytes().to_vec();
-        bytes.resize(bytes.len() + body_size, 0);
-        Self { bytes }
-    }
-
-    /// Appends a string to the tail, cut so that the record stays under 64 KiB.
-    pub fn text(&mut self, text: &[u8]) -> Str {
-        let off = self.bytes.len();
-        let room = usize::from(u16::MAX).saturating_sub(off + 8);
-        let text = &text[..text.len().min(room)];
-        self.bytes.extend_from_slice(text);
-        Str { off: off as u16, len: text.len() as u16 }
-    }
-
-    /// Sets bits of the header's flags.
-    pub fn flag(&mut self, flags: u16) {
-        const AT: usize = std::mem::offset_of!(Header, flags);
-        let old = u16::from_ne_bytes([self.bytes[AT], self.bytes[AT + 1]]);
-        self.bytes[AT..AT + 2].copy_from_slice(&(old | flags).to_ne_bytes());
-    }
-
-    /// Writes the body and returns the record, padded to 8 bytes so that records can lie behind each other.
-    pub fn finish<B: IntoBytes + Immutable>(mut self, body: &B) -> Vec<u8> {
-        let start = size_of::<Header>();
-        self.bytes[start..start + size_of::<B>()].copy_from_slice(body.as_bytes());
-        self.bytes.resize(self.bytes.len().next_multiple_of(8), 0);
-        let size = self.bytes.len() as u16;
-        self.bytes[..2].copy_from_slice(&size.to_ne_bytes());
-        self.bytes
     }
 }
 

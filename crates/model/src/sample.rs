@@ -9,13 +9,14 @@ use bumpalo::Bump;
 use serde::Deserialize;
 
 use crate::container::{Container, Mount, split_image};
-use crate::event::{Event, EventKind, Shape};
+use crate::event::{Event, EventKind, Prior, Shape};
+use crate::field::call;
 use crate::flags;
 use crate::known_names::{KnownNames, Names, Place};
 use crate::process::{Credentials, ExeFile, Image, ProcKey, Process, ProcessTable, UserNames};
 use crate::raw::{
-    AF_INET, AF_INET6, AF_UNIX, CallBody, Encoder, ExecBody, ExitBody, FileBody, ForkBody, Header, Raw, SockBody, attr,
-    from_words, sock_attr, to_words,
+    AF_INET, AF_INET6, AF_UNIX, CallBody, Encoder, ExecBody, ExitBody, F_RING, FileBody, ForkBody, Header, Raw,
+    SockBody, attr, from_words, sock_attr, to_words,
 };
 
 mod network;
@@ -58,6 +59,10 @@ pub struct SampleProcess {
     pub vpid: u32,
     /// Effective and permitted capabilities, such as `CAP_SYS_ADMIN|CAP_NET_RAW`.
     pub caps: String,
+    /// Path of the script that it interprets.
+    pub script: String,
+    /// The name of the executable was removed.
+    pub deleted: bool,
     /// The executable was written in the container.
     pub upper_layer: bool,
     /// The executable is in memory only.
@@ -84,6 +89,8 @@ impl Default for SampleProcess {
             caps: String::new(),
             upper_layer: false,
             memfd: false,
+            script: String::new(),
+            deleted: false,
             age_ms: 60_000,
         }
     }
@@ -144,9 +151,9 @@ pub struct Sample {
     pub raw: Option<String>,
     /// Directory that `raw` is relative to.
     pub base: String,
-    /// Second path (rename, link), or file system type (mount).
+    /// Second path or text (rename, link, fsconfig), or file system type (mount).
     pub path2: String,
-    /// Target of a symbolic link, or source of a mount.
+    /// Target of a symbolic link, source of a mount, or type of a file system (fsconfig, fsmount).
     pub target: String,
     /// Flags of the call, such as `O_WRONLY|O_CREAT`.
     pub flags: String,
@@ -176,9 +183,32 @@ pub struct Sample {
     pub args: Vec<SampleArg>,
     /// A text argument, such as the name of a memfd.
     pub text: String,
+    /// The process that the call is aimed at: who is signalled, traced, written to.
+    pub victim: Option<SampleProcess>,
+    /// The call was made through io_uring.
+    pub ring: bool,
+    /// The name of the opened file was removed.
+    pub deleted: bool,
+    /// Who the process was before the event; absent: the same.
+    pub before: Option<SampleBefore>,
     /// What the container used, for `resource`.
     pub resource: SampleResource,
 }
+
+/// Credentials before an event.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SampleBefore {
+    /// Effective user.
+    pub uid: u32,
+    /// Effective capabilities, such as `CAP_SYS_ADMIN|CAP_NET_RAW`.
+    pub caps: String,
+    /// Nothing that was seen gave the process what it has now.
+    pub jumped: bool,
+}
+
+/// Number of the process that a sample's call is aimed at.
+const VICTIM_PID: u32 = 4000;
 
 /// Why a sample is not an event.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -222,6 +252,26 @@ impl Sample {
             pid: self.proc.pid.unwrap_or(1000),
         };
         let process = self.proc.build(key, parent)?;
+        if let Some(victim) = &self.victim {
+            let pid = victim.pid.unwrap_or(VICTIM_PID);
+            let mut victim = victim.build(ProcKey { start_ns: 1_000_000, pid }, None)?;
+            victim.cgroup_id = self.cgroup();
+            table.insert(victim);
+        }
+        let prior = match &self.before {
+            Some(before) => Prior {
+                uid: before.uid,
+                gid: before.uid,
+                cap_effective: capabilities(&before.caps)?,
+                jumped: before.jumped,
+            },
+            None => Prior {
+                uid: process.cred.uid,
+                gid: process.cred.gid,
+                cap_effective: process.cred.cap_effective,
+                jumped: false,
+            },
+        };
         let bytes = self.encode(&process)?;
         let words = to_words(&bytes);
         let raw = Raw::parse(from_words(&words)).map_err(|error| SampleError::UnknownType(error.to_string()))?;
@@ -238,9 +288,14 @@ impl Sample {
             processes: &table,
             container: container.as_ref(),
             context: 0,
+            prior,
             names: Names::new(&names, place),
             scratch: &scratch,
         }))
+    }
+
+    fn cgroup(&self) -> u64 {
+        if self.container.is_some() { 4242 } else { 1 }
     }
 
     fn encode(&self, process: &Process) -> Result<Vec<u8>, SampleError> {
@@ -249,7 +304,9 @@ impl Sample {
             kind: kind as u16,
             time: NOW_NS,
             start: process.key.start_ns,
-            cgroup: if self.container.is_some() { 4242 } else { 1 },
+            cgroup: self.cgroup(),
+            flags: if self.ring { F_RING } else { 0 },
+            caps: process.cred.cap_effective,
             pid: process.key.pid,
             tid: process.key.pid,
             uid: process.cred.uid,
@@ -260,8 +317,11 @@ impl Sample {
         let comm = &process.comm[..process.comm.len().min(15)];
         header.comm[..comm.len()].copy_from_slice(comm);
         Ok(match kind.info().shape {
-            Shape::Fork => Encoder::new(&header, size_of::<ForkBody>())
-                .finish(&ForkBody { child_pid: header.ret as u32, ..ForkBody::default() }),
+            Shape::Fork => {
+                let flags = self.bits(flags::CLONE)?;
+                let body = ForkBody { child_pid: header.ret as u32, flags, ..ForkBody::default() };
+                Encoder::new(&header, size_of::<ForkBody>()).finish(&body)
+            }
             Shape::Exec => self.encode_exec(&header, process),
             Shape::Exit => {
                 let code = match self.args.first() {
@@ -307,10 +367,18 @@ impl Sample {
 
     fn encode_file(&self, header: &Header) -> Result<Vec<u8>, SampleError> {
         let mut out = Encoder::new(header, size_of::<FileBody>());
-        let names = if self.kind == "mount" { flags::MOUNT } else { flags::OPEN };
-        let flags =
-            flags::parse_bits(names, &self.flags).ok_or_else(|| SampleError::UnknownName(self.flags.clone()))?;
-        let attrs = [(self.created, attr::CREATED), (self.directory, attr::DIR), (!self.directory, attr::REG)];
+        let flags = self.bits(match self.kind.as_str() {
+            "mount" => flags::MOUNT,
+            "move_mount" => flags::MOVE_MOUNT,
+            "open_tree" | "mount_setattr" => flags::TREE,
+            _ => flags::OPEN,
+        })?;
+        let attrs = [
+            (self.created, attr::CREATED),
+            (self.directory, attr::DIR),
+            (!self.directory, attr::REG),
+            (self.deleted, attr::DELETED),
+        ];
         let body = FileBody {
             ino: 1,
             fd: if self.fd == 0 { -1 } else { self.fd },
@@ -327,6 +395,11 @@ impl Sample {
             ..FileBody::default()
         };
         Ok(out.finish(&body))
+    }
+
+    /// The flags of the sample, by these names.
+    fn bits(&self, names: flags::Names) -> Result<u64, SampleError> {
+        flags::parse_bits(names, &self.flags).ok_or_else(|| SampleError::UnknownName(self.flags.clone()))
     }
 
     fn encode_sock(&self, header: &Header, kind: EventKind) -> Result<Vec<u8>, SampleError> {
@@ -388,24 +461,39 @@ impl Sample {
     }
 
     fn encode_call(&self, header: &Header, kind: EventKind) -> Result<Vec<u8>, SampleError> {
-        let names = match kind {
+        let names = |index| match kind {
             EventKind::Ptrace => flags::PTRACE,
             EventKind::Bpf => flags::BPF,
             EventKind::Socket => flags::FAMILY,
-            _ => flags::CLONE,
+            _ => call::names_of(kind, index).unwrap_or(flags::CLONE),
         };
         let mut out = Encoder::new(header, size_of::<CallBody>());
-        let mut body = CallBody { text: out.text(self.text.as_bytes()), ..CallBody::default() };
-        for (slot, arg) in body.args.iter_mut().zip(&self.args) {
+        let mut body = CallBody {
+            text: out.text(self.text.as_bytes()),
+            text2: out.text(self.path2.as_bytes()),
+            text3: out.text(self.target.as_bytes()),
+            target: self.victim.as_ref().map_or(0, |victim| victim.pid.unwrap_or(VICTIM_PID)),
+            targets: self.victim.is_some().into(),
+            ..CallBody::default()
+        };
+        for (index, (slot, arg)) in body.args.iter_mut().zip(&self.args).enumerate() {
             *slot = match arg {
                 SampleArg::Number(number) => *number as u64,
                 SampleArg::Name(name) => {
-                    flags::parse_bits(names, name).ok_or_else(|| SampleError::UnknownName(name.clone()))?
+                    flags::parse_bits(names(index), name).ok_or_else(|| SampleError::UnknownName(name.clone()))?
                 }
             };
         }
         Ok(out.finish(&body))
     }
+}
+
+/// The mask of capabilities given by names.
+fn capabilities(names: &str) -> Result<u64, SampleError> {
+    names.split(['|', ' ']).filter(|name| !name.is_empty()).try_fold(0, |mask, name| {
+        let known = flags::CAPABILITY.iter().find(|(known, _)| *known == name);
+        Ok(mask | 1_u64 << known.ok_or_else(|| SampleError::UnknownName(name.into()))?.1)
+    })
 }
 
 fn nul_joined(elements: &[String]) -> Vec<u8> {
@@ -415,19 +503,17 @@ fn nul_joined(elements: &[String]) -> Vec<u8> {
 impl SampleProcess {
     fn build(&self, key: ProcKey, parent: Option<ProcKey>) -> Result<Process, SampleError> {
         let argv = if self.args.is_empty() { vec![self.name.clone()] } else { self.args.clone() };
-        let mut caps = 0;
-        for name in self.caps.split(['|', ' ']).filter(|name| !name.is_empty()) {
-            let known = flags::CAPABILITY.iter().find(|(known, _)| *known == name);
-            caps |= 1u64 << known.ok_or_else(|| SampleError::UnknownName(name.into()))?.1;
-        }
+        let caps = capabilities(&self.caps)?;
         let mut image = Image {
             exepath: self.exepath.clone().unwrap_or_else(|| format!("/usr/bin/{}", self.name)).into_bytes().into(),
             env: nul_joined(&self.env).into(),
+            script: self.script.as_bytes().into(),
             file: ExeFile {
                 ino: 7,
                 upper_layer: self.upper_layer,
                 lower_layer: !self.upper_layer && !self.memfd,
                 memfd: self.memfd,
+                deleted: self.deleted,
                 mode: 0o755,
                 ..ExeFile::default()
             },

@@ -4,7 +4,7 @@
 
 use bumpalo::Bump;
 use proptest::prelude::*;
-use tw_model::event::EVENTS;
+use tw_model::event::{EVENTS, Prior};
 use tw_model::field::{ArgRule, FIELDS, FieldRef, Opened};
 use tw_model::raw::{Header, from_words, to_words};
 use tw_model::{Event, KindSet, Names, ProcKey, Process, ProcessTable, Raw};
@@ -12,7 +12,7 @@ use zerocopy::IntoBytes as _;
 
 /// A record of `kind` with random numbers in its body and strings that lie inside it.
 fn record(kind: u16, ret: i64, body: &[u16], tail: &[u8]) -> Vec<u64> {
-    let header = Header { kind, ret, size: 72 + 2 * body.len() as u16 + tail.len() as u16, ..Header::default() };
+    let header = Header { kind, ret, size: 80 + 2 * body.len() as u16 + tail.len() as u16, ..Header::default() };
     let mut bytes = header.as_bytes().to_vec();
     body.iter().for_each(|half| bytes.extend(half.to_ne_bytes()));
     bytes.extend(tail);
@@ -30,6 +30,7 @@ fn read_all_fields(words: &[u64]) -> bool {
         processes: &processes,
         container: None,
         context: 0,
+        prior: Prior::default(),
         names: Names::default(),
         scratch: &scratch,
     };
@@ -61,6 +62,7 @@ fn lasting_fields(words: &[u64], wall_ns: u64, processes: &ProcessTable) -> Opti
         processes,
         container: None,
         context: 0,
+        prior: Prior::default(),
         names: Names::default(),
         scratch: &scratch,
     };
@@ -84,6 +86,7 @@ fn fields_of_an_open(words: &[u64], ret: i64) -> Option<(String, Vec<String>)> {
         processes: &processes,
         container: None,
         context: 0,
+        prior: Prior::default(),
         names: Names::default(),
         scratch: &scratch,
     };
@@ -108,8 +111,8 @@ proptest! {
             for at in [10, 11, 12, 13, 16, 17] {
                 body[at] = same[at];
             }
-            // Place and length of the path: the tail begins at byte 312.
-            (body[24], body[25]) = (312, 17);
+            // Place and length of the path: the tail begins at byte 320.
+            (body[24], body[25]) = (320, 17);
             // An open has one path only.
             body[31] = 0;
             record(kind, *ret, &body, b"/usr/share/a.conf, and what no place points to: so that strings of the body lie inside.")

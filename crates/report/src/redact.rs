@@ -153,6 +153,11 @@ impl Redactor {
                 Slot::Env => self.environ(text),
                 Slot::Data if is_binary => self.blanked(text),
                 Slot::Data | Slot::Text => self.bytes(text),
+                // The value of an option: of a mount, as a rule, with the option's name beside it.
+                Slot::Text2 => match raw.call().and_then(|call| self.option(raw.text(call.text), text)) {
+                    Some(mark) => Cow::Owned(mark.into_bytes()),
+                    None => self.bytes(text),
+                },
                 _ => Cow::Borrowed(text),
             };
             changed |= matches!(new, Cow::Owned(_));
@@ -162,7 +167,7 @@ impl Redactor {
         let texts = match (raw.exec(), raw.sock(), raw.call()) {
             (Some(exec), ..) => [(Slot::Args, raw.text(exec.args)), (Slot::Env, raw.text(exec.env))],
             (_, Some(sock), _) => [(Slot::Data, raw.text(sock.data)), (Slot::Path, b"".as_slice())],
-            (.., Some(call)) => [(Slot::Text, raw.text(call.text)), (Slot::Path, b"".as_slice())],
+            (.., Some(call)) => [(Slot::Text, raw.text(call.text)), (Slot::Text2, raw.text(call.text2))],
             _ => return None,
         };
         let mut texts = texts.map(|(slot, text)| (slot, new(slot, text)));
@@ -193,6 +198,12 @@ impl Redactor {
         let new = self.replaced(pair.as_bytes(), |pair| ENGINE.find(pair, true))?;
         let new = valid(new).split_off(name.len() + 1);
         (extent::mark_len(new.as_bytes()) == new.len()).then_some(new)
+    }
+
+    /// The mark for the value of an option that is a secret by its name.
+    fn option(&self, name: &[u8], value: &[u8]) -> Option<String> {
+        let text = |bytes| std::str::from_utf8(bytes).ok().filter(|text| !text.is_empty());
+        self.value(text(name)?, text(value)?)
     }
 
     /// The text with marks in the places of its secrets; `None` if it has none.

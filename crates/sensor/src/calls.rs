@@ -25,16 +25,46 @@ pub(crate) enum Handler {
     Dup = 4,
     Call = 5,
     Exec = 6,
+    Signal = 7,
+    Memory = 8,
+    Prctl = 9,
+    FsContext = 10,
 }
 
 impl Handler {
     /// All of them.
-    const ALL: [Self; 6] = [Self::Open, Self::Path, Self::Sock, Self::Dup, Self::Call, Self::Exec];
+    const ALL: [Self; 10] = [
+        Self::Open,
+        Self::Path,
+        Self::Sock,
+        Self::Dup,
+        Self::Call,
+        Self::Exec,
+        Self::Signal,
+        Self::Memory,
+        Self::Prctl,
+        Self::FsContext,
+    ];
 }
 
 pub(crate) const CREAT: u8 = 1;
 pub(crate) const OPEN_HOW: u8 = 2;
 pub(crate) const CWD: u8 = 4;
+const TARGET: u8 = 8;
+const TARGET_RESULT: u8 = 16;
+pub(crate) const MOUNT_ATTR: u8 = 32;
+
+/// Peaceful programs make it often: it has a budget of its own.
+const FREQUENT: u8 = 1;
+/// It changes credentials: told beyond the budget, too.
+const IDENTITY: u8 = 2;
+/// It does so if its first argument has `CLONE_NEWUSER`.
+const USER_NAMESPACE: u8 = 4;
+
+/// Options of prctl that are told; as in bpf/probes/call.h.
+pub(crate) const PRCTL_OPTIONS: [u32; 11] = [4, 8, 15, 22, 24, 28, 35, 36, 38, 47, 0x5961_6d61];
+/// The option that has a text.
+pub(crate) const PR_SET_NAME: u32 = 15;
 
 /// `struct tw_args` of bpf/tidewatch.h: numbers of arguments from 1, 0 for none.
 #[derive(Clone, Copy, Default, Debug, IntoBytes, Immutable)]
@@ -55,7 +85,7 @@ pub(crate) struct Args {
     pub(crate) addr: u8,
     pub(crate) backlog: u8,
     pub(crate) oldfd: u8,
-    pad: u8,
+    pub(crate) budget: u8,
 }
 
 /// `struct tw_config` of bpf/tidewatch.h.
@@ -95,7 +125,8 @@ pub(crate) struct Config {
     args: [Args; KINDS],
 }
 
-/// One watched call: event kind, number here, number in the 32-bit table of x86 (0: none), handler, arguments.
+/// One watched call: event kind, number here ([`NO_NUMBER`]: none), number in the 32-bit table of x86 (0: none), handler,
+/// arguments. Rows of the same kind have the same arguments.
 struct Call(EventKind, i64, u16, Handler, Args);
 
 macro_rules! args {
@@ -118,8 +149,19 @@ const NONE: Args = Args {
     addr: 0,
     backlog: 0,
     oldfd: 0,
-    pad: 0,
+    budget: 0,
 };
+
+/// Number of a call that only 32-bit programs have.
+const NO_NUMBER: i64 = -1;
+
+const IDENTITY_CALL: Args = Args { budget: IDENTITY, ..NONE };
+const FREQUENT_CALL: Args = Args { budget: FREQUENT, ..NONE };
+/// Signals: `flags` is the signal's number.
+const SIGNAL_2: Args = Args { flags: 2, ..FREQUENT_CALL };
+const SIGNAL_3: Args = Args { flags: 3, ..FREQUENT_CALL };
+/// Keys: type and description.
+const KEY: Args = Args { extra: 1, path2: 2, ..FREQUENT_CALL };
 
 /// The calls that every architecture has. 32-bit numbers: arch/x86/entry/syscalls/syscall_32.tbl.
 fn calls() -> Vec<Call> {
@@ -158,15 +200,15 @@ fn calls() -> Vec<Call> {
         Call(K::Accept4, libc::SYS_accept4, 364, Sock, NONE),
         Call(K::Dup, libc::SYS_dup, 41, Dup, NONE),
         Call(K::Dup3, libc::SYS_dup3, 330, Dup, NONE),
-        Call(K::Setuid, libc::SYS_setuid, 213, Plain, NONE),
-        Call(K::Setgid, libc::SYS_setgid, 214, Plain, NONE),
-        Call(K::Setreuid, libc::SYS_setreuid, 203, Plain, NONE),
-        Call(K::Setregid, libc::SYS_setregid, 204, Plain, NONE),
-        Call(K::Setresuid, libc::SYS_setresuid, 208, Plain, NONE),
-        Call(K::Setresgid, libc::SYS_setresgid, 210, Plain, NONE),
-        Call(K::Capset, libc::SYS_capset, 185, Plain, NONE),
-        Call(K::Setns, libc::SYS_setns, 346, Plain, NONE),
-        Call(K::Unshare, libc::SYS_unshare, 310, Plain, NONE),
+        Call(K::Setuid, libc::SYS_setuid, 213, Plain, IDENTITY_CALL),
+        Call(K::Setgid, libc::SYS_setgid, 214, Plain, IDENTITY_CALL),
+        Call(K::Setreuid, libc::SYS_setreuid, 203, Plain, IDENTITY_CALL),
+        Call(K::Setregid, libc::SYS_setregid, 204, Plain, IDENTITY_CALL),
+        Call(K::Setresuid, libc::SYS_setresuid, 208, Plain, IDENTITY_CALL),
+        Call(K::Setresgid, libc::SYS_setresgid, 210, Plain, IDENTITY_CALL),
+        Call(K::Capset, libc::SYS_capset, 185, Plain, IDENTITY_CALL),
+        Call(K::Setns, libc::SYS_setns, 346, Plain, IDENTITY_CALL),
+        Call(K::Unshare, libc::SYS_unshare, 310, Plain, Args { budget: USER_NAMESPACE, ..NONE }),
         Call(K::Ptrace, libc::SYS_ptrace, 26, Plain, NONE),
         Call(K::MemfdCreate, libc::SYS_memfd_create, 356, Plain, args!(extra 1)),
         Call(K::Bpf, libc::SYS_bpf, 357, Plain, NONE),
@@ -176,15 +218,68 @@ fn calls() -> Vec<Call> {
         Call(K::Userfaultfd, libc::SYS_userfaultfd, 374, Plain, NONE),
         Call(K::IoUringSetup, libc::SYS_io_uring_setup, 425, Plain, NONE),
     ];
+    calls.extend(others());
     legacy(&mut calls);
     calls
+}
+
+/// Signals, other processes, keys, the machine, the mounts of 5.2, memory. Numbers above 423 are the same everywhere, and
+/// libc does not name all of them.
+fn others() -> Vec<Call> {
+    use EventKind as K;
+    use Handler::{Call as Plain, FsContext, Memory, Open, Path, Prctl, Signal};
+    vec![
+        Call(K::Kill, libc::SYS_kill, 37, Signal, SIGNAL_2),
+        Call(K::Kill, libc::SYS_rt_sigqueueinfo, 178, Signal, SIGNAL_2),
+        Call(K::Tkill, libc::SYS_tkill, 238, Signal, SIGNAL_2),
+        Call(K::Tgkill, libc::SYS_tgkill, 270, Signal, SIGNAL_3),
+        Call(K::Tgkill, libc::SYS_rt_tgsigqueueinfo, 335, Signal, SIGNAL_3),
+        Call(K::PidfdSendSignal, 424, 424, Signal, Args { fd: 1, implied: TARGET, ..SIGNAL_2 }),
+        Call(K::PidfdOpen, 434, 434, Plain, Args { implied: TARGET_RESULT, ..FREQUENT_CALL }),
+        Call(K::PidfdGetfd, 438, 438, Plain, Args { fd: 1, implied: TARGET, ..NONE }),
+        Call(K::ProcessVmReadv, libc::SYS_process_vm_readv, 347, Plain, FREQUENT_CALL),
+        Call(K::ProcessVmWritev, libc::SYS_process_vm_writev, 348, Plain, NONE),
+        Call(K::Keyctl, libc::SYS_keyctl, 288, Plain, FREQUENT_CALL),
+        Call(K::AddKey, libc::SYS_add_key, 286, Plain, KEY),
+        Call(K::RequestKey, libc::SYS_request_key, 287, Plain, KEY),
+        Call(K::KexecLoad, libc::SYS_kexec_load, 283, Plain, NONE),
+        Call(K::KexecFileLoad, libc::SYS_kexec_file_load, 0, Plain, args!(extra 4)),
+        Call(K::Quotactl, libc::SYS_quotactl, 131, Plain, args!(extra 2)),
+        Call(K::Swapon, libc::SYS_swapon, 87, Path, args!(path 1, flags 2)),
+        Call(K::Swapoff, libc::SYS_swapoff, 115, Path, args!(path 1)),
+        Call(K::Reboot, libc::SYS_reboot, 88, Plain, NONE),
+        Call(K::Acct, libc::SYS_acct, 51, Path, args!(path 1)),
+        Call(K::Syslog, libc::SYS_syslog, 103, Plain, FREQUENT_CALL),
+        Call(K::Settimeofday, libc::SYS_settimeofday, 79, Plain, NONE),
+        Call(K::ClockSettime, libc::SYS_clock_settime, 264, Plain, NONE),
+        Call(K::ClockSettime, NO_NUMBER, 404, Plain, NONE),
+        Call(K::PerfEventOpen, libc::SYS_perf_event_open, 336, Plain, FREQUENT_CALL),
+        Call(K::LandlockRestrictSelf, 446, 446, Plain, FREQUENT_CALL),
+        Call(K::Seccomp, libc::SYS_seccomp, 354, Plain, FREQUENT_CALL),
+        Call(K::Prctl, libc::SYS_prctl, 172, Prctl, FREQUENT_CALL),
+        Call(K::Personality, libc::SYS_personality, 136, Plain, FREQUENT_CALL),
+        Call(K::Setfsuid, libc::SYS_setfsuid, 215, Plain, Args { budget: IDENTITY | FREQUENT, ..NONE }),
+        Call(K::Setgroups, libc::SYS_setgroups, 206, Plain, FREQUENT_CALL),
+        Call(K::OpenTree, 428, 428, Open, args!(dirfd 1, path 2, flags 3)),
+        Call(K::OpenTree, 467, 467, Open, args!(dirfd 1, path 2, flags 3)),
+        Call(K::MoveMount, 429, 429, Path, args!(dirfd 1, path 2, dirfd2 3, path2 4, flags 5)),
+        Call(K::Fsopen, 430, 430, Plain, args!(extra 1)),
+        Call(K::Fsconfig, 431, 431, FsContext, args!(extra 3)),
+        Call(K::Fsmount, 432, 432, FsContext, NONE),
+        Call(K::Fspick, 433, 433, Path, args!(dirfd 1, path 2, flags 3)),
+        Call(K::MountSetattr, 442, 442, Path, Args { implied: MOUNT_ATTR, ..args!(dirfd 1, path 2, flags 3) }),
+        // `path` marks the calls on memory that is there already.
+        Call(K::Mprotect, libc::SYS_mprotect, 125, Memory, Args { path: 1, ..FREQUENT_CALL }),
+        Call(K::Mprotect, libc::SYS_pkey_mprotect, 380, Memory, Args { path: 1, ..FREQUENT_CALL }),
+        Call(K::Mmap, libc::SYS_mmap, 192, Memory, FREQUENT_CALL),
+    ]
 }
 
 /// Calls of older architectures that newer ones (arm64) have not.
 #[cfg(target_arch = "x86_64")]
 fn legacy(calls: &mut Vec<Call>) {
     use EventKind as K;
-    use Handler::{Dup, Open, Path};
+    use Handler::{Call as Plain, Dup, Open, Path};
     calls.extend([
         Call(K::Open, libc::SYS_open, 5, Open, args!(path 1, flags 2, mode 3)),
         Call(K::Creat, libc::SYS_creat, 8, Open, Args { implied: CREAT, ..args!(path 1, mode 2) }),
@@ -198,6 +293,21 @@ fn legacy(calls: &mut Vec<Call>) {
         Call(K::Lchown, libc::SYS_lchown, 198, Path, args!(path 1, uid 2, gid 3)),
         Call(K::Mkdir, libc::SYS_mkdir, 39, Path, args!(path 1, mode 2)),
         Call(K::Dup2, libc::SYS_dup2, 63, Dup, NONE),
+        Call(K::Ioperm, libc::SYS_ioperm, 101, Plain, NONE),
+        Call(K::Iopl, libc::SYS_iopl, 110, Plain, NONE),
+        // With numbers of 16 bits, and without flags: what the very first programs used, and still a way around.
+        Call(K::Setuid, NO_NUMBER, 23, Plain, IDENTITY_CALL),
+        Call(K::Setgid, NO_NUMBER, 46, Plain, IDENTITY_CALL),
+        Call(K::Setreuid, NO_NUMBER, 70, Plain, IDENTITY_CALL),
+        Call(K::Setregid, NO_NUMBER, 71, Plain, IDENTITY_CALL),
+        Call(K::Setresuid, NO_NUMBER, 164, Plain, IDENTITY_CALL),
+        Call(K::Setresgid, NO_NUMBER, 170, Plain, IDENTITY_CALL),
+        Call(K::Setfsuid, NO_NUMBER, 138, Plain, Args { budget: IDENTITY | FREQUENT, ..NONE }),
+        Call(K::Setgroups, NO_NUMBER, 81, Plain, FREQUENT_CALL),
+        Call(K::Chown, NO_NUMBER, 182, Path, args!(path 1, uid 2, gid 3)),
+        Call(K::Lchown, NO_NUMBER, 16, Path, args!(path 1, uid 2, gid 3)),
+        Call(K::Fchown, NO_NUMBER, 95, Path, args!(fd 1, uid 2, gid 3)),
+        Call(K::Umount2, NO_NUMBER, 22, Path, args!(path 1, flags 2)),
     ]);
 }
 
@@ -295,10 +405,20 @@ mod tests {
         let calls = calls();
         for (i, a) in calls.iter().enumerate() {
             for b in &calls[i + 1..] {
-                assert_ne!(a.1, b.1, "{:?} and {:?}", a.0, b.0);
+                assert!(a.1 == NO_NUMBER || a.1 != b.1, "{:?} and {:?}", a.0, b.0);
                 assert!(a.2 == 0 || a.2 != b.2, "{:?} and {:?} in the 32-bit table", a.0, b.0);
             }
-            assert!((a.1 as usize) < CALLS && usize::from(a.2) < CALLS);
+            assert!((a.1 == NO_NUMBER || (a.1 as usize) < CALLS) && usize::from(a.2) < CALLS);
+        }
+    }
+
+    #[test]
+    fn calls_of_one_kind_have_their_arguments_in_the_same_places() {
+        let calls = calls();
+        for a in &calls {
+            for b in calls.iter().filter(|b| b.0 == a.0) {
+                assert_eq!(a.4.as_bytes(), b.4.as_bytes(), "{:?}: one table by kind tells both", a.0);
+            }
         }
     }
 

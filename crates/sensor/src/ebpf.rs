@@ -49,9 +49,10 @@ pub enum SensorError {
 /// Where and what to attach: program, hook as a person knows it, and what is lost without it.
 const HOOKS: &[(&str, &str, &str, bool)] = &[
     ("on_sys_exit", "tp_btf/sys_exit", "files, sockets, privileged calls", true),
-    ("on_fork", "tp_btf/sched_process_fork", "process tree", true),
+    ("on_fork", "tp_btf/task_newtask", "process tree", true),
     ("on_exec", "tp_btf/sched_process_exec", "executions", true),
     ("on_exit", "tp_btf/sched_process_exit", "ends of processes", true),
+    ("on_signal", "tp_btf/signal_generate", "whom a signal went to", false),
     ("on_send", "tp_btf/sock_send_length", "datagrams, first bytes of connections, DNS queries", false),
     ("on_receive", "tp_btf/sock_recv_length", "DNS answers, names of addresses", false),
     ("on_state", "tp_btf/inet_sock_set_state", "ends of connections, how much went over them", false),

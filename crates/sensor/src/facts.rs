@@ -196,7 +196,11 @@ impl Node {
             libc::S_IFREG => attr::REG,
             _ => 0,
         };
-        if self.links == 0 && path.starts_with(b"/memfd:") { kind | attr::MEMFD } else { kind }
+        match self.links {
+            0 if path.starts_with(b"/memfd:") => kind | attr::MEMFD,
+            0 if kind != 0 => kind | attr::DELETED,
+            _ => kind,
+        }
     }
 
     /// The path without the mark that the kernel puts behind the name of a file that was deleted.

@@ -51,8 +51,12 @@ macro_rules! same_struct {
 #[test]
 fn records_have_the_same_layout_on_both_sides() {
     same_struct!("tw_hdr", Header, ["size" size, "kind" kind, "flags" flags, "cpu" cpu, "time" time, "start" start,
-        "cgroup" cgroup, "pid" pid, "tid" tid, "uid" uid, "gid" gid, "ret" ret, "comm" comm]);
-    same_body!("tw_fork", ForkBody, [child_start, parent_start, child_pid, parent_pid, child_vpid, pad]);
+        "cgroup" cgroup, "pid" pid, "tid" tid, "uid" uid, "gid" gid, "ret" ret, "caps" caps, "comm" comm]);
+    same_body!(
+        "tw_fork",
+        ForkBody,
+        [child_start, parent_start, child_pid, parent_pid, child_vpid, child_uid, child_caps, flags]
+    );
     same_body!(
         "tw_exec",
         ExecBody,
@@ -96,7 +100,7 @@ fn records_have_the_same_layout_on_both_sides() {
     same_body!(
         "tw_file",
         FileBody,
-        [ino, fd, dirfd, dirfd2, flags, mode, dev, attrs, uid, gid, pad, path, raw, base, raw2, base2, extra]
+        [ino, fd, dirfd, dirfd2, flags, mode, dev, attrs, uid, gid, root, path, raw, base, raw2, base2, extra]
     );
     same_body!(
         "tw_sock",
@@ -105,7 +109,11 @@ fn records_have_the_same_layout_on_both_sides() {
     );
     same_struct!("tw_flow", FlowFigures, ["started" started, "bytes_out" bytes_out, "bytes_in" bytes_in,
         "packets_out" packets_out, "packets_in" packets_in, "state" state, "pad" pad]);
-    same_body!("tw_call", CallBody, [args, cap_effective, cap_permitted, cap_inheritable, text, pad_str]);
+    same_body!(
+        "tw_call",
+        CallBody,
+        [args, cap_effective, cap_permitted, cap_inheritable, target, targets, text, text2, text3, pad_str]
+    );
 }
 
 #[test]

@@ -301,12 +301,14 @@ fn told(raw: &Raw<'_>) -> String {
             name(body.data)
         ),
         Body::Call(body) => format!(
-            "{:?} caps {:x} {:x} {:x} text {}",
+            "{:?} caps {:x} {:x} {:x} text {} {}",
             body.args,
             body.cap_effective,
             body.cap_permitted,
             body.cap_inheritable,
-            name(body.text)
+            name(body.text),
+            // Of a mount that was made, the kernel half alone knows the source.
+            Some(name(body.text2)).filter(|_| raw.kind() != EventKind::Fsmount).unwrap_or_default()
         ),
         #[allow(unreachable_patterns, reason = "bodies that only the kernel half makes")]
         _ => String::new(),
@@ -344,12 +346,17 @@ fn both_sensors_tell_the_same_of_one_run() {
         let ours = raw.kind() == EventKind::Clone && raw.header.ret as u32 == run.pid;
         family.contains(&raw.header.pid) && !ours
     };
-    // The first bytes of a connection are the kernel half's alone; before the first exec, calls are not yet the command's.
+    // The first bytes of a connection, and DNS, are the kernel half's alone; before the first exec, calls are not yet the command's.
     let told_by = |records: &[Record]| -> Vec<String> {
         let began = |record: &&Record| record.raw().kind() == EventKind::Execve && record.raw().header.pid == run.pid;
         let records: Vec<&Record> = records.iter().filter(of_family).collect();
         let from = records.iter().position(began).unwrap();
-        let kept = records[from..].iter().filter(|record| record.raw().kind() != EventKind::Write);
+        // Whether memory was written before it becomes executable is not seen from outside either.
+        let was_written = |raw: &Raw<'_>| raw.kind() == EventKind::Mprotect && raw.call().unwrap().args[2] & 2 == 0;
+        let kept = records[from..].iter().filter(|record| {
+            let raw = record.raw();
+            !matches!(raw.kind(), EventKind::Write | EventKind::Dns) && !was_written(&raw)
+        });
         kept.map(|record| told(&record.raw())).collect()
     };
     let (kernel, tracer) = (told_by(&kernel), told_by(&run.records));

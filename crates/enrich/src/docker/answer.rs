@@ -5,7 +5,9 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use bollard::models::{ContainerInspectResponse, EventActor, HostConfig, ImageInspect, MountPoint, NetworkSettings};
+use bollard::models::{
+    ContainerInspectResponse, DriverData, EventActor, HostConfig, ImageInspect, MountPoint, NetworkSettings,
+};
 use tw_model::Container;
 use tw_model::container::{Mount, split_image};
 
@@ -79,6 +81,7 @@ pub fn from_inspect(answer: ContainerInspectResponse, names: &ImageNames) -> Opt
         host_network: host.network_mode.as_deref() == Some("host"),
         host_ipc: host.ipc_mode.as_deref() == Some("host"),
         ip: address(&host, answer.network_settings.unwrap_or_default()),
+        rootfs: answer.graph_driver.and_then(root_directory).unwrap_or_default(),
         mounts: mounts(answer.mounts.unwrap_or_default()),
         labels: labels(config.labels.unwrap_or_default()),
         started_ns: state.started_at.as_deref().map_or(0, nanoseconds),
@@ -137,6 +140,12 @@ fn address(host: &HostConfig, settings: NetworkSettings) -> String {
     let first = main.and_then(|name| networks.get(name)).into_iter();
     let mut addresses = first.chain(networks.values()).filter_map(|network| network.ip_address.as_deref());
     cut(addresses.find(|address| !address.is_empty()).unwrap_or_default().to_owned(), 64)
+}
+
+/// Where the host has the container's root directory: overlay2 says it; the others do not, or differently.
+fn root_directory(driver: DriverData) -> Option<String> {
+    let merged = driver.data.into_iter().find_map(|(name, value)| (name == "MergedDir").then_some(value))?;
+    merged.starts_with('/').then(|| cut(merged, MAX_TEXT))
 }
 
 /// In their order, but for those that do not fit.
@@ -216,6 +225,7 @@ mod tests {
             "State": { "Pid": 3582, "StartedAt": "2026-11-23T22:37:50.247027981Z", "Running": true },
             "HostConfig": { "Privileged": true, "PidMode": "host", "NetworkMode": "host", "IpcMode": "host" },
             "Config": { "Image": "reg.example:5000/team/web:1.2", "Labels": { "a": "b" } },
+            "GraphDriver": { "Name": "overlay2", "Data": { "LowerDir": "/l", "MergedDir": "/var/lib/docker/m" } },
             "Mounts": [
                 { "Type": "bind", "Source": "/etc", "Destination": "/host", "Mode": "z", "RW": true, "Propagation": "rprivate" },
                 { "Type": "volume", "Name": "data", "Source": "", "Destination": "/data", "RW": false }
@@ -237,6 +247,7 @@ mod tests {
             host_network: true,
             host_ipc: true,
             ip: "10.0.0.9".into(),
+            rootfs: "/var/lib/docker/m".into(),
             mounts: vec![
                 Mount {
                     source: "/etc".into(),

@@ -83,7 +83,7 @@ macro_rules! events {
 
 events! {
     /// A process forked; seen from the caller.
-    Clone "clone" Lifecycle Fork "process" ["res" "exe" "args" "tid" "pid" "ptid" "cwd" "comm" "uid" "gid" "vpid"];
+    Clone "clone" Lifecycle Fork "process" ["res" "exe" "args" "tid" "pid" "ptid" "cwd" "comm" "flags" "uid" "gid" "vpid"];
     /// A process executed a file.
     Execve "execve" Lifecycle Exec "process" ["res" "exe" "args" "tid" "pid" "ptid" "cwd" "comm" "env" "tty" "vpgid" "loginuid" "flags" "cap_inheritable" "cap_permitted" "cap_effective" "exe_ino" "exe_ino_ctime" "exe_ino_mtime" "uid" "trusted_exepath" "pgid" "gid" "filename"];
     /// The same by descriptor.
@@ -157,6 +157,55 @@ events! {
     Userfaultfd "userfaultfd" Privileged Call "memory" ["res" "flags"];
     IoUringSetup "io_uring_setup" Privileged Call "IO" ["res" "entries" "flags"];
 
+    // Signals, and other processes.
+    Kill "kill" Privileged Call "signal" ["res" "pid" "sig"];
+    Tkill "tkill" Privileged Call "signal" ["res" "tid" "sig"];
+    Tgkill "tgkill" Privileged Call "signal" ["res" "pid" "tid" "sig"];
+    PidfdSendSignal "pidfd_send_signal" Privileged Call "signal" ["res" "pid_fd" "sig" "flags"];
+    PidfdOpen "pidfd_open" Privileged Call "process" ["fd" "pid" "flags"];
+    PidfdGetfd "pidfd_getfd" Privileged Call "process" ["fd" "pid_fd" "target_fd" "flags"];
+    ProcessVmReadv "process_vm_readv" Privileged Call "ipc" ["res" "pid"];
+    ProcessVmWritev "process_vm_writev" Privileged Call "ipc" ["res" "pid"];
+    // Keys.
+    Keyctl "keyctl" Privileged Call "other" ["res" "option" "key"];
+    AddKey "add_key" Privileged Call "other" ["res" "type" "name"];
+    RequestKey "request_key" Privileged Call "other" ["res" "type" "name"];
+    // The machine.
+    KexecLoad "kexec_load" Privileged Call "system" ["res" "entries" "flags"];
+    KexecFileLoad "kexec_file_load" Privileged Call "system" ["res" "fd" "uargs" "flags"];
+    Quotactl "quotactl" Privileged Call "system" ["res" "cmd" "type" "id" "special"];
+    Swapon "swapon" Privileged File "system" ["res" "path" "flags"];
+    Swapoff "swapoff" Privileged File "system" ["res" "path"];
+    Reboot "reboot" Privileged Call "system" ["res" "cmd"];
+    Acct "acct" Privileged File "system" ["res" "path"];
+    Syslog "syslog" Privileged Call "system" ["res" "option"];
+    Settimeofday "settimeofday" Privileged Call "time" ["res"];
+    ClockSettime "clock_settime" Privileged Call "time" ["res" "id"];
+    Ioperm "ioperm" Privileged Call "system" ["res" "offset" "length" "flags"];
+    Iopl "iopl" Privileged Call "system" ["res" "level"];
+    PerfEventOpen "perf_event_open" Privileged Call "system" ["fd" "pid" "cpu" "flags"];
+    // What a process does to its own rights.
+    LandlockRestrictSelf "landlock_restrict_self" Privileged Call "process" ["res" "fd" "flags"];
+    Seccomp "seccomp" Privileged Call "process" ["res" "op" "flags"];
+    /// Only options that change rights, the name or the memory map.
+    Prctl "prctl" Privileged Call "process" ["res" "option" "arg2_str" "arg2_int"];
+    Personality "personality" Privileged Call "process" ["res" "persona"];
+    Setfsuid "setfsuid" Privileged Call "user" ["res" "uid"];
+    Setgroups "setgroups" Privileged Call "user" ["res" "length"];
+    // Mounts since 5.2.
+    Fsopen "fsopen" Privileged Call "file" ["fd" "name" "flags"];
+    Fsconfig "fsconfig" Privileged Call "file" ["res" "fd" "cmd" "key" "value_charbuf" "aux" "type"];
+    Fsmount "fsmount" Privileged Call "file" ["fd" "fs_fd" "flags" "attr_flags" "type" "source"];
+    Fspick "fspick" Privileged File "file" ["fd" "dirfd" "path" "flags"];
+    OpenTree "open_tree" Privileged File "file" ["fd" "dirfd" "path" "flags"];
+    MoveMount "move_mount" Privileged File "file" ["res" "olddirfd" "oldpath" "newdirfd" "newpath" "flags"];
+    MountSetattr "mount_setattr" Privileged File "file" ["res" "dirfd" "path" "flags" "attr_set" "attr_clr" "propagation"];
+    // Memory.
+    /// Only memory that becomes executable and is, or was, writable.
+    Mprotect "mprotect" Privileged Call "memory" ["res" "addr" "length" "prot"];
+    /// Only memory that is writable and executable at once.
+    Mmap "mmap" Privileged Call "memory" ["res" "addr" "length" "prot" "flags" "fd" "offset"];
+
     // Measurements: no system calls.
 
     /// What a container used since the last look. The process is the container's first.
@@ -193,6 +242,11 @@ impl EventKind {
             "fchmodat2" => "fchmodat",
             "sendmmsg" => "sendmsg",
             "writev" => "write",
+            "rt_sigqueueinfo" => "kill",
+            "rt_tgsigqueueinfo" => "tgkill",
+            "pkey_mprotect" => "mprotect",
+            "mmap2" => "mmap",
+            "quotactl_fd" => "quotactl",
             other => other,
         };
         EVENTS.iter().find(|info| info.name == name).map(|info| info.kind)

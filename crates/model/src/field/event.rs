@@ -4,10 +4,10 @@ use std::io::Write as _;
 
 use bumpalo::collections::Vec as BumpVec;
 
-use super::{Arg, fd, flow, network};
+use super::{Arg, call, fd, flow, network};
 use crate::event::{Event, EventKind};
 use crate::flags;
-use crate::raw::{Body, Str, attr};
+use crate::raw::{Body, F_PRESUMED, F_RING, Str, attr};
 use crate::value::Value;
 
 pub(super) fn num<'e>(event: &Event<'e>, _: &Arg) -> Option<Value<'e>> {
@@ -73,7 +73,7 @@ fn errno<'e>(event: &Event<'e>, ret: i64) -> &'e [u8] {
     }
 }
 
-fn decimal<'e>(event: &Event<'e>, number: i64) -> &'e [u8] {
+pub(super) fn decimal<'e>(event: &Event<'e>, number: i64) -> &'e [u8] {
     let mut text = BumpVec::new_in(event.scratch);
     // A vector's write cannot fail.
     let _ = write!(text, "{number}");
@@ -177,6 +177,10 @@ fn sent(event: &Event<'_>) -> bool {
     matches!(event.kind(), EventKind::Sendto | EventKind::Sendmsg | EventKind::Write)
 }
 
+pub(super) fn is_io_uring<'e>(event: &Event<'e>, _: &Arg) -> Option<Value<'e>> {
+    Some(Value::Bool(event.raw.header.flags & F_RING != 0))
+}
+
 pub(super) fn is_io<'e>(event: &Event<'e>, _: &Arg) -> Option<Value<'e>> {
     Some(Value::Bool(sent(event)))
 }
@@ -237,7 +241,7 @@ pub(super) fn args<'e>(event: &Event<'e>, _: &Arg) -> Option<Value<'e>> {
 }
 
 /// A parameter of an event.
-enum Param<'e> {
+pub(super) enum Param<'e> {
     Number(i64),
     /// A result: errno names for negative numbers.
     Result(i64),
@@ -296,7 +300,7 @@ fn by_name<'e>(event: &Event<'e>, name: &str) -> Option<Param<'e>> {
     match name {
         "res" => return Some(Param::Result(header.ret)),
         "pid" if !matches!(event.raw.body, Body::Call(_)) => return Some(Param::Number(header.pid.into())),
-        "tid" => return Some(Param::Number(header.tid.into())),
+        "tid" if !matches!(event.raw.body, Body::Call(_)) => return Some(Param::Number(header.tid.into())),
         _ => {}
     }
     match event.raw.body {
@@ -327,6 +331,10 @@ fn process_param<'e>(event: &Event<'e>, name: &str) -> Option<Param<'e>> {
         "env" => text(&image.env),
         "trusted_exepath" => text(&image.exepath),
         "filename" => text(event.raw.text(body?.filename)),
+        "flags" if body.is_none() => {
+            let Body::Fork(fork) = event.raw.body else { return None };
+            text(flags::join_bits(event.scratch, flags::CLONE, fork.flags))
+        }
         "flags" => {
             let mut names = BumpVec::new_in(event.scratch);
             let file = &image.file;
@@ -364,7 +372,7 @@ fn process_param<'e>(event: &Event<'e>, name: &str) -> Option<Param<'e>> {
 }
 
 /// The name of a user, known for root and for the user that the process runs as.
-fn user<'e>(event: &Event<'e>, uid: u64) -> &'e [u8] {
+pub(super) fn user<'e>(event: &Event<'e>, uid: u64) -> &'e [u8] {
     let names = &event.process.names;
     if uid == u64::from(event.process.cred.uid) && !names.user.is_empty() {
         names.user.as_bytes()
@@ -376,15 +384,20 @@ fn user<'e>(event: &Event<'e>, uid: u64) -> &'e [u8] {
 }
 
 fn file_param<'e>(event: &Event<'e>, name: &str) -> Option<Param<'e>> {
-    use EventKind::{Chmod, Creat, Fchmod, Fchmodat, Mount, OpenByHandleAt, PivotRoot, Umount2};
+    use EventKind::{
+        Chmod, Creat, Fchmod, Fchmodat, Mount, MountSetattr, MoveMount, OpenByHandleAt, OpenTree, PivotRoot, Umount2,
+    };
     let body = event.raw.file()?;
     let kind = event.kind();
-    let joined = |base: Str, raw: Str| Some(Param::Text(fd::joined(event, base, raw)));
+    let joined = |base: Str, raw: Str| Some(Param::Text(fd::named(event, base, raw)));
+    let bits = |names, bits: u32| Param::Named(bits.into(), flags::join_bits(event.scratch, names, bits.into()));
     match name {
         "fd" if matches!(event.kind(), Fchmod | EventKind::Fchown | EventKind::Fchdir) => {
             Some(Param::Descriptor(body.fd))
         }
-        "fd" if event.raw.header.ret < 0 => Some(Param::Result(event.raw.header.ret)),
+        "fd" if event.raw.header.ret < 0 || event.raw.header.flags & F_PRESUMED != 0 => {
+            Some(Param::Result(event.raw.header.ret))
+        }
         "fd" => Some(Param::Descriptor(event.raw.header.ret as i32)),
         "dirfd" | "olddirfd" | "olddir" | "linkdirfd" | "mountfd" => Some(Param::Number(body.dirfd.into())),
         "newdirfd" | "newdir" => Some(Param::Number(body.dirfd2.into())),
@@ -396,6 +409,12 @@ fn file_param<'e>(event: &Event<'e>, name: &str) -> Option<Param<'e>> {
         "oldpath" if kind == PivotRoot => joined(body.base2, body.raw2),
         "newpath" => joined(body.base2, body.raw2),
         "path" if kind == OpenByHandleAt => Some(Param::Text(event.raw.text(body.path))),
+        "path" if kind == OpenTree => Some(Param::Text(fd::file_path(event, body))),
+        "attr_set" => Some(bits(flags::MOUNT_ATTR, body.mode)),
+        "attr_clr" => Some(bits(flags::MOUNT_ATTR, body.uid)),
+        "propagation" => Some(bits(flags::MOUNT, body.gid)),
+        "flags" if kind == MoveMount => Some(bits(flags::MOVE_MOUNT, body.flags)),
+        "flags" if matches!(kind, OpenTree | MountSetattr) => Some(bits(flags::TREE, body.flags)),
         "name" | "path" | "filename" | "pathname" | "oldpath" | "linkpath" | "dir" => joined(body.base, body.raw),
         "mode" if matches!(kind, Chmod | Fchmod | Fchmodat) => {
             Some(Param::Named(body.mode.into(), flags::join_bits(event.scratch, flags::MODE, body.mode.into())))
@@ -506,6 +525,6 @@ fn call_param<'e>(event: &Event<'e>, name: &str) -> Option<Param<'e>> {
         (EventKind::Capset, "cap_inheritable") => {
             Param::Text(flags::join_capabilities(event.scratch, event.process.cred.cap_inheritable))
         }
-        _ => return None,
+        _ => return call::param(event, name),
     })
 }

@@ -48,7 +48,14 @@ impl<'e> Opened<'e> {
 /// The path that a call on files is about: the kernel object's if there is one, else put together.
 pub(super) fn file_path<'e>(event: &Event<'e>, body: &FileBody) -> &'e [u8] {
     let path = event.raw.text(body.path);
-    if path.is_empty() { joined(event, body.base, body.raw) } else { path }
+    if path.is_empty() { named(event, body.base, body.raw) } else { path }
+}
+
+/// The same as [`joined`], but for calls that may be given a descriptor and no path: then the descriptor's path.
+pub(super) fn named<'e>(event: &Event<'e>, base: Str, raw: Str) -> &'e [u8] {
+    use EventKind::{Fchownat, Fspick, Linkat, MountSetattr, MoveMount, OpenTree};
+    let by_descriptor = matches!(event.kind(), MoveMount | OpenTree | MountSetattr | Fspick | Fchownat | Linkat);
+    if by_descriptor && event.raw.text(raw).is_empty() { event.raw.text(base) } else { joined(event, base, raw) }
 }
 
 /// `raw` made absolute with `base` and freed of `.`, `..` and doubled slashes, as text: symbolic links are
@@ -442,11 +449,8 @@ pub(super) fn lower_layer<'e>(event: &Event<'e>, _: &Arg) -> Option<Value<'e>> {
 /// The one path of a call on a path, or the new one of a call with two.
 pub(super) fn fs_path<'e>(event: &Event<'e>, _: &Arg) -> Option<Value<'e>> {
     let body = event.raw.file()?;
-    Some(Value::Text(if event.raw.text(body.raw2).is_empty() {
-        file_path(event, body)
-    } else {
-        joined(event, body.base2, body.raw2)
-    }))
+    let two = event.kind() == EventKind::MoveMount || !event.raw.text(body.raw2).is_empty();
+    Some(Value::Text(if two { named(event, body.base2, body.raw2) } else { file_path(event, body) }))
 }
 
 pub(super) fn fs_path_raw<'e>(event: &Event<'e>, _: &Arg) -> Option<Value<'e>> {
@@ -456,10 +460,10 @@ pub(super) fn fs_path_raw<'e>(event: &Event<'e>, _: &Arg) -> Option<Value<'e>> {
 }
 
 fn source(event: &Event<'_>) -> Option<(Str, Str)> {
-    use EventKind::{Link, Linkat, Mount, Rename, Renameat, Renameat2, Symlink, Symlinkat};
+    use EventKind::{Link, Linkat, Mount, MoveMount, Rename, Renameat, Renameat2, Symlink, Symlinkat};
     let body = event.raw.file()?;
     match event.kind() {
-        Rename | Renameat | Renameat2 | Link | Linkat => Some((body.base, body.raw)),
+        Rename | Renameat | Renameat2 | Link | Linkat | MoveMount => Some((body.base, body.raw)),
         Symlink | Symlinkat | Mount => Some((Str::default(), body.extra)),
         _ => None,
     }
@@ -467,7 +471,7 @@ fn source(event: &Event<'_>) -> Option<(Str, Str)> {
 
 pub(super) fn fs_source<'e>(event: &Event<'e>, _: &Arg) -> Option<Value<'e>> {
     let (base, raw) = source(event)?;
-    Some(Value::Text(joined(event, base, raw)))
+    Some(Value::Text(named(event, base, raw)))
 }
 
 pub(super) fn fs_source_raw<'e>(event: &Event<'e>, _: &Arg) -> Option<Value<'e>> {
@@ -475,10 +479,10 @@ pub(super) fn fs_source_raw<'e>(event: &Event<'e>, _: &Arg) -> Option<Value<'e>>
 }
 
 fn target(event: &Event<'_>) -> Option<(Str, Str)> {
-    use EventKind::{Link, Linkat, Mount, Rename, Renameat, Renameat2, Symlink, Symlinkat};
+    use EventKind::{Link, Linkat, Mount, MoveMount, Rename, Renameat, Renameat2, Symlink, Symlinkat};
     let body = event.raw.file()?;
     match event.kind() {
-        Rename | Renameat | Renameat2 | Link | Linkat => Some((body.base2, body.raw2)),
+        Rename | Renameat | Renameat2 | Link | Linkat | MoveMount => Some((body.base2, body.raw2)),
         Symlink | Symlinkat | Mount => Some((body.base, body.raw)),
         _ => None,
     }
@@ -486,7 +490,7 @@ fn target(event: &Event<'_>) -> Option<(Str, Str)> {
 
 pub(super) fn fs_target<'e>(event: &Event<'e>, _: &Arg) -> Option<Value<'e>> {
     let (base, raw) = target(event)?;
-    Some(Value::Text(joined(event, base, raw)))
+    Some(Value::Text(named(event, base, raw)))
 }
 
 pub(super) fn fs_target_raw<'e>(event: &Event<'e>, _: &Arg) -> Option<Value<'e>> {

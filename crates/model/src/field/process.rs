@@ -339,6 +339,7 @@ exe_file! {
     is_exe_upper_layer: |_, file| Value::Bool(file.upper_layer);
     is_exe_lower_layer: |_, file| Value::Bool(file.lower_layer);
     is_exe_from_memfd: |_, file| Value::Bool(file.memfd);
+    is_exe_deleted: |_, file| Value::Bool(file.deleted);
     exe_ino: |_, file| Value::Int(file.ino as i64);
     exe_ctime: |_, file| Value::Int(file.ctime_ns as i64);
     exe_mtime: |_, file| Value::Int(file.mtime_ns as i64);
@@ -358,6 +359,27 @@ pub(super) fn cap_effective<'e>(event: &Event<'e>, _: &Arg) -> Option<Value<'e>>
 
 pub(super) fn cap_inheritable<'e>(event: &Event<'e>, _: &Arg) -> Option<Value<'e>> {
     Some(Value::Text(flags::join_capabilities(event.scratch, event.process.cred.cap_inheritable)))
+}
+
+pub(super) fn script<'e>(event: &Event<'e>, _: &Arg) -> Option<Value<'e>> {
+    let script = &event.process.image.script;
+    (!script.is_empty()).then_some(Value::Text(script))
+}
+
+pub(super) fn cred_jump<'e>(event: &Event<'e>, _: &Arg) -> Option<Value<'e>> {
+    Some(Value::Bool(event.prior.jumped))
+}
+
+pub(super) fn prior_uid<'e>(event: &Event<'e>, _: &Arg) -> Option<Value<'e>> {
+    Some(Value::Uint(event.prior.uid.into()))
+}
+
+pub(super) fn prior_gid<'e>(event: &Event<'e>, _: &Arg) -> Option<Value<'e>> {
+    Some(Value::Uint(event.prior.gid.into()))
+}
+
+pub(super) fn prior_cap_effective<'e>(event: &Event<'e>, _: &Arg) -> Option<Value<'e>> {
+    Some(Value::Text(flags::join_capabilities(event.scratch, event.prior.cap_effective)))
 }
 
 pub(super) fn tid<'e>(event: &Event<'e>, _: &Arg) -> Option<Value<'e>> {

@@ -1,6 +1,6 @@
 //! The rows.
 
-use super::{ArgRule, Field, FieldFlag, Multi, container, event, fd, flow, network, process, resource};
+use super::{ArgRule, Field, FieldFlag, Multi, container, event, fd, flow, network, place, process, resource, target};
 use crate::value::FieldType;
 
 macro_rules! fields {
@@ -70,6 +70,7 @@ fields! {
     "evt.is_open_write" Bool event::is_open_write "An open with write access.";
     "evt.is_open_create" Bool event::is_open_create "An open that made the file.";
     "evt.is_open_exec" Bool event::is_open_exec "An open that made a file with an execute bit.";
+    "evt.is_io_uring" Bool event::is_io_uring "The call was made through a ring of io_uring.";
     "evt.hostname" Text - "Name of the host.";
     "evt.abspath" (optional) Path event::abspath "Absolute path of a call with a directory descriptor; `evt.abspath.src` and `evt.abspath.dst` where there are two.";
     "evt.type.is" (required) Uint event::type_is "1 if the event is of this type, else 0: `evt.type.is.openat`.";
@@ -157,6 +158,8 @@ fields! {
     "proc.is_exe_upper_layer" Bool process::is_exe_upper_layer "The executable was written in this container: it is not part of the image.";
     "proc.is_exe_lower_layer" Bool process::is_exe_lower_layer "The executable is part of the image.";
     "proc.is_exe_from_memfd" Bool process::is_exe_from_memfd "The executable is an anonymous file in memory.";
+    "proc.is_exe_deleted" Bool process::is_exe_deleted "The name of the executable had been removed when it was started. From the kernel's file object.";
+    "proc.scriptpath" Path process::script "Path of the script, if the executable (`proc.exepath`) is its interpreter; else null. The caller's text, made absolute with the working directory: symbolic links in it are not resolved.";
     "proc.exe_ino" Int process::exe_ino "Inode of the executable.";
     "proc.exe_ino.ctime" Time process::exe_ctime "Change time of the executable.";
     "proc.exe_ino.mtime" Time process::exe_mtime "Modification time of the executable.";
@@ -219,6 +222,10 @@ fields! {
     "thread.tid" Int process::tid "Number of the thread that acted.";
     "thread.ismain" Bool process::is_main_thread "The main thread acted.";
     "thread.vtid" Int process::vtid "Number of the main thread inside its pid namespace; null for other threads.";
+    "proc.cred_jump" Bool process::cred_jump "The process is root, or has capabilities, that it had not at its last event, and no set*id call, exec or namespace gave them: what an exploit of the kernel looks like. From the kernel's credentials at each event.";
+    "user.prior_uid" Uint process::prior_uid "Effective user before the event: of setuid and its like, the one before the call.";
+    "group.prior_gid" Uint process::prior_gid "Effective group before the event.";
+    "thread.prior_cap_effective" Text process::prior_cap_effective "Effective capabilities before the event, joined by blanks.";
     "thread.nametid" {TableOnly} Text - "Name and number of the thread.";
 
     [event]
@@ -296,6 +303,18 @@ fields! {
     "fs.path.sourceraw" Path fd::fs_source_raw "The same as the caller wrote it.";
     "fs.path.target" Path fd::fs_target "New path of a rename or link, path of a symbolic link or mount.";
     "fs.path.targetraw" Path fd::fs_target_raw "The same as the caller wrote it.";
+    "fs.path.differs" Bool place::differs "The object of the call lies elsewhere than the caller's text says (`fs.path.nameraw`, without `.` and `..`; a relative path is compared with the end of the object's): symbolic link, exchanged file, mount. Null where no object tells: calls that take a path and leave no descriptor.";
+    "fd.hostpath" Path place::host_path "Path on the host: for a process in a chroot with what lies before its root; for a container the source of the mount that it lies in, or the container's root directory. Null if that is not known. Derived from the kernel's file object and the runtime's answer.";
+    "fd.is_deleted" Bool place::is_deleted "The name of the opened file or directory is removed. From the kernel's directory entry.";
+    "target.pid" Int target::pid "Process that a signal, ptrace, pidfd or process_vm call is aimed at, by its number on the host: from the kernel's objects, else by the number that the caller used.";
+    "target.name" Text target::name "Name of that process.";
+    "target.exepath" Path target::exepath "Executable of that process.";
+    "target.cmdline" Text target::cmdline "Command line of that process.";
+    "target.uid" Uint target::uid "Effective user of that process.";
+    "target.same_cgroup" Bool target::same_cgroup "That process is in the cgroup of the caller: in the same container.";
+    "target.is_self" Bool target::is_self "That process is the caller itself.";
+    "target.is_child" Bool target::is_child "That process descends from the caller.";
+    "target.count" Uint target::count "Processes that a signal went to; from the kernel.";
     "fdlist.nums" Text - "Descriptors of a poll.";
     "fdlist.names" Text - "Names of a poll's descriptors.";
     "fdlist.cips" Text - "Client addresses of a poll's descriptors.";

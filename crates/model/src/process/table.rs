@@ -94,6 +94,14 @@ impl ProcessTable {
         self.by_key.get(self.by_pid.get(&pid)?)
     }
 
+    /// The latest process that has this number in the pid namespace with this inode number. A walk over the table: for
+    /// rare events only.
+    pub fn by_vpid(&self, namespace: u32, vpid: u32) -> Option<&Process> {
+        let there = |process: &&Process| process.vpid == vpid && process.ns.pid == namespace;
+        // By start, then number: the same whatever the order of the table is.
+        self.by_key.values().filter(there).filter(|process| process.exit_ns.is_none()).max_by_key(|process| process.key)
+    }
+
     /// Replaces an identity known to the clock tick by the exact one of the same process.
     pub fn rekey(&mut self, exact: ProcKey) {
         let Some(known) = self.by_pid.get(&exact.pid).copied().filter(|known| known.is_same(exact)) else { return };

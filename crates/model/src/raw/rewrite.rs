@@ -23,8 +23,11 @@ pub enum Slot {
     RawPath2,
     Base2,
     Extra,
+    Root,
     Data,
     Text,
+    Text2,
+    Text3,
 }
 
 /// Most strings that a body has.
@@ -76,11 +79,13 @@ impl<'a> Raw<'a> {
                     (Slot::RawPath2, body.raw2),
                     (Slot::Base2, body.base2),
                     (Slot::Extra, body.extra),
+                    (Slot::Root, body.root),
                 ] {
                     tail.push(slot, text, &mut replace);
                 }
                 let (mut out, strs) = tail.encode(size_of_val(&body));
-                [body.path, body.raw, body.base, body.raw2, body.base2, body.extra, _] = strs.map(|(text, _)| text);
+                [body.path, body.raw, body.base, body.raw2, body.base2, body.extra, body.root] =
+                    strs.map(|(text, _)| text);
                 flag(&mut out, tail.cut);
                 out.finish(&body)
             }
@@ -96,9 +101,11 @@ impl<'a> Raw<'a> {
             }
             Body::Call(body) => {
                 let mut body = *body;
-                tail.push(Slot::Text, body.text, &mut replace);
+                for (slot, text) in [(Slot::Text, body.text), (Slot::Text2, body.text2), (Slot::Text3, body.text3)] {
+                    tail.push(slot, text, &mut replace);
+                }
                 let (mut out, strs) = tail.encode(size_of_val(&body));
-                [body.text, ..] = strs.map(|(text, _)| text);
+                [body.text, body.text2, body.text3, ..] = strs.map(|(text, _)| text);
                 flag(&mut out, tail.cut);
                 out.finish(&body)
             }

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use tw_model::raw::Header;
+use tw_model::raw::{CAPS_UNKNOWN, Header};
 use tw_model::{EventKind, ProcKey};
 
 use super::arguments::Arguments;
@@ -53,6 +53,7 @@ impl Call<'_> {
             uid: process.uid,
             gid: process.gid,
             ret: self.arguments.ret(),
+            caps: CAPS_UNKNOWN,
             comm: process.comm,
             ..Header::default()
         }

@@ -6,7 +6,7 @@
 
 use libc::sock_filter;
 
-use crate::calls::Config;
+use crate::calls::{Config, Handler, PRCTL_OPTIONS};
 
 /// `AUDIT_ARCH_*` of include/uapi/linux/audit.h.
 #[cfg(target_arch = "x86_64")]
@@ -24,12 +24,16 @@ const LOAD: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
 const EQUAL: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
 #[cfg(target_arch = "x86_64")]
 const AT_LEAST: u16 = (libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K) as u16;
+const HAS: u16 = (libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K) as u16;
 const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
 
 /// Places in `struct seccomp_data`.
 const NR: u32 = 0;
 const ARCH: u32 = 4;
 const ARGS: u32 = 16;
+
+const PROT_WRITE: u32 = 2;
+const PROT_EXEC: u32 = 4;
 
 const ALLOW: u32 = libc::SECCOMP_RET_ALLOW;
 const TRACE: u32 = libc::SECCOMP_RET_TRACE;
@@ -77,7 +81,26 @@ fn table(config: &Config, compat: bool) -> Vec<sock_filter> {
         }
     }
     for nr in config.numbers(compat) {
-        filter.extend([jump(EQUAL, nr, 0, 1), step(RETURN, TRACE)]);
+        match config.watched(compat, nr.into()).map(|watched| watched.handler) {
+            // Every library that is loaded makes these; only what is writable and executable at once is told.
+            Some(Handler::Memory) => filter.extend([
+                jump(EQUAL, nr, 0, 5),
+                step(LOAD, low(2)),
+                jump(HAS, PROT_WRITE, 0, 2),
+                jump(HAS, PROT_EXEC, 0, 1),
+                step(RETURN, TRACE),
+                step(RETURN, ALLOW),
+            ]),
+            Some(Handler::Prctl) => {
+                let options = PRCTL_OPTIONS.len() as u8;
+                filter.extend([jump(EQUAL, nr, 0, 3 + options), step(LOAD, low(0))]);
+                for (n, option) in (0..).zip(PRCTL_OPTIONS) {
+                    filter.push(jump(EQUAL, option, options - n, 0));
+                }
+                filter.extend([step(RETURN, ALLOW), step(RETURN, TRACE)]);
+            }
+            _ => filter.extend([jump(EQUAL, nr, 0, 1), step(RETURN, TRACE)]),
+        }
     }
     filter.push(step(RETURN, ALLOW));
     filter
@@ -119,6 +142,7 @@ fn go_over(steps: usize) -> sock_filter {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ebpf::Options;
 
     /// Runs the filter as the kernel does.
     fn verdict(filter: &[sock_filter], arch: u32, nr: u32, args: [u64; 6]) -> u32 {
@@ -139,6 +163,7 @@ mod tests {
                     }
                 }
                 c if c == u32::from(EQUAL) => branch(a == k),
+                c if c == u32::from(HAS) => branch(a & k != 0),
                 c if c == u32::from((libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K) as u16) => branch(a >= k),
                 c if c == u32::from((libc::BPF_JMP | libc::BPF_JGT | libc::BPF_K) as u16) => branch(a > k),
                 c if c == u32::from((libc::BPF_JMP | libc::BPF_JA) as u16) => at += k as usize,
@@ -150,13 +175,25 @@ mod tests {
 
     #[test]
     fn watched_calls_stop_and_all_others_run() {
-        let config = Config::new(0, 1);
+        let config = Config::new(0, &Options::default());
         let filter = program(&config);
         assert!(filter.len() < 4096, "the kernel takes no more");
         let native = |nr: libc::c_long, args| verdict(&filter, NATIVE, nr as u32, args);
         for nr in config.numbers(false) {
-            let args = [0; 6];
+            // Some stop by their arguments only: memory that is writable and executable, an option that matters.
+            let args = match config.watched(false, nr.into()).map(|watched| watched.handler) {
+                Some(Handler::Memory) => [0, 0, 7, 0, 0, 0],
+                Some(Handler::Prctl) => [PRCTL_OPTIONS[10].into(), 0, 0, 0, 0, 0],
+                _ => [0; 6],
+            };
             assert_eq!(verdict(&filter, NATIVE, nr, args), TRACE, "{nr}");
+        }
+        for option in PRCTL_OPTIONS {
+            assert_eq!(native(libc::SYS_prctl, [option.into(), 0, 0, 0, 0, 0]), TRACE);
+        }
+        assert_eq!(native(libc::SYS_prctl, [16, 0, 0, 0, 0, 0]), ALLOW);
+        for prot in [0, 1, 3, 5_u64] {
+            assert_eq!(native(libc::SYS_mprotect, [0, 0, prot, 0, 0, 0]), ALLOW, "{prot}");
         }
         for nr in [libc::SYS_read, libc::SYS_write, libc::SYS_getpid, libc::SYS_mmap, libc::SYS_clone] {
             assert_eq!(native(nr, [0; 6]), ALLOW);
@@ -174,7 +211,7 @@ mod tests {
     #[cfg(target_arch = "x86_64")]
     #[test]
     fn calls_of_32_bit_programs_have_their_own_numbers_and_those_of_x32_are_refused() {
-        let filter = program(&Config::new(0, 1));
+        let filter = program(&Config::new(0, &Options::default()));
         assert_eq!(verdict(&filter, COMPAT, 5, [0; 6]), TRACE, "open");
         assert_eq!(verdict(&filter, COMPAT, 3, [0; 6]), ALLOW, "read");
         assert_eq!(verdict(&filter, NATIVE, X32 | 1, [0; 6]), REFUSE);

@@ -13,7 +13,7 @@ use tw_model::raw::{
 use super::filter::COMPAT;
 use super::socket::{self, Socket, TCP};
 use super::stop::{self, Entry};
-use crate::calls::{CREAT, CWD, Config, Handler, OPEN_HOW, Watched};
+use crate::calls::{CREAT, CWD, Config, Handler, MOUNT_ATTR, OPEN_HOW, PR_SET_NAME, PRCTL_OPTIONS, Watched};
 use crate::clock;
 use crate::facts::{self, Cred, MAX_PATH, Node, Status};
 
@@ -26,6 +26,12 @@ const PEER_QUIET_NS: u64 = 1_000_000_000;
 const MAX_PEERS: usize = 4096;
 /// `ERESTARTSYS` and its like: the call begins again, and nobody but the kernel sees this.
 const RESTARTS: std::ops::RangeInclusive<i64> = -516..=-512;
+
+/// `PROT_WRITE | PROT_EXEC`.
+const WRITE_EXEC: u64 = 6;
+
+/// `FSCONFIG_SET_STRING`, `_SET_PATH`, `_SET_PATH_EMPTY`: those whose value is a text.
+const FSCONFIG_TEXTS: [u64; 3] = [1, 3, 4];
 
 /// A record, in words so that it is aligned.
 pub(super) type Record = Vec<u64>;
@@ -138,7 +144,11 @@ impl Recorder {
         match watched.handler {
             Handler::Open => Some(call.open(&header, pending.existed)),
             Handler::Path => Some(call.path(&header)),
-            Handler::Call => Some(call.plain(&header)),
+            Handler::Call | Handler::FsContext => Some(call.plain(&header)),
+            // Signal 0 asks only whether somebody is there.
+            Handler::Signal => (call.arg(watched.args.flags, 0) as u32 != 0).then(|| call.plain(&header)),
+            Handler::Memory => (call.arg(3, 0) & WRITE_EXEC == WRITE_EXEC).then(|| call.plain(&header)),
+            Handler::Prctl => PRCTL_OPTIONS.contains(&(call.arg(1, 0) as u32)).then(|| call.plain(&header)),
             Handler::Sock => call.sock(&header),
             Handler::Dup => call.dup(&header),
             Handler::Exec if ret < 0 => {
@@ -175,6 +185,8 @@ impl Recorder {
             child_pid: child.tgid,
             parent_pid: parent.0,
             child_vpid: vpid,
+            child_uid: child.cred.uid,
+            child_caps: child.cred.cap_effective,
             ..ForkBody::default()
         };
         to_words(&Encoder::new(&header, size_of::<ForkBody>()).finish(&body))
@@ -202,6 +214,7 @@ impl Recorder {
             uid: task.cred.uid,
             gid: task.cred.gid,
             ret,
+            caps: task.cred.cap_effective,
             comm: task.comm,
             ..Header::default()
         }
@@ -405,6 +418,10 @@ impl Call<'_> {
             gid: self.arg(args.gid, 0) as u32,
             ..FileBody::default()
         };
+        if args.implied & MOUNT_ATTR != 0 {
+            let [set, clear, propagation] = words::<3>(self.task, self.arg(4, 0));
+            (body.mode, body.uid, body.gid) = (set as u32, clear as u32, propagation as u32);
+        }
         if args.path != 0 {
             let raw;
             (body.raw, raw) = self.add_text(&mut out, args.path);
@@ -439,6 +456,16 @@ impl Call<'_> {
         };
         if self.args.extra != 0 {
             (body.text, _) = self.add_text(&mut out, self.args.extra);
+        }
+        // The second text: by the table, or where the first two arguments say that there is one.
+        let kind = header.kind;
+        let command = self.arg(2, 0);
+        if self.args.path2 != 0 {
+            (body.text2, _) = self.add_text(&mut out, self.args.path2);
+        } else if kind == EventKind::Fsconfig as u16 && FSCONFIG_TEXTS.contains(&command) {
+            (body.text2, _) = self.add_text(&mut out, 4);
+        } else if kind == EventKind::Prctl as u16 && self.arg(1, 0) as u32 == PR_SET_NAME {
+            (body.text, _) = self.add_text(&mut out, 2);
         }
         to_words(&out.finish(&body))
     }

@@ -125,7 +125,9 @@ impl Converter {
             child_pid: pid,
             parent_pid: parent,
             child_vpid: child.vpid,
-            pad: 0,
+            child_uid: child.uid,
+            child_caps: child.cap_effective,
+            flags: flags::clone(call.arguments.u32(Role::Flags)).into(),
         };
         self.state.add_thread(pid, pid);
         self.state.add(pid, child);

@@ -1,0 +1,102 @@
+//! Whose rights a process has: taken from the calls that change them, and compared at every event with what was known.
+//!
+//! Rights that come from nowhere are what an exploit of the kernel leaves behind: it writes them over those of the process,
+//! without any call. They show at the next event.
+
+use tw_model::Raw;
+use tw_model::event::{EventKind, Prior};
+use tw_model::process::Credentials;
+use tw_model::raw::{CAPS_UNKNOWN, CallBody, F_RING};
+
+use super::World;
+
+impl World {
+    /// Credentials before the event, and whether those that the record has could have come from them. What nothing that
+    /// was seen explains is taken over, so that it is told once.
+    pub(super) fn prior(&mut self, raw: &Raw<'_>) -> Prior {
+        let Some(process) = self.processes.get(raw.key()) else { return Prior::default() };
+        let (header, cred) = (raw.header, &process.cred);
+        let mut prior = Prior { uid: cred.uid, gid: cred.gid, cap_effective: cred.cap_effective, jumped: false };
+        let same = header.uid == cred.uid && header.gid == cred.gid && header.caps == cred.cap_effective;
+        if same
+            || header.caps == CAPS_UNKNOWN
+            || header.flags & F_RING != 0
+            || process.threads_differ
+            || header.ret >= 0 && changes_credentials(raw.kind())
+        {
+            return prior;
+        }
+        let root = header.uid == 0 && cred.uid != 0;
+        if let Some(exec) = raw.exec().filter(|_| header.ret >= 0) {
+            // What else an exec gives depends on the file; it is taken over with the rest of the exec.
+            const SETUID: u32 = 0o4000;
+            prior.jumped = root && exec.mode & SETUID == 0;
+            return prior;
+        }
+        let main = header.tid == header.pid;
+        let gained = root || header.caps & !cred.cap_effective != 0;
+        // Threads that were there before us may have credentials of their own.
+        prior.jumped = gained && (main || !process.inferred);
+        if !main && !prior.jumped {
+            if let Some(process) = self.processes.get_mut(raw.key()) {
+                process.threads_differ = true;
+            }
+            return prior;
+        }
+        let cred = Credentials {
+            uid: header.uid,
+            gid: header.gid,
+            cap_effective: header.caps,
+            cap_permitted: cred.cap_permitted | header.caps,
+            ..cred.clone()
+        };
+        let names = self.names_if_new(raw, &cred);
+        if let Some(process) = self.processes.get_mut(raw.key()) {
+            process.cred = cred;
+            if let Some(names) = names {
+                process.names = names;
+            }
+        }
+        prior
+    }
+
+    /// Calls that change credentials: the header and the body have them as they are after the call.
+    pub(super) fn credentials(&mut self, raw: &Raw<'_>, body: &CallBody) {
+        if !changes_credentials(raw.kind()) {
+            return;
+        }
+        let Some(process) = self.processes.get(raw.key()) else { return };
+        if raw.header.tid != raw.header.pid {
+            let same = process.cred.uid == raw.header.uid && process.cred.cap_effective == body.cap_effective;
+            if !same
+                && !process.threads_differ
+                && let Some(process) = self.processes.get_mut(raw.key())
+            {
+                process.threads_differ = true;
+            }
+            return;
+        }
+        let cred = Credentials {
+            uid: raw.header.uid,
+            gid: raw.header.gid,
+            loginuid: process.cred.loginuid,
+            cap_effective: body.cap_effective,
+            cap_permitted: body.cap_permitted,
+            cap_inheritable: body.cap_inheritable,
+        };
+        let names = self.names_if_new(raw, &cred);
+        if let Some(process) = self.processes.get_mut(raw.key()) {
+            process.cred = cred;
+            process.threads_differ = false;
+            if let Some(names) = names {
+                process.names = names;
+            }
+        }
+    }
+}
+
+/// Calls after which credentials may be others.
+fn changes_credentials(kind: EventKind) -> bool {
+    use EventKind::{Capset, Setfsuid, Setgid, Setns, Setregid, Setresgid, Setresuid, Setreuid, Setuid, Unshare};
+    matches!(kind, Capset | Setfsuid | Setgid | Setns | Setregid | Setresgid | Setresuid | Setreuid | Setuid | Unshare)
+}
