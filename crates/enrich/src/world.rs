@@ -467,6 +467,11 @@ impl World {
         self.membership.containers()
     }
 
+    /// The container that a cgroup belongs to, if that is known.
+    pub fn container_of(&self, cgroup: u64) -> Option<&Container> {
+        self.membership.container(cgroup)
+    }
+
     /// Processes known.
     pub fn processes(&self) -> &ProcessTable {
         &self.processes
