@@ -237,6 +237,9 @@ impl World {
     /// Whether the record may be observed now; if not, it waits for its container's name and comes back from
     /// [`World::release`].
     pub fn admit(&mut self, raw: &Raw<'_>) -> bool {
+        if self.membership.is_settled(raw.header.cgroup) {
+            return true;
+        }
         let name = match raw.body {
             Body::Exec(body) => std::str::from_utf8(raw.text(body.cgroup_name)).ok().filter(|name| !name.is_empty()),
             _ => None,

@@ -27,8 +27,8 @@ pub struct RecordArgs {
     /// Compress the file with gzip, as `sysdig -z` does; every reader unpacks it by itself.
     #[arg(long, conflicts_with = "packets")]
     pub compress: bool,
-    /// Leave out our own records, which only `tidewatch replay` reads: about a third of the size, but a replay may
-    /// then find less than was found live.
+    /// Leave out our own records, which only `tidewatch replay` reads: half the size, but a replay may then find
+    /// less than was found live.
     #[arg(long, conflicts_with = "packets")]
     pub plain: bool,
     /// Take what the flight recorder kept, or segments (*.twrec) and folders of them that are named here, instead of
