@@ -30,6 +30,49 @@ struct {
 	__uint(max_entries, TW_KINDS);
 } counts SEC(".maps");
 
+/*
+ * What was missed, by cgroup: touched only when something is. A plain hash, since one that drops the least recently
+ * used would drop counts with it; user space reads it and takes out what has been quiet for long.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__type(key, u64);
+	__type(value, struct tw_missed);
+	__uint(max_entries, 4096);
+} missed SEC(".maps");
+
+/* The same of cgroups for which there was no room, so that sums stay exact. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__type(key, u32);
+	__type(value, struct tw_missed);
+	__uint(max_entries, 1);
+} missed_rest SEC(".maps");
+
+/* Everything that was missed, per CPU: whoever reads looks here first whether there is something to read. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__type(key, u32);
+	__type(value, u64);
+	__uint(max_entries, 1);
+} misses SEC(".maps");
+
+/* What the agent wants a sample of only; an array, since it changes while programs run. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__type(key, u32);
+	__type(value, struct tw_sampling);
+	__uint(max_entries, 1);
+} sampling SEC(".maps");
+
+/* Insertions and removals by table, per CPU: the kernel tells nobody how full a hash is, or what it dropped. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__type(key, u32);
+	__type(value, struct tw_table_use);
+	__uint(max_entries, TW_TABLES);
+} table_uses SEC(".maps");
+
 #define TW_TAIL_MAX 16384
 
 /*

@@ -254,6 +254,40 @@ struct tw_args {
 #define TW_CALLS 512
 #define TW_KINDS 128
 
+/* Classes of the coverage ledger; user space says which kind is in which. */
+enum tw_class { TW_C_LIFE, TW_C_PRIV, TW_C_FILE, TW_C_NET, TW_C_OTHER, TW_CLASSES };
+
+/* Why an event is not in a ring. */
+enum tw_miss {
+	TW_M_RING, /* the ring was full */
+	TW_M_SCRATCH, /* no scratch buffer was free */
+	TW_M_FOLDED, /* over the cgroup's budget of privileged calls */
+	TW_M_REPEATED, /* a datagram to the same peer again: what it would tell was told */
+	TW_M_SAMPLED, /* the agent asked for a sample only, see struct tw_sampling */
+	TW_MISSES,
+};
+
+/* What was missed of one cgroup. */
+struct tw_missed {
+	__u64 n[TW_CLASSES][TW_MISSES];
+};
+
+/* Of what only one event in so many is wanted; 0: all are. User space changes it while programs run. */
+struct tw_sampling {
+	__u32 failed_opens; /* read-only opens that failed */
+	__u32 read_opens; /* read-only opens */
+};
+
+/* Tables whose entries the kernel half makes, for the counter of their insertions. */
+enum tw_table { TW_T_BUCKETS, TW_T_PEERS, TW_T_MISSED, TW_T_NAME_SERVERS, TW_T_CONNECTIONS, TW_T_DATAGRAMS, TW_TABLES };
+
+/* What was done to a table, per CPU. */
+struct tw_table_use {
+	__u64 inserted;
+	__u64 removed;
+	__u64 refused; /* there was no room */
+};
+
 /* Filled by user space before load. */
 struct tw_config {
 	__u32 self; /* the agent's own process, not watched but for its life */
@@ -286,15 +320,14 @@ struct tw_config {
 	__u8 handler32[TW_CALLS]; /* the same for 32-bit calls */
 	__u8 kind32[TW_CALLS];
 	__u8 lane[TW_KINDS]; /* enum tw_lane, by kind */
+	__u8 class[TW_KINDS]; /* enum tw_class, by kind */
 	struct tw_args args[TW_KINDS];
 };
 
 /* Counters, one per kind and CPU. */
 struct tw_count {
 	__u64 sent; /* records written to a ring */
-	__u64 lost_ring; /* ring was full */
-	__u64 lost_scratch; /* no scratch buffer was free */
-	__u64 folded; /* over the cgroup's budget, or the same datagram peer again */
+	__u64 missed[TW_MISSES];
 };
 
 #endif

@@ -37,6 +37,7 @@ enum bpf_map_type {
 };
 
 #define BPF_ANY 0
+#define BPF_NOEXIST 1
 
 /* Only asked whether the running kernel has them. */
 enum bpf_func_id {

@@ -41,7 +41,10 @@ static __always_inline void note_connection(struct sock *sk, u16 attrs)
 	if (BPF_CORE_READ(sk, __sk_common.skc_state) == TCP_CLOSE)
 		return;
 	owner = new_owner(sk, attrs);
-	bpf_map_update_elem(&connections, &key, &owner, BPF_ANY);
+	if (!bpf_map_update_elem(&connections, &key, &owner, BPF_NOEXIST))
+		inserted(TW_T_CONNECTIONS);
+	else
+		bpf_map_update_elem(&connections, &key, &owner, BPF_ANY);
 }
 
 /* Tells a flow in the name of its owner, whoever runs now. */
@@ -65,6 +68,7 @@ static __always_inline void tell_flow(struct sock *sk /* none: datagrams */, str
 	hdr->uid = owner->uid;
 	hdr->gid = owner->gid;
 	__builtin_memcpy(hdr->comm, owner->comm, TW_COMM);
+	hdr->caps = ~0ull; /* not known: CAPS_UNKNOWN of user space */
 	out->fd = -1;
 	out->oldfd = -1;
 	out->size = flow->bytes_out + flow->bytes_in;
@@ -135,7 +139,8 @@ int on_state(trace_args *ctx)
 		state = TW_FLOW_CLOSED;
 	flow = read_connection(sk, owner, state);
 	tell_flow(sk, owner, &flow, -error);
-	bpf_map_delete_elem(&connections, &key);
+	if (!bpf_map_delete_elem(&connections, &key))
+		removed(TW_T_CONNECTIONS);
 	return 0;
 }
 
@@ -170,7 +175,8 @@ static __noinline int note_datagrams(struct sock *sk, u32 attrs, const void *add
 		else
 			bpf_probe_read_user(fresh.raddr, 16, addr + 8);
 	}
-	bpf_map_update_elem(&datagrams, &key, &fresh, BPF_ANY);
+	if (!bpf_map_update_elem(&datagrams, &key, &fresh, BPF_NOEXIST))
+		inserted(TW_T_DATAGRAMS);
 	return 0;
 }
 
@@ -207,7 +213,8 @@ static long sweep_connection(struct bpf_map *map, u64 *key, struct owner *owner,
 		return 0;
 	/* Its end may have been missed: then the memory is another's, and what it says is not believed. */
 	if (BPF_CORE_READ(sk, sk_protocol) != IPPROTO_TCP || BPF_CORE_READ(sk, __sk_common.skc_state) == TCP_CLOSE) {
-		bpf_map_delete_elem(map, key);
+		if (!bpf_map_delete_elem(map, key))
+			removed(TW_T_CONNECTIONS);
 		return 0;
 	}
 	owner->told_at = now;
@@ -233,8 +240,8 @@ static long sweep_datagrams(struct bpf_map *map, struct datagram_key *key, struc
 		return 0;
 	owner->told_at = now;
 	tell_flow(0, owner, &flow, 0);
-	if (idle)
-		bpf_map_delete_elem(map, key);
+	if (idle && !bpf_map_delete_elem(map, key))
+		removed(TW_T_DATAGRAMS);
 	return 0;
 }
 

@@ -38,7 +38,10 @@ int handle_sock(trace_args *ctx)
 			fill_remote(out, addr);
 		if (out->proto == IPPROTO_TCP && (call.ret == 0 || call.ret == -EINPROGRESS)) {
 			key = (u64)sk;
-			bpf_map_update_elem(&peers, &key, &fresh, BPF_ANY);
+			if (!bpf_map_update_elem(&peers, &key, &fresh, BPF_NOEXIST))
+				inserted(TW_T_PEERS);
+			else
+				bpf_map_update_elem(&peers, &key, &fresh, BPF_ANY);
 			note_connection(sk, TW_S_CLIENT);
 		}
 	} else if (accepts && out->proto == IPPROTO_TCP) {

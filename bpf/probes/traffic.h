@@ -153,7 +153,10 @@ static __always_inline void tell_dns(struct sock *sk, s64 ret, struct transfer *
 			__builtin_memcpy(asked.addr, out->raddr, sizeof(asked.addr));
 			asked.family = out->family;
 			asked.port = out->rport;
-			bpf_map_update_elem(&name_servers, &key, &asked, BPF_ANY);
+			if (!bpf_map_update_elem(&name_servers, &key, &asked, BPF_NOEXIST))
+				inserted(TW_T_NAME_SERVERS);
+			else
+				bpf_map_update_elem(&name_servers, &key, &asked, BPF_ANY);
 		}
 	} else if (!out->rport) {
 		known = bpf_map_lookup_elem(&name_servers, &key);
@@ -175,15 +178,11 @@ static __always_inline u64 peer_number(const u8 *addr, u16 port)
 }
 
 /* Whether a datagram to this end was told within the last second; then it is counted. */
-static __always_inline bool is_told(struct peer *peer, u64 number, u64 now, u16 kind)
+static __always_inline bool is_told(struct peer *peer, u64 number, u64 now, u16 kind, s64 ret)
 {
-	struct tw_count *count;
-
 	if (!peer || peer->addr != number || now - peer->at >= PEER_QUIET_NS)
 		return false;
-	count = count_of(kind);
-	if (count)
-		count->folded++;
+	miss(kind, ret, TW_M_REPEATED);
 	return true;
 }
 
@@ -215,7 +214,7 @@ static __always_inline void tell_sent(struct sock *sk, s64 ret, struct transfer 
 	u8 first = 0;
 
 	/* Most datagrams end here, cheaply. */
-	if (!tcp && port && is_told(peer, tied_to(sk, sk->__sk_common.skc_family, port), fresh.at, kind))
+	if (!tcp && port && is_told(peer, tied_to(sk, sk->__sk_common.skc_family, port), fresh.at, kind, ret))
 		return;
 	scratch = begin(kind, ret, sizeof(*out), &slot);
 	if (!scratch)
@@ -233,11 +232,13 @@ static __always_inline void tell_sent(struct sock *sk, s64 ret, struct transfer 
 		if (!out->rport)
 			fill_remote(out, sending->addr);
 		fresh.addr = peer_number(out->raddr, out->rport);
-		if (is_told(peer, fresh.addr, fresh.at, kind)) {
+		if (is_told(peer, fresh.addr, fresh.at, kind, ret)) {
 			drop(scratch);
 			return;
 		}
 		bpf_map_update_elem(&peers, &key, &fresh, BPF_ANY);
+		if (!peer)
+			inserted(TW_T_PEERS);
 	}
 	add_transferred(scratch, out, sending, sending->len + sending->len2, max);
 	submit(scratch);
@@ -280,8 +281,8 @@ int on_send(trace_args *ctx)
 		tell_dns(sk, ret, &sending, 0);
 	if (tcp && !peer)
 		return 0;
-	if (tcp)
-		bpf_map_delete_elem(&peers, &key);
+	if (tcp && !bpf_map_delete_elem(&peers, &key))
+		removed(TW_T_PEERS);
 	tell_sent(sk, ret, &sending, tcp, peer);
 	return 0;
 }

@@ -6,6 +6,7 @@ use crate::value::{FieldType, Value};
 
 pub(crate) mod call;
 mod container;
+pub mod coverage;
 mod event;
 mod fd;
 mod flow;

@@ -7,6 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::finding::Priority;
 
+mod coverage;
+pub use coverage::{BudgetStatus, ClassCoverage, ContainerCoverage, CoverageStatus, LastEnd, TableStatus, Unwatched};
+
 /// Who an agent is.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -59,8 +62,10 @@ pub struct EventCount {
     pub lost_ring: u64,
     /// Records lost because no scratch buffer was free.
     pub lost_scratch: u64,
-    /// Events that were counted only.
+    /// Events that were counted only: over a budget, or datagrams to the same peer again.
     pub folded: u64,
+    /// Events left out of a sample.
+    pub sampled: u64,
 }
 
 /// One ring between the kernel and the agent.
@@ -370,6 +375,12 @@ pub struct AgentStatus {
     pub rings: Vec<RingStatus>,
     /// Counts of events, only of types that occurred.
     pub events: Vec<EventCount>,
+    /// How much was seen.
+    pub coverage: CoverageStatus,
+    /// Tables and their bounds.
+    pub tables: Vec<TableStatus>,
+    /// Budget of CPU.
+    pub budget: BudgetStatus,
     /// Events that went through detection.
     pub inspected: u64,
     /// Records that made no sense.

@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use tw_model::coverage::Class;
 use tw_model::event::{EVENTS, EventKind, Lane};
 use zerocopy::{Immutable, IntoBytes};
 
@@ -122,6 +123,7 @@ pub(crate) struct Config {
     handler32: [u8; CALLS],
     kind32: [u8; CALLS],
     lane: [u8; KINDS],
+    class: [u8; KINDS],
     args: [Args; KINDS],
 }
 
@@ -351,10 +353,14 @@ impl Config {
             handler32: [0; CALLS],
             kind32: [0; CALLS],
             lane: [0; KINDS],
+            class: [Class::Other as u8; KINDS],
             args: [NONE; KINDS],
         };
         for info in EVENTS {
             config.lane[info.kind as usize] = Lane::ALL.iter().position(|lane| *lane == info.lane).unwrap_or(2) as u8;
+        }
+        for info in EVENTS {
+            config.class[info.kind as usize] = Class::of_kind(info.kind) as u8;
         }
         for Call(kind, number, number32, handler, args) in calls() {
             config.args[kind as usize] = args;
@@ -427,10 +433,10 @@ mod tests {
         use EventKind as K;
         let calls = calls();
         // These come from hooks of their own, or are measured.
-        let hooks = [K::Clone, K::Procexit, K::Sendto, K::Sendmsg, K::Write, K::Resource, K::Dns, K::Flow];
+        let hooks = [K::Clone, K::Procexit, K::Sendto, K::Sendmsg, K::Write, K::Dns, K::Flow];
         for info in EVENTS {
             let called = calls.iter().any(|call| call.0 == info.kind);
-            assert!(called || hooks.contains(&info.kind), "{} has no source", info.name);
+            assert!(called || hooks.contains(&info.kind) || info.kind.is_measurement(), "{} has no source", info.name);
         }
     }
 }

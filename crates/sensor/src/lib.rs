@@ -13,6 +13,7 @@ pub mod clock;
 pub mod ebpf;
 mod facts;
 pub mod health;
+mod missed;
 pub mod packets;
 pub mod recorder;
 pub mod resources;
@@ -24,5 +25,6 @@ mod wire;
 
 pub use ebpf::{Count, EbpfSensor, Options, SensorError};
 pub use health::{Health, Hook};
+pub use missed::{CGROUPS, KernelTable, Missing, Sampling};
 pub use source::{Queue, Source};
 pub use tracer::{TraceError, TraceOptions, Tracer};

@@ -402,7 +402,7 @@ fn privileged_calls_beyond_the_budget_are_counted_exactly() {
     assert!(Command::new("/usr/bin/python3").args(["-c", script]).status().unwrap().success());
     let after = count(&sensor, EventKind::Unshare);
     let sent = after.sent - before.sent + after.lost() - before.lost();
-    let folded = after.folded - before.folded;
+    let folded = after.folded() - before.folded();
     assert_eq!(sent + folded, 20_000);
     assert!(sent < 2_000, "{sent} passed a budget of 50 a second");
     assert_eq!(EventKind::Unshare.info().lane, Lane::Privileged);

@@ -1,6 +1,6 @@
 //! Names that rules may use beyond the events and parameters that are delivered: parts of Falco's vocabulary.
 
-/// Names of all parameters that any event in Falco's table that we know has: what `evt.arg.NAME` may name.
+/// Names of all parameters that any event in Falco's table that we know, or any of ours, has: what `evt.arg.NAME` may name.
 pub static PARAMS: &[&str] = &[
     "addr",
     "answers",
@@ -110,6 +110,15 @@ pub static PARAMS: &[&str] = &[
     "vpgid",
     "vpid",
     "vtid",
+    // Of our own events.
+    "class",
+    "folded",
+    "lost",
+    "percent",
+    "reason",
+    "repeated",
+    "sampled",
+    "seen",
     // Of calls that Falco tells without parameters, or not at all.
     "attr_clr",
     "attr_flags",

@@ -476,6 +476,16 @@ fn sock_param<'e>(event: &Event<'e>, name: &str) -> Option<Param<'e>> {
     }
 }
 
+fn coverage_param<'e>(event: &Event<'e>, name: &str) -> Option<Param<'e>> {
+    let field = format!("coverage.{name}");
+    let row = super::FIELDS.iter().find(|row| row.name == field)?;
+    match (row.get?)(event, &Arg::None)? {
+        Value::Uint(number) => Some(Param::Number(number as i64)),
+        Value::Text(text) => Some(Param::Text(text)),
+        _ => None,
+    }
+}
+
 fn text_param(value: Option<Value<'_>>) -> Option<Param<'_>> {
     if let Some(Value::Text(text)) = value { Some(Param::Text(text)) } else { None }
 }
@@ -491,6 +501,7 @@ fn call_param<'e>(event: &Event<'e>, name: &str) -> Option<Param<'e>> {
         Some(Param::Named(value, text))
     };
     Some(match (event.kind(), name) {
+        (EventKind::Coverage, _) => return coverage_param(event, name),
         (EventKind::Setuid, "uid") => Param::Named(args[0], user(event, args[0])),
         (EventKind::Setgid, "gid") | (EventKind::Setreuid | EventKind::Setresuid, "ruid") => id(args[0]),
         (EventKind::Setregid | EventKind::Setresgid, "rgid") => id(args[0]),

@@ -1,6 +1,8 @@
 //! The rows.
 
-use super::{ArgRule, Field, FieldFlag, Multi, container, event, fd, flow, network, place, process, resource, target};
+use super::{
+    ArgRule, Field, FieldFlag, Multi, container, coverage, event, fd, flow, network, place, process, resource, target,
+};
 use crate::value::FieldType;
 
 macro_rules! fields {
@@ -438,4 +440,14 @@ fields! {
 
     [event]
     "container.duration" Duration container::container_duration "Age of the container.";
+
+    // The coverage ledger.
+    "coverage.percent" Uint coverage::percent "Of an event `coverage`: share of the events of its class and minute that the detectors saw, in whole percent, rounded down: 100 only if none is missing.";
+    "coverage.class" Text coverage::class "Of an event `coverage`: class of the events that it counts: `lifecycle`, `privileged`, `file`, `network`, `other`, or `all` in the summary of the host.";
+    "coverage.seen" Uint coverage::seen "Of an event `coverage`: events of the minute that the detectors saw.";
+    "coverage.lost" Uint coverage::lost "Of an event `coverage`: events lost: a ring was full, no buffer was free, a record made no sense.";
+    "coverage.folded" Uint coverage::folded "Of an event `coverage`: privileged calls that were counted only, over the budget of their cgroup.";
+    "coverage.sampled" Uint coverage::sampled "Of an event `coverage`: events left out of a sample, to stay within the agent's budget of CPU.";
+    "coverage.repeated" Uint coverage::repeated "Of an event `coverage`: datagrams to the same peer within a second; they count as seen.";
+    "coverage.reason" Text coverage::reason "Of an event `coverage`: what was missed by reason, as `ring_full=3 folded=8`.";
 }

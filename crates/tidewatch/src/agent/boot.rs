@@ -20,14 +20,17 @@ use tw_report::spool::{Spool, SpoolOptions, SpoolSync};
 use tw_report::uplink::{Bell, Board, UplinkOptions};
 use tw_sensor::{EbpfSensor, SensorError, clock as kernel};
 
+use super::beat::{self, Pulse};
+use super::budget::Budget;
 use super::clock::WallClock;
 use super::costs::Costs;
+use super::coverage::Cover;
 use super::first_rules::FirstRules;
 use super::losses::Losses;
 use super::reload::Reload;
 use super::tape::Tape;
 use super::usage::Meter;
-use super::{Agent, NAP, first_rules, first_settings, identity};
+use super::{Agent, first_rules, first_settings, identity};
 use crate::config::{self, Config, Sources};
 use crate::log::LogLevel;
 use crate::outlet::{Outlet, OutletOptions, Shape};
@@ -99,6 +102,10 @@ pub fn run(config: Config, options: AgentOptions) -> anyhow::Result<ExitCode> {
     if let Some(notice) = first.notice.take() {
         agent.say(notice);
     }
+    if let Some(notice) = agent.cover.unwatched().and_then(beat::notice) {
+        tracing::warn!("{}", notice.message);
+        agent.say(notice);
+    }
     screen::status(&sensor, &agent.world, &agent.rules, seeded, &docker);
     if let Err(error) = std::fs::write(agent.config.ready_file(), std::process::id().to_string()) {
         tracing::warn!("cannot write {}: {error}", agent.config.ready_file().display());
@@ -107,7 +114,7 @@ pub fn run(config: Config, options: AgentOptions) -> anyhow::Result<ExitCode> {
     let end = options.duration.map(|duration| started + duration);
     while !stop.load(Ordering::Relaxed) && !agent.outlet.is_closed() && end.is_none_or(|end| Instant::now() < end) {
         if agent.turn(&mut sensor) == 0 {
-            std::thread::sleep(NAP);
+            std::thread::sleep(agent.budget.nap());
         }
     }
     agent.finish(&mut sensor);
@@ -165,6 +172,10 @@ fn open(
         docker_socket: config.agent.docker.then(|| config.agent.docker_socket.clone()),
         ..WorldOptions::default()
     })?;
+    let path = folder.join("beat");
+    let (pulse, unwatched) = Pulse::open(&path, &node.boot_id, kernel::wall_ns())
+        .with_context(|| format!("cannot open {}", path.display()))?;
+    let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let tape = if config.recorder.enabled { Some(Tape::open(&config, &mut world)?) } else { None };
     let meter = Meter::start(config.agent.resources_seconds).context("cannot measure what containers use")?;
     // Behind the spool, which nobody else has then.
@@ -185,6 +196,9 @@ fn open(
         clock: WallClock::read(),
         costs: Costs::default(),
         losses: Losses::default(),
+        cover: Cover::after(unwatched),
+        budget: Budget::new(config.agent.cpu_budget, cpus),
+        pulse,
         found: [0; Priority::ALL.len()],
         latency: Histogram::new(&LATENCY),
         scratch: Bump::new(),

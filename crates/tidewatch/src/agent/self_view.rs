@@ -5,8 +5,10 @@ use std::sync::atomic::Ordering;
 
 use tw_manager::usage;
 use tw_model::Priority;
+use tw_model::coverage::Miss;
 use tw_model::status::{
-    AgentStatus, EventCount, FindingStatus, HookStatus, Problem, RingStatus, RulesOrigin, RuntimeStatus, WorldStatus,
+    AgentStatus, EventCount, FindingStatus, HookStatus, Problem, RingStatus, RulesOrigin, RuntimeStatus, TableStatus,
+    WorldStatus,
 };
 use tw_sensor::{Source, clock};
 
@@ -19,11 +21,14 @@ pub fn event_counts(sensor: &dyn Source) -> Vec<EventCount> {
     let counts = sensor.counts().into_iter().map(|(kind, count)| EventCount {
         event: kind.name().to_owned(),
         seen: count.sent,
-        lost_ring: count.lost_ring,
-        lost_scratch: count.lost_scratch,
-        folded: count.folded,
+        lost_ring: count.of(Miss::RingFull),
+        lost_scratch: count.of(Miss::NoBuffer),
+        folded: count.folded(),
+        sampled: count.of(Miss::Sampled),
     });
-    counts.filter(|count| count.seen + count.lost_ring + count.lost_scratch + count.folded > 0).collect()
+    counts
+        .filter(|count| count.seen + count.lost_ring + count.lost_scratch + count.folded + count.sampled > 0)
+        .collect()
 }
 
 impl Agent {
@@ -56,6 +61,9 @@ impl Agent {
             hooks: sensor.health().hooks.iter().map(hook).collect(),
             rings: rings(sensor),
             events,
+            coverage: self.cover.status(&self.world),
+            tables: self.tables(sensor),
+            budget: self.budget.status(),
             inspected: self.world.events(),
             malformed: self.malformed,
             rules: self.rules.clone(),
@@ -98,6 +106,20 @@ impl Agent {
             status.problems.push(output_stalled(outlet.not_shown.load(Ordering::Relaxed)));
         }
         status
+    }
+
+    /// Every table that grows with what containers do.
+    fn tables(&self, sensor: &dyn Source) -> Vec<TableStatus> {
+        let row = |table: &str, (entries, capacity, evicted): (u64, u64, u64)| TableStatus {
+            table: table.to_owned(),
+            entries,
+            capacity,
+            evicted,
+        };
+        let kernel = sensor.tables().into_iter();
+        let kernel =
+            kernel.map(|table| row(&format!("kernel_{}", table.name), (table.entries, table.capacity, table.evicted)));
+        kernel.chain(self.world.tables().into_iter().map(|(table, use_of)| row(table, use_of))).collect()
     }
 
     fn runtimes(&self) -> Vec<RuntimeStatus> {
@@ -214,10 +236,19 @@ fn problems(status: &AgentStatus, dropped: u64) -> Vec<Problem> {
         let what = format!("{lost} events were lost since the agent's start, of {} seen", status.inspected);
         add("events-lost", false, what, "look for a container that floods one call, or give the agent more CPU");
     }
+    if status.budget.level > 0 {
+        let what = format!(
+            "the agent takes {:.0} % of a core, its budget is {:.0} %; given up: {}",
+            status.budget.used * 100.0,
+            status.budget.cores * 100.0,
+            status.budget.given_up.join("; ")
+        );
+        add("over-budget", false, what, "look which container makes so many events, or raise agent.cpu_budget");
+    }
     let unrecorded = status.recorder.as_ref().map_or(0, |recorder| recorder.lost);
     if unrecorded > 0 {
         let what = format!("{unrecorded} records are missing in the flight recorder: a replay lacks them");
-        let remedy = "if the disk was full (the log says so), free room or lower recorder.max_mib; else give the agent a \
+        let remedy = "if the agent is over its budget, see there; if the disk was full (the log says so), free room or lower recorder.max_mib; else give the agent a \
                       faster disk or more CPU; findings are not concerned";
         add("recorder-lost", false, what, remedy);
     }

@@ -105,6 +105,10 @@ pub struct Agent {
     /// counted only.
     #[schemars(range(min = 1, max = 1_000_000), extend("x-applies" = "agent"))]
     pub privileged_rate: u32,
+    /// Most CPU that the agent takes, in percent of the host's cores, and one core at most; above it, it gives up one
+    /// thing after the other. 0: no bound.
+    #[schemars(range(min = 0, max = 100), extend("x-applies" = "agent"))]
+    pub cpu_budget: u32,
     /// Seconds between two measurements of what each container uses (processors, memory, disk, network); 0: none.
     #[schemars(range(min = 0, max = 3600), extend("x-applies" = "agent"))]
     pub resources_seconds: u64,
@@ -294,6 +298,7 @@ impl Default for Agent {
             docker_socket: "/var/run/docker.sock".into(),
             docker: true,
             privileged_rate: 1000,
+            cpu_budget: 5,
             resources_seconds: 1,
             priority: Priority::Debug,
         }

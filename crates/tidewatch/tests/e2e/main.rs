@@ -17,6 +17,7 @@ mod endurance;
 mod identity;
 mod image;
 mod lab;
+mod ledger;
 mod names;
 mod network;
 mod own_rules;
