@@ -38,6 +38,9 @@ pub enum SensorError {
     /// Loading failed.
     #[error("cannot load the eBPF programs: {0}")]
     Load(String),
+    /// The process connector is not to be had.
+    #[error("the process connector is not to be had: {0}")]
+    NoConnector(String),
     /// A ring cannot be mapped.
     #[error("cannot map ring {name}: {error}")]
     Ring {
@@ -178,6 +181,24 @@ impl EbpfSensor {
         let links = attach(&object, &mut hooks)?;
         let rings = map_rings(&object)?;
         Ok(Self { rings, object, links, health: Health { hooks }, swept: Instant::now(), missed: Missed::default() })
+    }
+
+    /// Whether loading has a chance, found out without attaching anything: the kernel describes its types, and lets us
+    /// make a map.
+    ///
+    /// # Errors
+    /// [`SensorError`] says what is in the way.
+    pub fn probe() -> Result<(), SensorError> {
+        if !std::path::Path::new("/sys/kernel/btf/vmlinux").exists() {
+            return Err(SensorError::NoBtf);
+        }
+        let options = libbpf_sys::bpf_map_create_opts {
+            sz: size_of::<libbpf_sys::bpf_map_create_opts>() as libbpf_sys::size_t,
+            ..Default::default()
+        };
+        libbpf_rs::MapHandle::create(libbpf_rs::MapType::RingBuf, Some("tidewatch_probe"), 0, 0, 4096, &options)
+            .map(drop)
+            .map_err(|error| not_permitted(&error.to_string()))
     }
 
     /// State of each hook.
