@@ -51,7 +51,8 @@ impl Prepared {
     /// # Errors
     /// If that is not to be had after all.
     pub fn start(self, config: &Config) -> Result<Box<dyn Source>, SensorError> {
-        let options = tw_sensor::Options { privileged_rate: config.agent.privileged_rate };
+        let options =
+            tw_sensor::Options { privileged_rate: config.agent.privileged_rate, ..tw_sensor::Options::default() };
         Ok(match self {
             Self::Ebpf => Box::new(EbpfSensor::start(&options)?),
             Self::Connector(socket) => Box::new(ConnectorSensor::start(socket)?),
