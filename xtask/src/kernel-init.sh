@@ -20,6 +20,7 @@ tests)
   tidewatch doctor || true
   # The test of 32-bit calls needs a compiler.
   /events --test-threads=1 --skip a_32_bit || failed=1
+  /network --test-threads=1 || failed=1
   # The program as a whole: two acts, and the alerts that they must give.
   cat >/tmp/rules.yaml <<'RULES'
 - rule: Shadow read

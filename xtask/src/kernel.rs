@@ -122,8 +122,9 @@ fn archive(folder: &Path) -> anyhow::Result<PathBuf> {
     let paths =
         output(Command::new("/usr/bin/python3").args(["-c", "import sysconfig; print(sysconfig.get_path('stdlib'))"]))?;
     copy_python(&root, Path::new(paths.trim()))?;
-    let [tests, program] = built()?;
-    put(&root, &tests, Path::new("events"))?;
+    let [events, network, program] = built()?;
+    put(&root, &events, Path::new("events"))?;
+    put(&root, &network, Path::new("network"))?;
     put(&root, &program, Path::new("usr/bin/tidewatch"))?;
     let init = root.join("init");
     std::fs::write(&init, INIT)?;
@@ -134,8 +135,8 @@ fn archive(folder: &Path) -> anyhow::Result<PathBuf> {
     Ok(archive)
 }
 
-/// The test of the sensor and the program, built for this host.
-fn built() -> anyhow::Result<[PathBuf; 2]> {
+/// Tests of the sensor and the program, built for this host.
+fn built() -> anyhow::Result<[PathBuf; 3]> {
     let find = |arguments: &[&str], name: &str| -> anyhow::Result<PathBuf> {
         let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
         let said = output(cargo.args(arguments).arg("--message-format=json-render-diagnostics"))?;
@@ -147,6 +148,7 @@ fn built() -> anyhow::Result<[PathBuf; 2]> {
     };
     Ok([
         find(&["test", "--package", "tidewatch-sensor", "--test", "events", "--no-run"], "events")?,
+        find(&["test", "--package", "tidewatch-sensor", "--test", "network", "--no-run"], "network")?,
         find(&["build", "--package", "tidewatch"], "tidewatch")?,
     ])
 }

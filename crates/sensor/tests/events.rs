@@ -172,7 +172,17 @@ os.chdir('/'); shutil.rmtree(d)
 #[test]
 #[cfg(target_arch = "x86_64")] // the script has the call numbers
 fn every_watched_call_is_told_with_its_arguments() {
-    let Some((mut sensor, _alone)) = sensor(&Options::default()) else { return };
+    every_call(&Options::default());
+}
+
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn every_watched_call_is_told_without_the_newest_hooks() {
+    every_call(&Options { without: &["tp_btf/sock_send_length", "tp_btf/sock_recv_length"], ..Options::default() });
+}
+
+fn every_call(options: &Options) {
+    let Some((mut sensor, _alone)) = sensor(options) else { return };
     let records = watch(&mut sensor, EVERYTHING);
     let python: u32 = records
         .iter()
@@ -190,11 +200,9 @@ fn every_watched_call_is_told_with_its_arguments() {
             by_kind.entry(raw.kind()).or_default().push(raw);
         }
     }
-    // What is measured is made elsewhere; what an absent hook would tell cannot be seen.
-    let silent = |kind| sends(kind) && sensor.health().problems().any(|hook| hook.name.contains("/sock_"));
     let missing: Vec<&str> = EVENTS
         .iter()
-        .filter(|info| !info.kind.is_measurement() && !silent(info.kind) && !by_kind.contains_key(&info.kind))
+        .filter(|info| !info.kind.is_measurement() && !by_kind.contains_key(&info.kind))
         .map(|info| info.name)
         .collect();
     assert!(missing.is_empty(), "not seen: {missing:?}");
@@ -204,10 +212,6 @@ fn every_watched_call_is_told_with_its_arguments() {
     processes(&by_kind);
     mounts(&by_kind);
     memory(&by_kind);
-}
-
-fn sends(kind: EventKind) -> bool {
-    matches!(kind, EventKind::Sendto | EventKind::Sendmsg | EventKind::Write | EventKind::Dns)
 }
 
 type ByKind<'r> = BTreeMap<EventKind, Vec<Raw<'r>>>;
@@ -249,15 +253,6 @@ fn sockets(seen: &ByKind<'_>) {
     assert!(accept.has(sock_attr::SERVER) && accept.lport == port && accept.rport == body.lport);
     let listen = seen[&EventKind::Listen][0].sock().unwrap();
     assert_eq!((listen.lport, listen.backlog), (port, 7));
-    let onto_stdin = |raw: &Raw<'_>| raw.sock().is_some_and(|body| body.fd == 0 && body.rport == port);
-    assert!(seen[&EventKind::Dup2].iter().any(onto_stdin), "the socket behind descriptor 0 is told");
-    assert!(seen[&EventKind::Dup].iter().any(|raw| raw.header.ret == 2));
-    if seen.keys().any(|kind| sends(*kind)) {
-        sent(seen, port);
-    }
-}
-
-fn sent(seen: &ByKind<'_>, port: u16) {
     let first = &seen[&EventKind::Write][0];
     let body = first.sock().unwrap();
     assert!(body.has(sock_attr::FIRST) && text(first, body.data) == "first bytes" && body.rport == port);
@@ -266,6 +261,9 @@ fn sent(seen: &ByKind<'_>, port: u16) {
     let body = query.sock().unwrap();
     assert!(body.rport == 53 && body.proto == 17 && text(query, body.data) == "query");
     assert_eq!(seen[&EventKind::Sendmsg][0].sock().unwrap().rport, 54);
+    let onto_stdin = |raw: &Raw<'_>| raw.sock().is_some_and(|body| body.fd == 0 && body.rport == port);
+    assert!(seen[&EventKind::Dup2].iter().any(onto_stdin), "the socket behind descriptor 0 is told");
+    assert!(seen[&EventKind::Dup].iter().any(|raw| raw.header.ret == 2));
 }
 
 fn calls(seen: &ByKind<'_>, python: u32) {
@@ -327,7 +325,8 @@ fn processes(seen: &ByKind<'_>) {
     let script = script.expect("the script");
     let body = script.exec().unwrap();
     assert_eq!(text(script, body.interp), "/bin/sh");
-    assert!(text(script, body.exepath).ends_with("sh"), "the executable is the interpreter");
+    let shell = std::fs::canonicalize("/bin/sh").unwrap();
+    assert_eq!(text(script, body.exepath), shell.to_string_lossy(), "the executable is the interpreter");
 }
 
 fn mounts(seen: &ByKind<'_>) {
@@ -403,7 +402,9 @@ fn failed_executions_do_not_crowd_out_those_that_happened() {
     }
     let after = count(&sensor, EventKind::Execve);
     assert!(before.lost() > 0, "the failed ones did not fill their ring");
-    assert_eq!(after.lost(), before.lost(), "nobody drains, and yet no execution is lost");
+    // Executions fail elsewhere on the host, too, so lost ones say nothing; what ends was executed.
+    let ends = count(&sensor, EventKind::Procexit);
+    assert_eq!(ends.lost(), 0, "nobody drains, and yet nothing of the lifecycle is lost");
     assert!(after.sent >= before.sent + 50);
 }
 
