@@ -267,14 +267,27 @@ impl Membership {
         None
     }
 
+    /// Whether it is known whose the cgroup is, and events of it need not wait.
+    pub fn is_settled(&self, cgroup: u64) -> bool {
+        match self.by_cgroup.get(&cgroup) {
+            Some(Member::Host) => true,
+            Some(Member::Container(id)) => self.containers.get(id).is_some_and(|entry| self.is_ready(entry)),
+            None => cgroup == ROOT_CGROUP,
+        }
+    }
+
+    fn is_ready(&self, entry: &Entry) -> bool {
+        entry.container.complete || entry.wait_until == 0 || !self.runtime_answers
+    }
+
     /// Whether the event may go on. If not, its record is kept and comes back from [`Membership::release`].
     pub fn admit(&mut self, raw: &Raw<'_>) -> bool {
         let Some(Member::Container(id)) = self.by_cgroup.get(&raw.header.cgroup) else { return true };
         let id = Arc::clone(id);
-        let Some(entry) = self.containers.get_mut(&id) else { return true };
-        if entry.container.complete || entry.wait_until == 0 || !self.runtime_answers {
+        if self.containers.get(&id).is_none_or(|entry| self.is_ready(entry)) {
             return true;
         }
+        let Some(entry) = self.containers.get_mut(&id) else { return true };
         if entry.wait_until == u64::MAX {
             entry.wait_until = raw.header.time + PATIENCE_NS;
             if let Some(watcher) = &self.watcher {

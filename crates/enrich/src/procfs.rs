@@ -65,19 +65,30 @@ const CAP_DAC_OVERRIDE: u64 = 1 << 1;
 /// Keeps the `NAME=value` elements of a NUL-separated block whose name is in [`ENV_NAMES`], each ended by
 /// NUL. The result is never more than one byte longer than the block.
 pub fn keep_env(block: &[u8]) -> Vec<u8> {
-    let mut kept = Vec::new();
+    // As much as most processes have of these.
+    let mut kept = Vec::with_capacity(block.len().min(256));
     let mut rest = block;
     while !rest.is_empty() {
         let (element, behind) = rest.split_at(memchr::memchr(0, rest).unwrap_or(rest.len()));
         rest = behind.get(1..).unwrap_or_default();
-        let Some(equals) = memchr::memchr(b'=', element) else { continue };
-        if ENV_NAMES.iter().any(|name| name.as_bytes() == &element[..equals]) {
+        let is_of = |name: &&str| element.get(name.len()) == Some(&b'=') && element.starts_with(name.as_bytes());
+        if element.first().is_some_and(|first| ENV_INITIALS >> (first & 127) & 1 != 0) && ENV_NAMES.iter().any(is_of) {
             kept.extend_from_slice(element);
             kept.push(0);
         }
     }
     kept
 }
+
+/// The letters that the names in [`ENV_NAMES`] begin with, as bits.
+const ENV_INITIALS: u128 = {
+    let (mut initials, mut at) = (0, 0);
+    while at < ENV_NAMES.len() {
+        initials |= 1 << ENV_NAMES[at].as_bytes()[0];
+        at += 1;
+    }
+    initials
+};
 
 /// Reads one process. Prefer [`Procfs`] for more than one: it looks for the cgroup mount only once.
 ///

@@ -237,6 +237,9 @@ impl World {
     /// Whether the record may be observed now; if not, it waits for its container's name and comes back from
     /// [`World::release`].
     pub fn admit(&mut self, raw: &Raw<'_>) -> bool {
+        if self.membership.is_settled(raw.header.cgroup) {
+            return true;
+        }
         let name = match raw.body {
             Body::Exec(body) => std::str::from_utf8(raw.text(body.cgroup_name)).ok().filter(|name| !name.is_empty()),
             _ => None,
@@ -462,6 +465,11 @@ impl World {
     /// Containers known and not gone.
     pub fn containers(&self) -> impl Iterator<Item = &Container> {
         self.membership.containers()
+    }
+
+    /// The container that a cgroup belongs to, if that is known.
+    pub fn container_of(&self, cgroup: u64) -> Option<&Container> {
+        self.membership.container(cgroup)
     }
 
     /// Processes known.

@@ -103,6 +103,7 @@ proptest! {
         one in (any::<i64>(), proptest::collection::vec(0_u16..200, 120)),
         other in (any::<i64>(), proptest::collection::vec(0_u16..200, 120)),
         same in proptest::collection::vec(any::<u16>(), 120),
+        resolved in any::<bool>(),
     ) {
         let kind = EVENTS.iter().find(|info| info.name == kind).map(|info| info.kind as u16).expect("it is a kind");
         // What decides: flags, mode and attributes, in halves of the body, and the path's text.
@@ -111,8 +112,10 @@ proptest! {
             for at in [10, 11, 12, 13, 16, 17] {
                 body[at] = same[at];
             }
-            // Place and length of the path: the tail begins at byte 320.
-            (body[24], body[25]) = (320, 17);
+            // Place and length of the path, or of what the caller wrote: the tail begins at byte 320.
+            let at = if resolved { 24 } else { 26 };
+            (body[24], body[25]) = (0, 0);
+            (body[at], body[at + 1]) = (320, 17);
             // An open has one path only.
             body[31] = 0;
             record(kind, *ret, &body, b"/usr/share/a.conf, and what no place points to: so that strings of the body lie inside.")

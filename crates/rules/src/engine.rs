@@ -6,6 +6,8 @@
 //!    class. For each class and kind of event the rules that can still match are listed ([`memory`]).
 //! 3. Of these, most need a certain comparison of the event to hold (a path in a set, say): they wait for its bit. Only
 //!    rules that a bit brings up, and the few that wait for none, are evaluated ([`condition`]).
+//! 4. Most events are opens, of the same few files. One that came to nothing, judged by the class of its process and by
+//!    what is opened alone, is remembered as such, and the next like it ends there ([`recall`]).
 //!
 //! What it finds is what [`RuleSet::inspect`] finds, rule by rule; a property test holds it to that.
 
@@ -22,12 +24,12 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 use tw_model::Event;
-use tw_model::field::Multi;
+use tw_model::field::{FieldRef, Multi, Opened};
 
 use self::condition::{Atom, Condition, is_set};
-use self::group::{Group, Member, Way, is_of_open};
+use self::group::{Group, Member, Way};
 use self::memory::Memory;
-use self::recall::{Opens, Texts};
+use self::recall::{Quiet, Texts};
 use crate::ast::{Modifier, Op};
 use crate::extract::Extract;
 use crate::node::{Negation, Node, Test};
@@ -44,6 +46,7 @@ pub struct Engine {
     /// Truths of a process, while they are found.
     process: Box<[u64]>,
     event: Truths,
+    quiet: Quiet,
     /// Rules to try for the event at hand, by their places in the plan.
     raised: Vec<u32>,
 }
@@ -55,10 +58,10 @@ struct Truths {
     of: Box<[u64]>,
     /// For heavy groups what was found for texts before.
     texts: Box<[Option<Texts>]>,
-    /// What was found for opens before.
-    opens: Opens,
     /// Number of the event.
     number: u64,
+    /// Something was asked of the event that no [`Opened`] decides.
+    beyond_open: bool,
 }
 
 impl Engine {
@@ -69,14 +72,20 @@ impl Engine {
         let (groups, [process, event]) = draft.groups();
         let conditions: Box<[Condition]> =
             drawn.into_iter().map(|drawn| drawn.placed(&groups, &draft.groups)).collect();
-        let texts = groups.iter().map(|group| group.heavy.then(|| Texts::new(group.words))).collect();
-        let opens = Opens::new(&groups);
+        let texts = groups.iter().map(|group| group.heavy.then(|| Texts::new(group))).collect();
         Self {
             conditions,
             first_only: set.matching() == Matching::First,
             memory: Memory::new(),
             process: vec![0; process].into(),
-            event: Truths { bits: vec![0; event].into(), of: vec![0; groups.len()].into(), texts, opens, number: 0 },
+            event: Truths {
+                bits: vec![0; event].into(),
+                of: vec![0; groups.len()].into(),
+                texts,
+                number: 0,
+                beyond_open: false,
+            },
+            quiet: Quiet::new(),
             raised: Vec::with_capacity(set.len()),
             groups,
         }
@@ -100,7 +109,12 @@ impl Engine {
         if plan.rules.is_empty() {
             return;
         }
+        let opened = Opened::of(event);
+        if opened.is_some_and(|opened| self.quiet.holds(class, &opened)) {
+            return;
+        }
         self.event.number += 1;
+        self.event.beyond_open = false;
         self.raised.clear();
         self.raised.extend_from_slice(&plan.always);
         for group in &plan.groups {
@@ -112,6 +126,7 @@ impl Engine {
             self.raised.dedup();
         }
         let truths = &mut self.event;
+        let mut hits = 0;
         for place in &self.raised {
             let Some((rule, left)) = plan.rules.get(*place as usize) else { continue };
             let mut atom = |atom: Atom| {
@@ -122,10 +137,17 @@ impl Engine {
                 && let Some(rule) = set.rules().get(*rule as usize)
             {
                 hit(rule);
+                hits += 1;
                 if self.first_only {
                     return;
                 }
             }
+        }
+        if hits == 0
+            && !self.event.beyond_open
+            && let Some(opened) = opened
+        {
+            self.quiet.note(class, &opened);
         }
     }
 }
@@ -138,10 +160,8 @@ impl Truths {
             return;
         }
         self.of[place] = self.number;
-        let bits = &mut self.bits[group.range()];
-        if !self.opens.fill(place, group, self.number, event, bits) {
-            group.fill_with(event, self.texts[place].as_mut(), bits);
-        }
+        self.beyond_open |= !group.of_open;
+        group.fill_with(event, self.texts[place].as_mut(), &mut self.bits[group.range()]);
     }
 }
 
@@ -244,18 +264,12 @@ impl Draft {
     /// The groups with their places, and how many words the truths of process and event have.
     fn groups(&self) -> (Box<[Group]>, [usize; 2]) {
         let mut words = [0, 0];
-        let mut places = vec![0; self.groups.len()];
-        // What an open decides comes first: what is remembered of opens has room for these words alone.
-        let of_open = |draft: &DraftGroup| !draft.lasting && is_of_open(&draft.extract, &draft.members);
-        for first in [true, false] {
-            for (place, draft) in places.iter_mut().zip(&self.groups).filter(|(_, draft)| of_open(draft) == first) {
-                let next = &mut words[usize::from(!draft.lasting)];
-                *place = *next;
-                *next += draft.members.len().div_ceil(64);
-            }
-        }
-        let groups = self.groups.iter().zip(places);
-        let groups = groups.map(|(draft, at)| Group::new(draft.extract.clone(), draft.lasting, at, &draft.members));
+        let groups = self.groups.iter().map(|draft| {
+            let next = &mut words[usize::from(!draft.lasting)];
+            let group = Group::new(draft.extract.clone(), draft.lasting, *next, &draft.members);
+            *next += group.words;
+            group
+        });
         (groups.collect(), words)
     }
 }
@@ -265,7 +279,7 @@ impl Drawn {
         let all = |terms: Vec<Self>| -> Box<[Condition]> {
             let mut placed: Vec<Condition> = terms.into_iter().map(|term| term.placed(groups, drafts)).collect();
             // The result is the same in any order: what is known already comes first.
-            placed.sort_by_key(Condition::cost);
+            placed.sort_by_key(|term| term.cost(groups));
             placed.into()
         };
         match self {
@@ -288,23 +302,23 @@ impl Drawn {
 }
 
 impl Condition {
-    /// The lower, the sooner to be looked at.
-    fn cost(&self) -> u8 {
+    /// The lower, the sooner to be looked at: what is known, then what an open decides, then the rest.
+    fn cost(&self, groups: &[Group]) -> u8 {
         match self {
             Self::Const(_) | Self::Kind(_) => 0,
             Self::Process(_) => 1,
-            Self::Not(term) => term.cost(),
-            Self::Event(_) => 2,
-            Self::And(terms) | Self::Or(terms) => terms.iter().map(Self::cost).max().unwrap_or(0) + 1,
+            Self::Not(term) => term.cost(groups),
+            Self::Event(atom) => 3 - u8::from(groups.get(usize::from(atom.group)).is_some_and(|group| group.of_open)),
+            Self::And(terms) | Self::Or(terms) => terms.iter().map(|term| term.cost(groups)).max().unwrap_or(0) + 1,
         }
     }
 }
 
 impl Extract {
     /// The fields that it reads.
-    fn each_field(&self, tell: &mut dyn FnMut(&'static tw_model::field::Field)) {
+    fn each_field(&self, tell: &mut dyn FnMut(&FieldRef)) {
         match self {
-            Self::Field(field) => tell(field.field),
+            Self::Field(field) => tell(field),
             Self::Text(_) | Self::Number(_) => {}
             Self::List(parts) | Self::Concat(parts) => parts.iter().for_each(|part| part.each_field(tell)),
             Self::ToLower(inner)
@@ -321,17 +335,24 @@ impl Extract {
         }
     }
 
+    /// Whether for an open it is decided by what [`Opened`] has.
+    fn is_of_open(&self) -> bool {
+        let mut of_open = true;
+        self.each_field(&mut |field| of_open &= field.is_of_open());
+        of_open
+    }
+
     /// Whether it depends on the process alone.
     fn is_lasting(&self) -> bool {
         let mut lasting = true;
-        self.each_field(&mut |field| lasting &= field.per_process);
+        self.each_field(&mut |field| lasting &= field.field.per_process);
         lasting
     }
 
     /// Whether it has one value at most.
     fn is_single(&self) -> bool {
         let mut single = true;
-        self.each_field(&mut |field| single &= field.multi == Multi::Single);
+        self.each_field(&mut |field| single &= field.field.multi == Multi::Single);
         single
     }
 }
@@ -353,9 +374,10 @@ impl Pred {
             Self::Equals(text) => of(300, text),
             Self::OneOf(set) => set.iter().map(|text| of(300, text)).min().unwrap_or(399),
             Self::StartsWith(text) | Self::EndsWith(text) => of(250, text),
-            Self::Below(_) | Self::Glob(..) => 255,
+            Self::Below(_) => 255,
+            Self::Glob(..) if Way::of(self, Negation::None) == Way::LookedUp => 255,
             Self::Contains(finder) => of(100, finder.needle()),
-            Self::ContainsNoCase(_) | Self::Regex(_) => 90,
+            Self::ContainsNoCase(_) | Self::Regex(_) | Self::Glob(..) => 90,
             Self::Number(Op::Eq, _) | Self::Numbers(_) | Self::Addresses(_) => return 230,
             Self::Networks(_) => return 120,
             // Far more files are read than written or made.

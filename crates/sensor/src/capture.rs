@@ -24,16 +24,20 @@ mod event;
 mod flags;
 mod lists;
 mod machine;
+mod native;
 mod path;
 mod record;
 mod source;
 mod state;
 mod table;
+mod writer;
 
 pub use convert::Conversion;
 pub use error::CaptureError;
 pub use machine::{Account, Interface, Machine};
+pub use native::Frame;
 pub use source::BytesRead;
+pub use writer::{CaptureWriter, HostFacts, OpenFile, OpenKind, Written};
 
 use block::{Block, BlockKind, Blocks, EventForm, damaged};
 use convert::Converter;
@@ -72,6 +76,13 @@ pub enum Item<'a> {
         /// Number of its event in the capture, from 1. Every event counts, told or not.
         number: u64,
         /// The record, aligned for [`tw_model::Raw::parse`].
+        bytes: &'a [u8],
+    },
+    /// A frame that we wrote ourselves. A capture with such tells by them all that it tells otherwise, and more.
+    Native {
+        /// What it is.
+        frame: Frame,
+        /// Its bytes, aligned for [`tw_model::Raw::parse`].
         bytes: &'a [u8],
     },
 }
@@ -156,6 +167,8 @@ pub struct Survey {
     pub threads: u64,
     /// Events.
     pub events: u64,
+    /// Events that only our reader sees.
+    pub native: u64,
     /// Wall-clock time of the first and of the last event, nanoseconds since the epoch; 0 without events.
     pub first_ns: u64,
     /// See `first_ns`.
@@ -336,8 +349,13 @@ fn look_at(block: Block, content: &[u8], order: bytes::Order, survey: &mut Surve
 }
 
 fn look_at_event(content: &[u8], form: EventForm, order: bytes::Order, survey: &mut Survey) {
+    let event = CaptureEvent::read(content, form, order);
+    if event.is_some_and(|event| event.number == native::EVENT) {
+        survey.native += 1;
+        return;
+    }
     survey.events += 1;
-    if let Some(event) = CaptureEvent::read(content, form, order) {
+    if let Some(event) = event {
         if survey.first_ns == 0 {
             survey.first_ns = event.time_ns;
         }

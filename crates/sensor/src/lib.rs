@@ -13,6 +13,7 @@ pub mod clock;
 pub mod ebpf;
 mod facts;
 pub mod health;
+pub mod packets;
 pub mod recorder;
 pub mod resources;
 mod ring;

@@ -44,7 +44,10 @@ pub use clean::Clean;
 pub use first_settings::settings;
 pub use tape::Settings;
 
-pub use boot::{AgentOptions, cannot_watch, end_with_supervisor, hostname, restarts, run, supervisor, without_secrets};
+pub use boot::{
+    AgentOptions, cannot_watch, end_with_supervisor, hostname, meet_docker, restarts, run, stop_flag, supervisor,
+    without_secrets,
+};
 
 /// How long the agent sleeps when there was nothing to do. The rings hold far more than comes in that time.
 const NAP: Duration = Duration::from_millis(10);

@@ -1,11 +1,13 @@
 //! The command line.
 
+mod record;
 mod rules;
 
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub use record::RecordArgs;
 pub use rules::{
     CheckFormat, RulesArgs, RulesBenchArgs, RulesCheckArgs, RulesCommand, RulesExplainArgs, RulesListArgs,
     RulesShowArgs, RulesTestArgs,
@@ -25,6 +27,7 @@ pub use rules::{
   sudo tidewatch status                       how the service that runs is
   sudo tidewatch findings --since 1h          what it found
   sudo tidewatch replay --since 10m           the last ten minutes again, with the rules of now
+  sudo tidewatch record -o trace.scap         what happens, for sysdig, Falco and replay
   tidewatch wrap -- make test                 watches one command (no root needed)
   tidewatch rules check my_rules.yaml         are my rules in order? (no root needed)
   tidewatch rules test my_rules.yaml          do they find what they should, and nothing else?
@@ -73,6 +76,16 @@ pub enum Command {
   sudo tidewatch replay --rules new.yaml --stats   what would my new rules have found?
   tidewatch replay trace.scap --stats         a capture of sysdig or Falco (no root needed)")]
     Replay(ReplayArgs),
+    /// Record what happens into a file: for sysdig and Falco (*.scap), which `replay` reads too, or a container's
+    /// packets for Wireshark (*.pcapng).
+    #[command(after_help = "Examples:
+  sudo tidewatch record -o trace.scap                             everything, until Ctrl-C
+  sudo tidewatch record -o web.scap --container web --duration 60 one container, one minute
+  sudo tidewatch record -o part.scap --from-recorder --since 10m  what the flight recorder kept
+  sudo tidewatch record -o web.pcapng --packets --container web --max-size 64M
+  sysdig -r trace.scap -p '%evt.type %proc.name %fd.name %container.name'
+  tidewatch replay trace.scap --rules new.yaml")]
+    Record(RecordArgs),
     /// Run a command, and watch it and everything that it starts; needs no rights and no service.
     #[command(after_help = "Examples:
   tidewatch wrap -- make test                 findings on standard error, the exit code is that of make

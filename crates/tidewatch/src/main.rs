@@ -12,6 +12,7 @@ mod doctor;
 mod keeper;
 mod log;
 mod outlet;
+mod record;
 mod replay;
 mod rules;
 mod sandbox;
@@ -89,6 +90,16 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
             let needs = if args.list && !args.paths.is_empty() { &[] } else { needs };
             let config = warned(configure_for(cli, settings, Needs::Keys(needs))?);
             replay::run(args, &config)
+        }
+        Command::Record(args) => {
+            start_verb_log(cli)?;
+            let config = warned(configure_for(cli, args.set.set.clone(), Needs::Keys(record::NEEDS))?);
+            if args.from_recorder.is_none()
+                && let Some(code) = refused()
+            {
+                return Ok(code);
+            }
+            record::run(args, &config)
         }
         Command::Wrap(args) => Ok(wrap::run(args, || {
             start_verb_log(cli)?;

@@ -30,6 +30,7 @@ mod stats;
 #[cfg(test)]
 mod tests;
 
+pub use segment::{Kinds, Translated};
 use stats::Stats;
 
 /// Sections and keys of the configuration that a replay depends on.
@@ -132,6 +133,19 @@ fn files(paths: &[PathBuf], config: &Config) -> anyhow::Result<Vec<PathBuf>> {
         }
     }
     Ok(files)
+}
+
+/// The segments among what is named, or of the recording of this host.
+///
+/// # Errors
+/// If a file is not there, or none of them is a segment.
+pub fn segments(paths: &[PathBuf], config: &Config) -> anyhow::Result<Vec<PathBuf>> {
+    let (captures, segments): (Vec<_>, Vec<_>) = files(paths, config)?.into_iter().partition(|file| is_capture(file));
+    for capture in &captures {
+        tracing::warn!("{} is a capture already: it is left out", capture.display());
+    }
+    anyhow::ensure!(!segments.is_empty(), "there is no segment of the flight recorder in what was named");
+    Ok(segments)
 }
 
 /// What the names of captures end with.
@@ -277,7 +291,7 @@ impl<'c> Replay<'c> {
 impl Replay<'_> {
     /// One file; false if it could not be read, or not to its end.
     fn file(&mut self, path: &Path, digest: &str) -> anyhow::Result<bool> {
-        if is_capture(path) { self.capture(path) } else { self.segment(path, digest) }
+        if is_capture(path) { self.capture(path, digest) } else { self.segment(path, digest) }
     }
 
     /// Whether to go on reading.

@@ -24,24 +24,25 @@ pub(super) fn open_body<'e>(event: &Event<'e>) -> Option<&'e FileBody> {
     }
 }
 
-/// What decides most fields of an open whose file the kernel resolved; opens of the same file in the same way are equal
-/// in it.
+/// What decides most fields of an open; opens of the same file in the same way are equal in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Opened<'e> {
-    /// Kind of the event, flags, mode and attributes.
+    /// Kind of the event, flags, mode and attributes, and whether the path is a resolved one.
     pub how: u128,
-    /// Resolved path.
+    /// The path: resolved by the kernel, or if it was not (the call failed), as the caller wrote it.
     pub path: &'e [u8],
 }
 
 impl<'e> Opened<'e> {
-    /// Of an event; `None` if it is not an open, or one without a resolved path.
+    /// Of an event; `None` if it is not an open, or one of a path that is relative to some directory.
     pub fn of(event: &Event<'e>) -> Option<Self> {
         let body = open_body(event)?;
-        let path = event.raw.text(body.path);
-        let numbers = [event.kind() as u32, body.flags, body.mode, body.attrs];
+        let (resolved, raw) = (event.raw.text(body.path), event.raw.text(body.raw));
+        let (path, mark) = if resolved.is_empty() { (raw, 1 << 31) } else { (resolved, 0) };
+        let numbers = [event.kind() as u32 | mark, body.flags, body.mode, body.attrs];
         let how = numbers.into_iter().fold(0, |how, number| how << 32 | u128::from(number));
-        (!path.is_empty() && event.raw.text(body.raw2).is_empty()).then_some(Self { how, path })
+        let one = mark == 0 || path.starts_with(b"/");
+        (one && event.raw.text(body.raw2).is_empty()).then_some(Self { how, path })
     }
 }
 

@@ -257,7 +257,7 @@ mod tests {
             let raw = Raw::parse(from_words(&words)).unwrap();
             let same = to_words(&raw.rewrite(|_, text| Cow::Borrowed(text)));
             let same = Raw::parse(from_words(&same)).unwrap();
-            let says = |raw: &Raw<'_>| raw.strings().map(|text| raw.text(text).to_vec()).collect::<Vec<_>>();
+            let says = |raw: &Raw<'_>| raw.strings().map(|text| raw.text(text).to_vec());
             prop_assert_eq!(says(&raw), says(&same));
             prop_assert_eq!(Header { size: 0, ..*raw.header }, Header { size: 0, ..*same.header });
             let grown = to_words(&raw.rewrite(|_, _| Cow::Owned(vec![b'x'; grow])));

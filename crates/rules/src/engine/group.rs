@@ -51,7 +51,7 @@ impl Way {
             Pred::Number(Op::Eq, _) | Pred::Numbers(_) | Pred::Addresses(_) | Pred::Bool(_) => Self::LookedUp,
             Pred::Below(paths) if paths.is_literal() => Self::LookedUp,
             Pred::Glob(pattern, false) if ends_of(pattern).is_some() => Self::LookedUp,
-            Pred::Contains(_) => Self::Sought,
+            Pred::Contains(_) | Pred::ContainsNoCase(_) => Self::Sought,
             _ => Self::Tried,
         }
     }
@@ -90,7 +90,7 @@ pub(super) struct Group {
     index: Index,
     /// Worth remembering by the text of the value, or by what stands in for it.
     pub heavy: bool,
-    /// For an open its bits are decided by [`tw_model::field::Opened`], and remembered with those of its like.
+    /// For an open its bits are decided by [`tw_model::field::Opened`].
     pub of_open: bool,
     stands_in: bool,
 }
@@ -99,10 +99,10 @@ impl Group {
     pub fn new(extract: Extract, lasting: bool, first: usize, members: &[Member]) -> Self {
         let index = Index::new(members);
         let pure = !members.iter().any(|(_, pred, _)| asks_others(pred));
-        let of_open = is_of_open(&extract, members);
-        let sought = members.iter().any(|(_, pred, _)| matches!(**pred, Pred::Contains(_) | Pred::Regex(_)));
+        let of_open = pure && extract.is_of_open();
+        let sought = members.iter().any(|(_, pred, negation)| Way::of(pred, *negation) != Way::LookedUp);
         let stands_in = matches!(&extract, Extract::Field(field) if field.has_stand_in());
-        let many = !lasting && extract.is_wide() && (sought || members.len() > 4);
+        let many = if lasting { sought } else { !of_open && extract.is_wide() && (sought || members.len() > 4) };
         let words = members.len().div_ceil(64);
         Self { extract, lasting, first, words, index, heavy: pure && (many || stands_in), of_open, stands_in }
     }
@@ -147,12 +147,6 @@ impl Group {
     }
 }
 
-/// Whether for an open all that is asked is decided by [`tw_model::field::Opened`].
-pub(super) fn is_of_open(extract: &Extract, members: &[Member]) -> bool {
-    matches!(extract, Extract::Field(field) if field.is_of_open())
-        && members.iter().all(|(_, pred, negation)| Way::of(pred, *negation) == Way::LookedUp)
-}
-
 fn asks_others(pred: &Pred) -> bool {
     match pred {
         Pred::Other(..) => true,
@@ -192,8 +186,8 @@ struct Index {
     paths: Option<Paths>,
     /// Patterns, tried where their literal end fits.
     patterns: Option<Patterns>,
-    substrings: Option<Substrings>,
-    /// Any other, one by one.
+    substrings: [Option<Substrings>; 2],
+    /// The rest, one by one.
     rest: Box<[Member]>,
 }
 
@@ -259,20 +253,47 @@ impl Paths {
 /// Substrings that are sought all at once.
 struct Substrings {
     all: AhoCorasick,
-    /// Each with its bit, in the order of their numbers in `all`.
-    each: Box<[(Finder<'static>, u16)]>,
+    /// Their bits, in the order of their numbers in `all`.
+    bits: Box<[u16]>,
+    /// Each by itself; not if they are sought in any case.
+    each: Box<[Finder<'static>]>,
 }
 
 impl Substrings {
+    /// Takes substrings out of `rest`, either those sought in any case or the others; `None` if there are few.
+    fn out_of(rest: &mut Vec<Member>, any_case: bool) -> Option<Self> {
+        let needle = |(_, pred, negation): &Member| match &**pred {
+            _ if *negation != Negation::None => None,
+            Pred::Contains(finder) if !any_case => Some(finder.needle().to_vec()),
+            Pred::ContainsNoCase(needle) if any_case => Some(needle.to_vec()),
+            _ => None,
+        };
+        let (needles, bits): (Vec<_>, Vec<_>) =
+            rest.iter().filter_map(|member| Some((needle(member)?, member.0))).unzip();
+        if needles.len() < MANY_SUBSTRINGS {
+            return None;
+        }
+        // Paths and command lines are short: what looks ahead for a beginning costs more than it saves.
+        let bytes: usize = needles.iter().map(Vec::len).sum();
+        let kind = if bytes < DFA_BYTES { AhoCorasickKind::DFA } else { AhoCorasickKind::ContiguousNFA };
+        let mut builder = AhoCorasick::builder();
+        builder.prefilter(false).kind(Some(kind)).ascii_case_insensitive(any_case);
+        // Too many for one automaton: one by one, then.
+        let all = builder.build(&needles).ok()?;
+        rest.retain(|member| needle(member).is_none());
+        let finders = needles.iter().filter(|_| !any_case).map(|needle| Finder::new(needle).into_owned());
+        Some(Self { all, bits: bits.into(), each: finders.collect() })
+    }
+
     fn seek(&self, text: &[u8], truth: &mut [u64]) {
         // The automaton takes one step a byte whatever is sought; a single substring, many bytes a step.
-        if self.each.len() * (ONE + text.len() / 5) < ALL_A_BYTE * text.len() {
-            let found = self.each.iter().filter(|(finder, _)| finder.find(text).is_some());
+        if !self.each.is_empty() && self.each.len() * (ONE + text.len() / 5) < ALL_A_BYTE * text.len() {
+            let found = self.each.iter().zip(&self.bits).filter(|(finder, _)| finder.find(text).is_some());
             found.for_each(|(_, bit)| set(truth, *bit));
             return;
         }
         for found in self.all.find_overlapping_iter(text) {
-            if let Some((_, bit)) = self.each.get(found.pattern().as_usize()) {
+            if let Some(bit) = self.bits.get(found.pattern().as_usize()) {
                 set(truth, *bit);
             }
         }
@@ -297,9 +318,7 @@ impl Index {
         let (mut prefixes, mut suffixes, mut directories) = (Trie::new(), Trie::new(), Trie::new());
         let mut sets = Vec::new();
         let mut patterns = Patterns { prefixes: Trie::new(), suffixes: Trie::new(), patterns: Vec::new() };
-        let mut needles: Vec<(Finder<'static>, u16)> = Vec::new();
         let mut rest = Vec::new();
-        let substrings = members.iter().filter(|(_, pred, _)| matches!(**pred, Pred::Contains(_))).count();
         for member in members {
             let (bit, pred, negation) = member;
             match &**pred {
@@ -317,29 +336,10 @@ impl Index {
                 Pred::Glob(pattern, false) if ends_of(pattern).is_some() => patterns.add(pattern, member),
                 Pred::StartsWith(prefix) => prefixes.insert(prefix.iter().copied(), *bit),
                 Pred::EndsWith(suffix) => suffixes.insert(suffix.iter().rev().copied(), *bit),
-                Pred::Contains(finder) if substrings >= MANY_SUBSTRINGS => needles.push(((**finder).clone(), *bit)),
                 _ => rest.push(member.clone()),
             }
         }
-        if !needles.is_empty() {
-            // Paths and command lines are short: what looks ahead for a beginning costs more than it saves.
-            let bytes: usize = needles.iter().map(|(finder, _)| finder.needle().len()).sum();
-            let kind = if bytes < DFA_BYTES { AhoCorasickKind::DFA } else { AhoCorasickKind::ContiguousNFA };
-            let mut builder = AhoCorasick::builder();
-            builder.prefilter(false).kind(Some(kind));
-            match builder.build(needles.iter().map(|(finder, _)| finder.needle())) {
-                Ok(all) => index.substrings = Some(Substrings { all, each: needles.into() }),
-                // Too many for one automaton: one by one, then.
-                Err(_) => rest.extend(
-                    members
-                        .iter()
-                        .filter(|(_, pred, negation)| {
-                            *negation == Negation::None && matches!(**pred, Pred::Contains(_))
-                        })
-                        .cloned(),
-                ),
-            }
-        }
+        index.substrings = [false, true].map(|any_case| Substrings::out_of(&mut rest, any_case));
         index.prefixes = Some(prefixes).filter(|trie| !trie.is_empty());
         index.suffixes = Some(suffixes).filter(|trie| !trie.is_empty());
         index.paths = (!sets.is_empty()).then(|| Paths { trie: directories, sets: sets.into() });
@@ -396,7 +396,7 @@ impl Index {
         if let Some(suffixes) = &self.suffixes {
             suffixes.prefixes(text.iter().rev().copied(), &mut |bit, _| set(truth, bit));
         }
-        if let Some(substrings) = &self.substrings {
+        for substrings in self.substrings.iter().flatten() {
             substrings.seek(text, truth);
         }
     }

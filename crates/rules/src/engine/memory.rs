@@ -103,25 +103,34 @@ struct Slot {
     context: u64,
     epoch: u64,
     lineage: u64,
-    class: u32,
+    class: u64,
 }
 
 /// Classes, and which process is of which.
 pub(super) struct Memory {
     slots: Box<[Slot]>,
     classes: Vec<Class>,
-    by_truth: HashMap<Box<[u64]>, u32, foldhash::fast::RandomState>,
+    /// Number of the first of `classes`: none is given twice, so that what was noted of one that is forgotten means no
+    /// other.
+    first: u64,
+    by_truth: HashMap<Box<[u64]>, u64, foldhash::fast::RandomState>,
     parts: usize,
 }
 
 impl Memory {
     pub fn new() -> Self {
-        Self { slots: vec![Slot::default(); SLOTS].into(), classes: Vec::new(), by_truth: HashMap::default(), parts: 0 }
+        Self {
+            slots: vec![Slot::default(); SLOTS].into(),
+            classes: Vec::new(),
+            first: 0,
+            by_truth: HashMap::default(),
+            parts: 0,
+        }
     }
 
     /// What is left to do for this kind of event and this class.
-    pub fn plan(&mut self, class: u32, kind: EventKind, candidates: &[u32], conditions: &[Condition]) -> Option<&Plan> {
-        let class = self.classes.get_mut(class as usize)?;
+    pub fn plan(&mut self, class: u64, kind: EventKind, candidates: &[u32], conditions: &[Condition]) -> Option<&Plan> {
+        let class = self.classes.get_mut(class.checked_sub(self.first)? as usize)?;
         let plan = class.plans.get_mut(kind as usize)?;
         if plan.is_none() {
             let made = Plan::new(candidates, kind, &class.truth, conditions);
@@ -132,7 +141,7 @@ impl Memory {
     }
 
     /// Number of the class of the event's process. `find` fills in its truths if they are not remembered.
-    pub fn class_of<'f>(&mut self, event: &Event<'_>, find: impl FnOnce() -> &'f [u64]) -> u32 {
+    pub fn class_of<'f>(&mut self, event: &Event<'_>, find: impl FnOnce() -> &'f [u64]) -> u64 {
         let now = Slot {
             stamp: event.process.stamp.number(),
             comm: event.raw.header.comm,
@@ -164,17 +173,18 @@ impl Memory {
         class
     }
 
-    fn class_with(&mut self, truth: &[u64]) -> u32 {
+    fn class_with(&mut self, truth: &[u64]) -> u64 {
         if let Some(class) = self.by_truth.get(truth) {
             return *class;
         }
         if self.classes.len() >= CLASSES || self.parts >= PARTS {
             self.parts = 0;
+            self.first += self.classes.len() as u64;
             self.classes.clear();
             self.by_truth.clear();
             self.slots.fill(Slot::default());
         }
-        let number = self.classes.len() as u32;
+        let number = self.first + self.classes.len() as u64;
         let plans = EVENTS.iter().map(|_| None).collect();
         self.classes.push(Class { truth: truth.into(), plans });
         self.by_truth.insert(truth.into(), number);

@@ -1,51 +1,50 @@
 //! What was found before, for the same text or the same open: the same libraries and configuration files are opened again
 //! and again.
 
-use tw_model::Event;
 use tw_model::field::Opened;
 
 use super::group::Group;
 
-/// Longest text that is remembered, in bytes.
-const LONGEST: usize = 120;
-/// How many texts are remembered for each group; a power of two.
-const TEXTS: usize = 2048;
-
 /// What was found for texts seen lately.
 pub(super) struct Texts {
     words: usize,
+    /// Longest text that is remembered, in bytes.
+    longest: usize,
     numbers: Box<[u128]>,
-    lengths: Box<[u8]>,
-    texts: Box<[[u8; LONGEST]]>,
+    lengths: Box<[u16]>,
+    /// `longest` bytes for each.
+    texts: Box<[u8]>,
     truths: Box<[u64]>,
 }
 
 impl Texts {
-    /// For groups of `words` words.
-    pub fn new(words: usize) -> Self {
+    /// For a group: many texts of events, a few command lines of processes, which are longer.
+    pub fn new(group: &Group) -> Self {
+        let (many, longest): (usize, usize) = if group.lasting { (16, 4352) } else { (2048, 120) };
         Self {
-            words,
-            numbers: vec![0; TEXTS].into(),
-            lengths: vec![u8::MAX; TEXTS].into(),
-            texts: vec![[0; LONGEST]; TEXTS].into(),
-            truths: vec![0; TEXTS * words].into(),
+            words: group.words,
+            longest,
+            numbers: vec![0; many].into(),
+            lengths: vec![u16::MAX; many].into(),
+            texts: vec![0; many * longest].into(),
+            truths: vec![0; many * group.words].into(),
         }
     }
 
     /// The place of a number and a text, which is theirs from now on, and whether it was before. `None` if the text is
     /// too long to be remembered.
     fn claim(&mut self, number: u128, text: &[u8]) -> Option<(usize, bool)> {
-        if text.len() > LONGEST {
+        if text.len() > self.longest {
             return None;
         }
-        let slot = place(number, text);
+        let slot = place(number, text) & (self.lengths.len() - 1);
         let known_number = self.numbers.get_mut(slot)?;
         let length = self.lengths.get_mut(slot)?;
-        let known = self.texts.get_mut(slot)?.get_mut(..text.len())?;
+        let known = self.texts.get_mut(slot * self.longest..)?.get_mut(..text.len())?;
         let same = usize::from(*length) == text.len() && *known_number == number && known == text;
         if !same {
             *known_number = number;
-            *length = text.len() as u8;
+            *length = text.len() as u16;
             known.copy_from_slice(text);
         }
         Some((slot, same))
@@ -78,6 +77,7 @@ fn copy(from: &[u64], to: &mut [u64]) {
 }
 
 /// A place for a number and a text, by its length and some of its bytes: two at the same place cost time, nothing else.
+/// The lower bits are as good as the higher ones.
 fn place(number: u128, text: &[u8]) -> usize {
     let word = |bytes: Option<&[u8; 8]>| bytes.map_or(0, |bytes| u64::from_le_bytes(*bytes));
     let middle = text.get(text.len() / 2..).and_then(|rest| rest.first_chunk());
@@ -87,65 +87,58 @@ fn place(number: u128, text: &[u8]) -> usize {
     let short = short.fold(0, |word: u64, byte| word << 8 | u64::from(*byte));
     let number = number as u64 ^ (number >> 64) as u64;
     let mixed = (ends ^ short ^ text.len() as u64 ^ number.rotate_left(31)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    (mixed ^ mixed >> 29).wrapping_mul(0xbf58_476d_1ce4_e5b9) as usize >> 20 & (TEXTS - 1)
+    (mixed ^ mixed >> 29).wrapping_mul(0xbf58_476d_1ce4_e5b9) as usize >> 20
 }
 
-/// What was found for opens seen lately, in the groups whose bits are decided by what is opened, and how. The bits of
-/// these groups come first.
-pub(super) struct Opens {
-    /// Number of the group among its like, by its number among all.
-    numbers: Box<[Option<u8>]>,
-    known: Texts,
-    /// For each place the groups whose bits are known.
-    filled: Box<[u64]>,
-    /// The event at hand, and the place of what it opens.
-    event: u64,
-    slot: Option<usize>,
+/// Opens that came to nothing, judged by the class of their process and by what is opened, and how. Such an open comes
+/// to nothing again.
+pub(super) struct Quiet {
+    opens: Box<[QuietOpen]>,
 }
 
-/// Groups beyond so many are not remembered.
-const GROUPS: u8 = 64;
+/// Two lines of the processor's cache.
+#[derive(Clone, Copy)]
+#[repr(align(128))]
+struct QuietOpen {
+    how: u128,
+    class: u64,
+    length: u8,
+    path: [u8; QUIET_LONGEST],
+}
 
-impl Opens {
-    pub fn new(groups: &[Group]) -> Self {
-        let mut next = 0;
-        let numbers = groups.iter().map(|group| {
-            (group.of_open && next < GROUPS).then(|| {
-                next += 1;
-                next - 1
-            })
-        });
-        let numbers = numbers.collect();
-        let words = groups.iter().filter(|group| group.of_open).map(|group| group.words).sum();
-        Self { numbers, known: Texts::new(words), filled: vec![0; TEXTS].into(), event: 0, slot: None }
+/// Opens remembered; a power of two.
+const QUIET: usize = 4096;
+/// Longest path of such an open, in bytes.
+const QUIET_LONGEST: usize = 103;
+
+impl Quiet {
+    pub fn new() -> Self {
+        // No path is so long.
+        let none = QuietOpen { how: 0, class: 0, length: u8::MAX, path: [0; QUIET_LONGEST] };
+        Self { opens: vec![none; QUIET].into() }
     }
 
-    /// Sets the bits of a group for the event, the `number`th that was looked at; false if it is no open, or the group
-    /// is none of an open.
-    pub fn fill(&mut self, place: usize, group: &Group, number: u64, event: &Event<'_>, bits: &mut [u64]) -> bool {
-        let Some(Some(group_number)) = self.numbers.get(place) else { return false };
-        if self.event != number {
-            self.event = number;
-            self.slot =
-                Opened::of(event).and_then(|opened| self.known.claim(opened.how, opened.path)).map(|(slot, same)| {
-                    if !same && let Some(filled) = self.filled.get_mut(slot) {
-                        *filled = 0;
-                    }
-                    slot
-                });
+    /// Whether an open of this class is among them.
+    pub fn holds(&self, class: u64, opened: &Opened<'_>) -> bool {
+        self.opens.get(Self::place(class, opened)).is_some_and(|known| {
+            known.class == class
+                && known.how == opened.how
+                && known.path.get(..usize::from(known.length)) == Some(opened.path)
+        })
+    }
+
+    /// Says that an open of this class came to nothing.
+    pub fn note(&mut self, class: u64, opened: &Opened<'_>) {
+        let place = Self::place(class, opened);
+        if let Some(known) = self.opens.get_mut(place)
+            && let Some(path) = known.path.get_mut(..opened.path.len())
+        {
+            path.copy_from_slice(opened.path);
+            (known.class, known.how, known.length) = (class, opened.how, opened.path.len() as u8);
         }
-        let Some(slot) = self.slot else { return false };
-        let (Some(filled), Some(kept)) = (self.filled.get_mut(slot), self.known.kept(slot).get_mut(group.range()))
-        else {
-            return false;
-        };
-        if *filled & 1 << group_number != 0 {
-            copy(kept, bits);
-        } else {
-            group.fill(event, bits);
-            copy(bits, kept);
-            *filled |= 1 << group_number;
-        }
-        true
+    }
+
+    fn place(class: u64, opened: &Opened<'_>) -> usize {
+        place(opened.how ^ u128::from(class), opened.path) & (QUIET - 1)
     }
 }

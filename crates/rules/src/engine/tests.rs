@@ -66,6 +66,11 @@ const CHECKS: &[&str] = &[
     "fd.filename in (x, passwd)",
     "fd.typechar = f",
     "fd.typechar in (4, 6)",
+    "fd.num >= 0",
+    "fd.nameraw contains ss",
+    "fd.name icontains allof (S, H)",
+    "fd.name icontains anyof (ETC, X, WD, SSH)",
+    "proc.args icontains anyof (X, Y, Z, C)",
     "fd.name = val(proc.exepath)",
     "proc.exepath = val(fd.name)",
     "proc.pname = val(proc.name)",
@@ -205,8 +210,10 @@ impl World {
             Step::Open { path, flags, ret } => {
                 header.ret = *ret;
                 let mut out = Encoder::new(&header, size_of::<FileBody>());
-                let path = out.text(PATHS[*path].as_bytes());
-                to_words(&out.finish(&FileBody { path, raw: path, flags: *flags, ..FileBody::default() }))
+                let raw = out.text(PATHS[*path].as_bytes());
+                // What failed has no resolved path.
+                let path = if *ret < 0 { tw_model::raw::Str::default() } else { raw };
+                to_words(&out.finish(&FileBody { path, raw, flags: *flags, ..FileBody::default() }))
             }
             Step::Connect { host, port } => {
                 header.kind = EventKind::Connect as u16;

@@ -14,6 +14,7 @@ use super::descriptors::{Descriptor, Descriptors};
 use super::event::{CaptureEvent, Params};
 use super::lists::Entry;
 use super::machine::Account;
+use super::native::{self, Assembly};
 use super::record::RecordBuffer;
 use super::state::{NewCgroup, Process, State};
 use super::table::{Act, Row};
@@ -78,6 +79,8 @@ pub struct Conversion {
     pub malformed: u64,
     /// Times that the capture says that events were left out.
     pub dropped: u64,
+    /// Frames of our own. Their events are not counted.
+    pub native: u64,
 }
 
 /// Knows who runs and what is open, and makes records.
@@ -90,6 +93,8 @@ pub(super) struct Converter {
     boot_to_wall: Option<u64>,
     /// When the machine says that it was started; 0 if it does not.
     boot_ns: u64,
+    /// Frames of our own.
+    assembly: Assembly,
     pub counts: Conversion,
 }
 
@@ -101,6 +106,7 @@ impl Converter {
             path: Vec::new(),
             boot_to_wall: None,
             boot_ns: 0,
+            assembly: Assembly::default(),
             counts: Conversion::default(),
         }
     }
@@ -110,6 +116,7 @@ impl Converter {
         self.state = State::default();
         self.boot_to_wall = None;
         self.boot_ns = 0;
+        self.assembly = Assembly::default();
     }
 
     /// The machine says when it was started.
@@ -204,6 +211,10 @@ impl Converter {
     /// One event. Whatever it says, nothing but the counters and what is known changes.
     #[inline]
     pub(super) fn event(&mut self, event: Option<CaptureEvent<'_>>, tell: Tell<'_>) {
+        if let Some(event) = event.filter(|event| event.number == native::EVENT) {
+            self.native(&event, tell);
+            return;
+        }
         self.counts.events += 1;
         let Some(event) = event else {
             self.counts.malformed += 1;
@@ -220,6 +231,19 @@ impl Converter {
             return;
         }
         self.known(event, row, tell);
+    }
+
+    /// A frame of our own. Other readers do not count its events; so it is here.
+    fn native(&mut self, event: &CaptureEvent<'_>, tell: Tell<'_>) {
+        let Some(params) = event.params(2) else {
+            self.counts.malformed += 1;
+            return;
+        };
+        let number = params.get(0).and_then(|bytes| bytes.first().copied()).unwrap_or(u8::MAX);
+        if let Some((frame, bytes)) = self.assembly.take(number, params.get(1).unwrap_or_default()) {
+            self.counts.native += 1;
+            tell(Item::Native { frame, bytes });
+        }
     }
 
     /// An event of the table.

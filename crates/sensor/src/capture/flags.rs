@@ -78,6 +78,45 @@ pub(super) fn device(number: u32) -> u32 {
     major << 20 | minor
 }
 
+fn unmap(bits: Bits, flags: u32) -> u32 {
+    bits.iter().filter(|(_, ours)| flags & ours == *ours).fold(0, |all, (theirs, _)| all | theirs)
+}
+
+/// Flags of open, and what the kernel half found, as captures have them.
+pub(super) fn open_of(flags: u32, attrs: u32) -> u32 {
+    use tw_model::raw::attr;
+    let facts = [(attr::CREATED, CREATED), (attr::UPPER, UPPER), (attr::LOWER, LOWER)];
+    unmap(OPEN, flags) | ((flags & 3) + 1).min(3) | unmap_facts(&facts, attrs)
+}
+
+fn unmap_facts(facts: &[(u32, u32)], attrs: u32) -> u32 {
+    facts.iter().filter(|(ours, _)| attrs & ours != 0).fold(0, |all, (_, theirs)| all | theirs)
+}
+
+/// Flags of clone, unshare and setns as captures have them.
+pub(super) fn clone_of(flags: u32) -> u32 {
+    unmap(CLONE, flags)
+}
+
+/// A request of ptrace as captures have it; 0 if they do not know it.
+pub(super) fn ptrace_of(request: u64) -> u16 {
+    PTRACE.iter().position(|known| u64::from(*known) == request).map_or(0, |at| at as u16 + 1)
+}
+
+/// A device number as captures have it.
+pub(super) fn device_of(number: u32) -> u32 {
+    let (major, minor) = (number >> 20, number & 0xf_ffff);
+    minor & 0xff | (major & 0xfff) << 8 | (minor & !0xff) << 12
+}
+
+/// Facts about an executed file as captures have them.
+pub(super) fn exe_of(attrs: u32) -> u32 {
+    use tw_model::raw::attr;
+    let facts =
+        [(attr::WRITABLE, EXE_WRITABLE), (attr::UPPER, EXE_UPPER), (attr::MEMFD, EXE_MEMFD), (attr::LOWER, EXE_LOWER)];
+    unmap_facts(&facts, attrs)
+}
+
 /// Facts about an executed file.
 pub(super) const EXE_WRITABLE: u32 = 1;
 pub(super) const EXE_UPPER: u32 = 2;
@@ -116,5 +155,23 @@ mod tests {
         }
         assert_eq!((ptrace(0), ptrace(999)), (u64::MAX, u64::MAX));
         assert_eq!(device(0x0080_0801), 8 << 20 | 0x801);
+    }
+
+    #[test]
+    fn what_is_written_is_what_is_read() {
+        for flags in [0, 1, 2, 0o100, 0o1101, 0o2_000_000, 0o200_000, 0o4_010_000, 0o2_302_102] {
+            assert_eq!(open(open_of(flags, 0)), flags, "{flags:o}");
+        }
+        assert_eq!(open_of(0, tw_model::raw::attr::CREATED | tw_model::raw::attr::LOWER) & !3, CREATED | LOWER);
+        for flag in [0x0002_0000, 0x1000_0000, 0x4000_0000, 0x7c02_0000] {
+            assert_eq!(clone(clone_of(flag)), flag, "{flag:x}");
+        }
+        for request in [0, 16, 0x4206, 0x4200] {
+            assert_eq!(ptrace(ptrace_of(request).into()), u64::from(request as u32), "{request}");
+        }
+        assert_eq!(ptrace_of(12_345), 0);
+        for number in [8 << 20 | 0x801, 0xf_ffff, 0xfff0_0000, 0, 259 << 20 | 3] {
+            assert_eq!(device(device_of(number)), number, "{number:x}");
+        }
     }
 }

@@ -48,6 +48,7 @@ fn line(item: &Item<'_>) -> String {
         Item::Container(news) => format!("container {news:?}"),
         Item::Clock { boot_to_wall_ns } => format!("clock {boot_to_wall_ns}"),
         Item::Section => "section".to_owned(),
+        Item::Native { frame, bytes } => format!("native {frame:?} {}", bytes.len()),
     }
 }
 

@@ -69,7 +69,7 @@ pub fn run(config: Config, options: AgentOptions) -> anyhow::Result<ExitCode> {
         None => socket::bind(&config.agent_socket(), socket::Access::Root)?,
     };
     sandbox::enter_agent()?;
-    let stop = flag(&[signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM])?;
+    let stop = stop_flag()?;
     let mut first = first_rules::choose(&config, restarts() > 0)?;
     let mut sensor = match EbpfSensor::start(&tw_sensor::Options { privileged_rate: config.agent.privileged_rate }) {
         Ok(sensor) => sensor,
@@ -246,7 +246,8 @@ pub fn end_with_supervisor() -> anyhow::Result<()> {
     Ok(())
 }
 
-fn meet_docker(world: &mut World, config: &Config) -> Docker {
+/// Waits a moment for Docker's first word, and says what it was.
+pub fn meet_docker(world: &mut World, config: &Config) -> Docker {
     if !config.agent.docker {
         return Docker::Off;
     }
@@ -291,6 +292,11 @@ pub fn cannot_watch(error: &SensorError) -> ExitCode {
         screen::ERROR
     );
     ExitCode::from(3)
+}
+
+/// Set by the first signal to end.
+pub fn stop_flag() -> anyhow::Result<Arc<AtomicBool>> {
+    flag(&[signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM])
 }
 
 fn flag(signals: &[i32]) -> anyhow::Result<Arc<AtomicBool>> {

@@ -13,9 +13,10 @@ use tw_model::process::{Credentials, ExeFile, Image, UserNames};
 use tw_model::raw::Body;
 use tw_model::{Container, Process, Raw};
 use tw_report::redact::Redactor;
-use tw_sensor::capture::{Account, CaptureReader, ContainerNews, Item, Listed};
+use tw_sensor::capture::{Account, CaptureReader, ContainerNews, Conversion, Frame, Item, Listed};
+use tw_sensor::recorder::{FrameKind, SegmentMeta};
 
-use super::{Origin, Replay, salt_of};
+use super::{Kinds, Origin, Replay, salt_of};
 use crate::agent::without_secrets;
 
 /// After so many items the bar of progress moves.
@@ -31,7 +32,7 @@ const MAX_TEXT: usize = 4_096;
 
 impl Replay<'_> {
     /// One capture; false if it could not be read, or not to its end.
-    pub(super) fn capture(&mut self, path: &Path) -> anyhow::Result<bool> {
+    pub(super) fn capture(&mut self, path: &Path, digest: &str) -> anyhow::Result<bool> {
         let reader = match CaptureReader::open(path) {
             Ok(reader) => reader,
             // The others are worth replaying all the same.
@@ -49,7 +50,7 @@ impl Replay<'_> {
         let (read, before) = (reader.bytes_read(), self.progress.position());
         let mut items = 0_u32;
         let reading = reader.read(&mut |item| {
-            self.item(&mut host, item);
+            self.take(&mut host, path, digest, item);
             items = items.wrapping_add(1);
             if items.is_multiple_of(ITEMS) {
                 self.progress.set_position(before + read.get());
@@ -61,11 +62,43 @@ impl Replay<'_> {
         }
         self.stats.took += started.elapsed();
         self.stats.captures += 1;
-        self.stats.add(&reading.conversion);
+        // Where our own records are, they are looked at and nothing else.
+        let conversion = match &host.own {
+            Some(_) => Conversion { malformed: reading.conversion.malformed, ..Conversion::default() },
+            None => reading.conversion,
+        };
+        self.stats.add(&conversion);
         if let Some(error) = &reading.error {
             tracing::error!("{error}");
         }
         Ok(reading.error.is_none())
+    }
+
+    /// What a capture tells; once it tells it in our own words, the others say nothing new.
+    fn take(&mut self, host: &mut Host, path: &Path, digest: &str, item: Item<'_>) {
+        let Item::Native { frame, bytes } = item else {
+            if host.own.is_none() || matches!(item, Item::Section) {
+                self.item(host, item);
+            }
+            return;
+        };
+        let kind = match frame {
+            Frame::Meta => {
+                match serde_json::from_slice::<SegmentMeta>(bytes) {
+                    Ok(meta) => host.own = Some(Box::new(self.begin_part(path, &meta, digest))),
+                    Err(error) => tracing::warn!("our own records in the capture cannot be understood: {error}"),
+                }
+                return;
+            }
+            Frame::Record => FrameKind::Record,
+            Frame::Gap => FrameKind::Gap,
+            Frame::Context => FrameKind::State,
+            Frame::Finding => FrameKind::Finding,
+        };
+        if let Some(own) = &mut host.own {
+            let (world, kinds) = &mut **own;
+            self.frame(world, kinds, kind, bytes);
+        }
     }
 
     fn item(&mut self, host: &mut Host, item: Item<'_>) {
@@ -96,7 +129,7 @@ impl Replay<'_> {
             Item::Container(news) => host.container(&news),
             Item::Account(account) => host.account(&account),
             Item::Section => *host = Host::new(),
-            Item::Interface(_) => {}
+            Item::Interface(_) | Item::Native { .. } => {}
         }
     }
 }
@@ -114,6 +147,8 @@ struct User {
 
 /// The host of a capture.
 struct Host {
+    /// The same as our own records tell it, if there are any.
+    own: Option<Box<(World, Kinds)>>,
     world: World,
     /// By first twelve digits of a container's id (empty: the host) and number.
     users: HashMap<(Box<str>, u32), User>,
@@ -154,6 +189,7 @@ fn name(bytes: &[u8]) -> Arc<str> {
 impl Host {
     fn new() -> Self {
         Self {
+            own: None,
             world: World::reliving(WorldOptions::default().max_processes),
             users: HashMap::new(),
             groups: HashMap::new(),

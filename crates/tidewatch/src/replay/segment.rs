@@ -30,24 +30,7 @@ impl Replay<'_> {
         if meta.started_ns > *self.period.end() || (index.records > 0 && last < *self.period.start()) {
             return Ok(true);
         }
-        if self.look.is_none() && meta.rules_digest != digest {
-            tracing::warn!(
-                "{}: other rules were in force then (digest {}, now {}): findings may differ from those of that time",
-                path.display(),
-                meta.rules_digest.get(..12).unwrap_or("unknown"),
-                digest.get(..12).unwrap_or_default()
-            );
-        }
-        let changed = Settings::read(&meta).map(|then| then.differences(&Settings::of(self.config)));
-        if let (Some(changed), None) = (changed.filter(|changed| !changed.is_empty()), &self.look) {
-            tracing::warn!("{}: settings were others then ({changed}): findings may differ", path.display());
-        }
-        let kinds = Kinds::of(&meta);
-        self.hostname.clone_from(&meta.node.hostname);
-        self.detector.set_session(meta.node.session);
-        let mut world = World::reliving(WorldOptions::default().max_processes);
-        // The state says so too, but it may be lost.
-        world.relive(Context::Events { count: meta.first_event.saturating_sub(1) });
+        let (mut world, kinds) = self.begin_part(path, &meta, digest);
         let started = Instant::now();
         let reading = reader.frames(|kind, payload| {
             self.frame(&mut world, &kinds, kind, payload);
@@ -68,6 +51,29 @@ impl Replay<'_> {
             tracing::error!("{error}{more}; everything that could be read was replayed");
         }
         Ok(reading.error.is_none())
+    }
+
+    /// The state in which the records of a part begin, which says what rules and settings were in force then.
+    pub(super) fn begin_part(&mut self, path: &Path, meta: &SegmentMeta, digest: &str) -> (World, Kinds) {
+        if self.look.is_none() && !meta.rules_digest.is_empty() && meta.rules_digest != digest {
+            tracing::warn!(
+                "{}: other rules were in force then (digest {}, now {}): findings may differ from those of that time",
+                path.display(),
+                meta.rules_digest.get(..12).unwrap_or("unknown"),
+                digest.get(..12).unwrap_or_default()
+            );
+        }
+        let changed = Settings::read(meta).map(|then| then.differences(&Settings::of(self.config)));
+        if let (Some(changed), None) = (changed.filter(|changed| !changed.is_empty()), &self.look) {
+            tracing::warn!("{}: settings were others then ({changed}): findings may differ", path.display());
+        }
+        let kinds = Kinds::of(meta);
+        self.hostname.clone_from(&meta.node.hostname);
+        self.detector.set_session(meta.node.session);
+        let mut world = World::reliving(WorldOptions::default().max_processes);
+        // The state says so too, but it may be lost.
+        world.relive(Context::Events { count: meta.first_event.saturating_sub(1) });
+        (world, kinds)
     }
 
     pub(super) fn frame(&mut self, world: &mut World, kinds: &Kinds, kind: FrameKind, payload: &[u8]) {
@@ -119,19 +125,24 @@ fn count_unseen(world: &mut World, events: u64) {
 }
 
 /// Numbers of kinds of events change between versions; names do not.
-pub(super) struct Kinds {
+pub struct Kinds {
     /// Number now, by number then; `None` if all are the same.
     pub(super) now: Option<Vec<Option<u16>>>,
 }
 
-enum Translated {
+/// A record with the numbers of now.
+pub enum Translated {
+    /// It has them.
     AsIs,
+    /// The record anew, in words.
     Renamed(Vec<u64>),
+    /// Its kind is not known any more.
     Unknown,
 }
 
 impl Kinds {
-    fn of(meta: &SegmentMeta) -> Self {
+    /// Of a segment.
+    pub fn of(meta: &SegmentMeta) -> Self {
         if meta.kinds_are_ours() {
             return Self { now: None };
         }
@@ -139,7 +150,8 @@ impl Kinds {
         Self { now: Some(meta.events.iter().map(number).collect()) }
     }
 
-    fn translate(&self, record: &[u8]) -> Translated {
+    /// A record of it.
+    pub fn translate(&self, record: &[u8]) -> Translated {
         let Some(now) = &self.now else { return Translated::AsIs };
         let mut words = to_words(record);
         // Bytes 2 and 3 of a record are its kind.

@@ -99,7 +99,7 @@ impl Stats {
             self.unknown,
             self.malformed
         )?;
-        if self.captures > 0 {
+        if self.captures > 0 && self.conversion.events > 0 {
             let of = &self.conversion;
             writeln!(
                 out,

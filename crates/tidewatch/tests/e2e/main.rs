@@ -21,6 +21,7 @@ mod names;
 mod network;
 mod own_rules;
 mod quiet;
+mod record;
 mod reload;
 mod robustness;
 mod service;
