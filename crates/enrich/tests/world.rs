@@ -202,7 +202,10 @@ fn rights_that_come_from_nowhere_are_told_once() {
     // In a container that runs as root the user stays; what comes is capabilities.
     assert!(!jump(&mut world, &open(5, 0, 0x3ff)).0, "not at an open");
     assert!(!jump(&mut world, &open(6, 0, 0x3ff)).0);
-    assert!(jump(&mut world, &with_rights(EventKind::Execve, 10, 7, 0, 0x3ff)).0, "at the next event, whatever it gives");
+    assert!(
+        jump(&mut world, &with_rights(EventKind::Execve, 10, 7, 0, 0x3ff)).0,
+        "at the next event, whatever it gives"
+    );
     assert!(!jump(&mut world, &other(8, 0, 0x1)).0, "fewer is no jump");
 }
 
