@@ -30,6 +30,49 @@ struct {
 	__uint(max_entries, TW_KINDS);
 } counts SEC(".maps");
 
+/*
+ * What was missed, by cgroup: touched only when something is. A plain hash, since one that drops the least recently
+ * used would drop counts with it; user space reads it and takes out what has been quiet for long.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__type(key, u64);
+	__type(value, struct tw_missed);
+	__uint(max_entries, 4096);
+} missed SEC(".maps");
+
+/* The same of cgroups for which there was no room, so that sums stay exact. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__type(key, u32);
+	__type(value, struct tw_missed);
+	__uint(max_entries, 1);
+} missed_rest SEC(".maps");
+
+/* Everything that was missed, per CPU: whoever reads looks here first whether there is something to read. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__type(key, u32);
+	__type(value, u64);
+	__uint(max_entries, 1);
+} misses SEC(".maps");
+
+/* What the agent wants a sample of only; an array, since it changes while programs run. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__type(key, u32);
+	__type(value, struct tw_sampling);
+	__uint(max_entries, 1);
+} sampling SEC(".maps");
+
+/* Insertions and removals by table, per CPU: the kernel tells nobody how full a hash is, or what it dropped. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__type(key, u32);
+	__type(value, struct tw_table_use);
+	__uint(max_entries, TW_TABLES);
+} table_uses SEC(".maps");
+
 #define TW_TAIL_MAX 16384
 
 /*
@@ -144,5 +187,58 @@ struct {
 	__type(value, struct asked);
 	__uint(max_entries, 4096);
 } name_servers SEC(".maps");
+
+/* Whose a connection or a datagram socket is, and what went over the latter. */
+struct owner {
+	u64 started; /* ns since boot */
+	u64 start;
+	u64 cgroup;
+	u64 told_at;
+	u64 used_at;
+	u64 bytes_out;
+	u64 bytes_in;
+	u64 packets_out;
+	u64 packets_in;
+	u64 sk;
+	u32 pid;
+	u32 tid;
+	u32 uid;
+	u32 gid;
+	u16 attrs;
+	u16 family;
+	u16 type;
+	u16 proto;
+	u16 lport;
+	u16 rport;
+	u32 pad;
+	u8 laddr[16]; /* of datagrams, whose socket may be gone when they are told */
+	u8 raddr[16]; /* the first peer */
+	char comm[TW_COMM];
+};
+
+/*
+ * Open connections, by address of the kernel's socket: when one ends, nobody's call is under way. A hash that forgets
+ * the least recently used, so that what ended unseen makes room.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__type(key, u64);
+	__type(value, struct owner);
+	__uint(max_entries, 16384);
+} connections SEC(".maps");
+
+/* A datagram socket; no hook tells its end, and another may follow in the same memory: that has another port. */
+struct datagram_key {
+	u64 sk;
+	u64 port;
+};
+
+/* The same of datagram sockets, a table of their own: they come by the thousand. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__type(key, struct datagram_key);
+	__type(value, struct owner);
+	__uint(max_entries, 8192);
+} datagrams SEC(".maps");
 
 #endif

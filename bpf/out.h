@@ -10,6 +10,85 @@ static __always_inline struct tw_count *count_of(u16 kind)
 	return bpf_map_lookup_elem(&counts, &row);
 }
 
+static __always_inline struct tw_table_use *table_use(u32 table)
+{
+	return bpf_map_lookup_elem(&table_uses, &table);
+}
+
+static __always_inline void inserted(u32 table)
+{
+	struct tw_table_use *use = table_use(table);
+
+	if (use)
+		__sync_fetch_and_add(&use->inserted, 1);
+}
+
+static __always_inline void removed(u32 table)
+{
+	struct tw_table_use *use = table_use(table);
+
+	if (use)
+		__sync_fetch_and_add(&use->removed, 1);
+}
+
+/*
+ * Counts an event that gets no record: for its cgroup first and for all last, so that whoever sees the last change finds
+ * the others. `ret` is the call's result. Rare, so exact counts may cost something.
+ */
+static __noinline void miss_in(u64 cgroup, u16 kind, s64 ret, u32 why)
+{
+	struct tw_missed *entry = bpf_map_lookup_elem(&missed, &cgroup);
+	struct tw_table_use *use;
+	struct tw_count *count;
+	u64 *total;
+	u32 zero = 0, class;
+
+	kind &= TW_KINDS - 1;
+	/* As in user space: a failed exec is no execution. */
+	class = config.lane[kind] == TW_LANE_LIFE && ret < 0 ? TW_C_OTHER : config.class[kind];
+	if (!entry) {
+		static const struct tw_missed none;
+		long err = bpf_map_update_elem(&missed, &cgroup, &none, BPF_NOEXIST);
+
+		use = table_use(TW_T_MISSED);
+		if (use && !err)
+			__sync_fetch_and_add(&use->inserted, 1);
+		entry = bpf_map_lookup_elem(&missed, &cgroup);
+		if (!entry) {
+			entry = bpf_map_lookup_elem(&missed_rest, &zero);
+			if (use)
+				__sync_fetch_and_add(&use->refused, 1);
+		}
+	}
+	if (class >= TW_CLASSES)
+		class = TW_C_OTHER;
+	if (why >= TW_MISSES)
+		return;
+	if (entry)
+		__sync_fetch_and_add(&entry->n[class][why], 1);
+	count = count_of(kind);
+	if (count)
+		__sync_fetch_and_add(&count->missed[why], 1);
+	total = bpf_map_lookup_elem(&misses, &zero);
+	if (total)
+		__sync_fetch_and_add(total, 1);
+}
+
+static __always_inline void miss(u16 kind, s64 ret, u32 why)
+{
+	miss_in(bpf_get_current_cgroup_id(), kind, ret, why);
+}
+
+/* Whether only a sample of such events is wanted and this one is not in it; then it is counted. */
+static __always_inline bool left_out(u16 kind, s64 ret, u32 one_in)
+{
+	/* By chance, so that nobody can choose what is left out. */
+	if (!one_in || bpf_get_prandom_u32() % one_in == 0)
+		return false;
+	miss(kind, ret, TW_M_SAMPLED);
+	return true;
+}
+
 /* A free scratch buffer, or null. */
 static __always_inline struct scratch *claim(u32 *slot)
 {
@@ -32,13 +111,10 @@ static __always_inline struct scratch *begin(u16 kind, s64 ret, u32 size, u32 *s
 {
 	struct task_struct *task = bpf_get_current_task_btf();
 	struct scratch *scratch = claim(slot);
-	struct tw_count *count;
 	struct tw_hdr *hdr;
 
 	if (!scratch) {
-		count = count_of(kind);
-		if (count)
-			count->lost_scratch++;
+		miss(kind, ret, TW_M_SCRATCH);
 		return 0;
 	}
 	__builtin_memset(scratch->record, 0, sizeof(struct tw_exec));
@@ -88,12 +164,10 @@ static __always_inline void submit(struct scratch *scratch)
 		err = bpf_ringbuf_output(&ring_priv, hdr, size, BPF_RB_NO_WAKEUP);
 	else
 		err = bpf_ringbuf_output(&ring_bulk, hdr, size, BPF_RB_NO_WAKEUP);
-	if (count) {
-		if (err)
-			count->lost_ring++;
-		else
-			count->sent++;
-	}
+	if (err)
+		miss_in(hdr->cgroup, kind, hdr->ret, TW_M_RING);
+	else if (count)
+		count->sent++;
 	drop(scratch);
 }
 
@@ -319,6 +393,7 @@ static __always_inline bool take_token(bool frequent)
 
 	if (!bucket) {
 		bpf_map_update_elem(&buckets, &cgroup, &fresh, BPF_ANY);
+		inserted(TW_T_BUCKETS);
 		return true;
 	}
 	earned = (now - bucket->filled_at) * config.bucket_rate / 1000000000ull;
@@ -336,15 +411,11 @@ static __always_inline bool take_token(bool frequent)
 }
 
 /* Whether the cgroup still may report privileged calls; if not, the call is counted instead. */
-static __always_inline bool within_budget(u16 kind, bool frequent)
+static __always_inline bool within_budget(u16 kind, s64 ret, bool frequent)
 {
-	struct tw_count *count;
-
 	if (take_token(frequent))
 		return true;
-	count = count_of(kind);
-	if (count)
-		count->folded++;
+	miss(kind, ret, TW_M_FOLDED);
 	return false;
 }
 

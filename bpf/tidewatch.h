@@ -170,6 +170,25 @@ struct tw_sock {
 	struct tw_str pad_str;
 };
 
+/* What `data` of a flow holds. */
+struct tw_flow {
+	__u64 started; /* ns since boot */
+	__u64 bytes_out;
+	__u64 bytes_in;
+	__u64 packets_out;
+	__u64 packets_in;
+	__u32 state; /* enum tw_flow_state */
+	__u32 pad;
+};
+
+enum tw_flow_state {
+	TW_FLOW_OPEN, /* goes on */
+	TW_FLOW_CLOSED, /* both ends said that they are done */
+	TW_FLOW_RESET, /* it ended otherwise */
+	TW_FLOW_REFUSED, /* it never began */
+	TW_FLOW_IDLE, /* datagrams: none for a while */
+};
+
 struct tw_call {
 	struct tw_hdr hdr;
 	__u64 args[6];
@@ -239,6 +258,40 @@ struct tw_args {
 #define TW_CALLS 512
 #define TW_KINDS 128
 
+/* Classes of the coverage ledger; user space says which kind is in which. */
+enum tw_class { TW_C_LIFE, TW_C_PRIV, TW_C_FILE, TW_C_NET, TW_C_OTHER, TW_CLASSES };
+
+/* Why an event is not in a ring. */
+enum tw_miss {
+	TW_M_RING, /* the ring was full */
+	TW_M_SCRATCH, /* no scratch buffer was free */
+	TW_M_FOLDED, /* over the cgroup's budget of privileged calls */
+	TW_M_REPEATED, /* a datagram to the same peer again: what it would tell was told */
+	TW_M_SAMPLED, /* the agent asked for a sample only, see struct tw_sampling */
+	TW_MISSES,
+};
+
+/* What was missed of one cgroup. */
+struct tw_missed {
+	__u64 n[TW_CLASSES][TW_MISSES];
+};
+
+/* Of what only one event in so many is wanted; 0: all are. User space changes it while programs run. */
+struct tw_sampling {
+	__u32 failed_opens; /* read-only opens that failed */
+	__u32 read_opens; /* read-only opens */
+};
+
+/* Tables whose entries the kernel half makes, for the counter of their insertions. */
+enum tw_table { TW_T_BUCKETS, TW_T_PEERS, TW_T_MISSED, TW_T_NAME_SERVERS, TW_T_CONNECTIONS, TW_T_DATAGRAMS, TW_TABLES };
+
+/* What was done to a table, per CPU. */
+struct tw_table_use {
+	__u64 inserted;
+	__u64 removed;
+	__u64 refused; /* there was no room */
+};
+
 /* Filled by user space before load. */
 struct tw_config {
 	__u32 self; /* the agent's own process, not watched but for its life */
@@ -260,13 +313,18 @@ struct tw_config {
 	__u16 nr_recvfrom;
 	__u16 nr_recvmsg;
 	__u16 nr_recvmmsg;
+	__u16 kind_flow;
+	__u16 pad;
 	__u32 bucket_rate; /* privileged calls a second and cgroup */
 	__u32 bucket_burst;
+	__u32 flow_tell_ms; /* a flow that goes on is told so often */
+	__u32 flow_idle_ms; /* without a datagram for so long, a flow of them is over */
 	__u8 handler[TW_CALLS]; /* enum tw_handler, by call number */
 	__u8 kind[TW_CALLS]; /* event kind, by call number */
 	__u8 handler32[TW_CALLS]; /* the same for 32-bit calls */
 	__u8 kind32[TW_CALLS];
 	__u8 lane[TW_KINDS]; /* enum tw_lane, by kind */
+	__u8 class[TW_KINDS]; /* enum tw_class, by kind */
 	struct tw_args args[TW_KINDS];
 	__u8 ring_kind[TW_RING_OPS]; /* event kind, by operation of io_uring */
 	__u16 nr_ring; /* io_uring_enter */
@@ -276,9 +334,7 @@ struct tw_config {
 /* Counters, one per kind and CPU. */
 struct tw_count {
 	__u64 sent; /* records written to a ring */
-	__u64 lost_ring; /* ring was full */
-	__u64 lost_scratch; /* no scratch buffer was free */
-	__u64 folded; /* over the cgroup's budget, or the same datagram peer again */
+	__u64 missed[TW_MISSES];
 };
 
 #endif

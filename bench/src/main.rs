@@ -4,6 +4,7 @@
 //! `make bench` runs it; docs/figures.md holds results.
 
 mod endure;
+mod forks;
 mod load;
 mod made_up;
 mod pipeline;
@@ -17,11 +18,13 @@ use watch::{Mode, Usage};
 /// Rounds; in each, every load runs in every mode, so that a drift of the host hits all alike.
 const ROUNDS: usize = 5;
 
-const HELP: &str = "usage: tidewatch-bench [rules [NAME] | endure [RATE [SECONDS [KILLS]]]]
+const HELP: &str = "usage: tidewatch-bench [rules [NAME] | forks [SECONDS] | endure [RATE [SECONDS [KILLS]]]]
   without arguments: what watching costs on this host
   rules:  how many events enrichment and rules take on one core, with rule sets of several sizes (or those with NAME
           in their name); also Falco's rule files if TIDEWATCH_FALCO_RULES names them, joined by colons
           (stable:incubating:sandbox)
+  forks:  the highest rate of forks that this host reaches, and how many events of it are lost, for SECONDS (10) each
+          with one, two and four at once
   endure: findings at RATE a second (1000) for SECONDS (600) through the whole service, while agent or manager is
           killed KILLS times (0); fails if a finding that was shown is not stored exactly once";
 
@@ -47,6 +50,11 @@ fn main() -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let agent = watch::find_agent()?;
+    if args.first().is_some_and(|verb| verb == "forks") {
+        let seconds = args.get(1).map_or(Ok(10), |text| text.parse())?;
+        forks::measure(&agent, std::time::Duration::from_secs(seconds))?;
+        return Ok(ExitCode::SUCCESS);
+    }
     if args.first().is_some_and(|verb| verb == "endure") {
         let number = |at: usize, otherwise: u64| args.get(at).map_or(Ok(otherwise), |text| text.parse());
         let (rate, seconds, kills) = (number(1, 1000)?, number(2, 600)?, number(3, 0)?);

@@ -104,6 +104,8 @@ impl Agent {
             .args(["agent", "--json"])
             .env("TIDEWATCH_RUN_DIR", folder.join("run"))
             .env("TIDEWATCH_STATE_DIR", folder.join("state"))
+            // The whole cost is measured, not what is left of it.
+            .env("TIDEWATCH_AGENT__CPU_BUDGET", "0")
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()

@@ -60,7 +60,7 @@ static __always_inline bool may_tell(struct watched *watched, u8 *lane)
 			*lane = TW_LANE_BULK;
 		return true;
 	}
-	return within_budget(watched->kind, budget & TW_B_FREQUENT);
+	return within_budget(watched->kind, watched->ret, budget & TW_B_FREQUENT);
 }
 
 static __always_inline struct scratch *begin_call(struct watched *watched, u32 *slot)

@@ -2,6 +2,22 @@
 /* Calls on files. */
 
 #define FMODE_CREATED 0x100000
+#define O_ACCMODE 03
+#define O_CREAT 0100
+#define O_TRUNC 01000
+
+/* Whether an open with these flags is one of those that the agent may want a sample of only, and is left out. */
+static __always_inline bool open_left_out(struct watched *call, u32 flags)
+{
+	u32 zero = 0;
+	struct tw_sampling *wanted = bpf_map_lookup_elem(&sampling, &zero);
+
+	if (!wanted || !(wanted->failed_opens | wanted->read_opens) || flags & (O_ACCMODE | O_CREAT | O_TRUNC))
+		return false;
+	if (config.lane[call->kind] != TW_LANE_BULK)
+		return false;
+	return left_out(call->kind, call->ret, call->ret < 0 ? wanted->failed_opens : wanted->read_opens);
+}
 
 SEC("tp_btf/sys_exit")
 int handle_open(trace_args *ctx)
@@ -13,8 +29,17 @@ int handle_open(trace_args *ctx)
 	struct inode *inode;
 	struct file *file;
 	u32 slot = 0;
+	u32 flags = arg_or(&call, call.args->flags, 0);
 
-	if (config.lane[call.kind] == TW_LANE_PRIV && !within_budget(call.kind, call.args->budget & TW_B_FREQUENT))
+	if (call.args->implied & TW_CREAT)
+		flags = 01101; /* O_WRONLY | O_CREAT | O_TRUNC */
+	if (call.args->implied & TW_OPEN_HOW) {
+		bpf_probe_read_user(&how, sizeof(how), (void *)call_arg(call.regs, call.compat, 3));
+		flags = how.flags;
+	}
+	if (open_left_out(&call, flags))
+		return 0;
+	if (config.lane[call.kind] == TW_LANE_PRIV && !within_budget(call.kind, call.ret, call.args->budget & TW_B_FREQUENT))
 		return 0;
 	scratch = begin(call.kind, call.ret, sizeof(*open), &slot);
 	if (!scratch)
@@ -23,15 +48,8 @@ int handle_open(trace_args *ctx)
 	open->fd = -1;
 	open->dirfd = arg_or(&call, call.args->dirfd, AT_FDCWD);
 	open->dirfd2 = AT_FDCWD;
-	open->flags = arg_or(&call, call.args->flags, 0);
-	open->mode = arg_or(&call, call.args->mode, 0);
-	if (call.args->implied & TW_CREAT)
-		open->flags = 01101; /* O_WRONLY | O_CREAT | O_TRUNC */
-	if (call.args->implied & TW_OPEN_HOW) {
-		bpf_probe_read_user(&how, sizeof(how), (void *)call_arg(call.regs, call.compat, 3));
-		open->flags = how.flags;
-		open->mode = how.mode;
-	}
+	open->flags = flags;
+	open->mode = call.args->implied & TW_OPEN_HOW ? how.mode : arg_or(&call, call.args->mode, 0);
 	if (call.args->path)
 		add_user_text(scratch, &open->raw, (void *)call_arg(call.regs, call.compat, call.args->path));
 	file = call.ret >= 0 ? file_of(call.task, call.ret) : 0;
@@ -61,7 +79,7 @@ int handle_path(trace_args *ctx)
 	u32 slot = 0;
 
 	if (config.lane[watched.kind] == TW_LANE_PRIV &&
-	    !within_budget(watched.kind, watched.args->budget & TW_B_FREQUENT))
+	    !within_budget(watched.kind, watched.ret, watched.args->budget & TW_B_FREQUENT))
 		return 0;
 	scratch = begin(watched.kind, watched.ret, sizeof(*call), &slot);
 	if (!scratch)

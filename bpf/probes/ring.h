@@ -165,8 +165,11 @@ static __always_inline bool tell_ring_sock(struct scratch *scratch, struct io_ki
 	out->fd = op == OP_ACCEPT ? ret : -1;
 	out->oldfd = -1;
 	fill_sock(out, sk);
-	if (op == OP_ACCEPT)
+	if (op == OP_ACCEPT) {
 		out->attrs |= TW_S_SERVER;
+		if (out->proto == IPPROTO_TCP)
+			note_connection(sk, TW_S_SERVER);
+	}
 	if (op == OP_LISTEN)
 		out->backlog = BPF_CORE_READ((struct io_listen *)command(req), backlog);
 	if (op == OP_CONNECT) {
@@ -174,8 +177,13 @@ static __always_inline bool tell_ring_sock(struct scratch *scratch, struct io_ki
 		out->attrs |= TW_S_CLIENT;
 		if (!out->rport)
 			fill_remote(out, addr);
-		if (out->proto == IPPROTO_TCP && (ret == 0 || ret == -EINPROGRESS))
-			bpf_map_update_elem(&peers, &key, &fresh, BPF_ANY);
+		if (out->proto == IPPROTO_TCP && (ret == 0 || ret == -EINPROGRESS)) {
+			if (!bpf_map_update_elem(&peers, &key, &fresh, BPF_NOEXIST))
+				inserted(TW_T_PEERS);
+			else
+				bpf_map_update_elem(&peers, &key, &fresh, BPF_ANY);
+			note_connection(sk, TW_S_CLIENT);
+		}
 		if (family == AF_UNIX)
 			add_user_text(scratch, &out->raw, addr + 2);
 	}

@@ -1,5 +1,6 @@
 //! Puts findings together: what happened, to whom, by which lineage.
 
+use tw_model::coverage::Window;
 use tw_model::finding::{ContainerSummary, ProcessSummary, Shown, finding_id, fnv1a};
 use tw_model::{Cause, Container, Event, Finding, Priority, Process};
 use tw_rules::Rule;
@@ -30,6 +31,7 @@ pub(crate) fn of_rule(rule: &Rule, event: &Event<'_>, session: u64) -> Finding {
             image: container.image.clone(),
             digest: container.digest.clone(),
         }),
+        coverage: event.coverage.map(Window::coverage),
         fingerprint: fnv1a(&[
             rule.name.as_bytes(),
             event.container.map_or(b"host", workload),
@@ -71,6 +73,7 @@ pub fn of_sensor(session: u64, number: u64, time_ns: u64, notice: Notice<'_>) ->
         event: "internal".into(),
         lineage: Vec::new(),
         container: None,
+        coverage: None,
         fingerprint: fnv1a(&[name.as_bytes()]),
         message: notice.message,
         cause: Cause::Sensor { name },

@@ -47,6 +47,10 @@ impl Detector {
     /// a kind not seen before.
     pub fn inspect(&mut self, event: &Event<'_>, found: &mut dyn FnMut(Finding)) {
         let session = self.session;
+        if event.kind().is_internal() {
+            // Its process is the agent, in whichever container: nothing of it may be remembered.
+            return self.rules.inspect(event, &mut |rule| found(finding::of_rule(rule, event, session)));
+        }
         self.engine.inspect(&self.rules, event, &mut |rule| found(finding::of_rule(rule, event, session)));
     }
 

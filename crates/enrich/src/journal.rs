@@ -10,11 +10,12 @@ use serde::{Deserialize, Serialize};
 use tw_model::process::UserNames;
 use tw_model::{Container, Place, ProcKey, Process};
 
+use crate::ledger::{Missing, Slot};
 use crate::world::World;
 
 /// Records of a process may come this long after that of its end: another CPU's ring was read later, or they waited for
 /// a container's name. Nanoseconds.
-const LATE_NS: u64 = 2_000_000_000;
+pub(crate) const LATE_NS: u64 = 2_000_000_000;
 
 /// One thing learnt.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -59,6 +60,22 @@ pub enum Context {
         loginuid: u32,
         /// Their names.
         names: UserNames,
+    },
+    /// Events of a cgroup were missed; without a cgroup: of one that is not known.
+    Missed {
+        /// Id of the cgroup.
+        cgroup: Option<u64>,
+        /// Class, reason and number.
+        missing: Vec<Missing>,
+    },
+    /// What the coverage ledger holds of the last minute for one owner.
+    Coverage {
+        /// Id of the container, `host` or `others`.
+        owner: String,
+        /// A cgroup of it.
+        cgroup: u64,
+        /// Slot of ten seconds since boot, class, counts.
+        counts: Vec<Slot>,
     },
     /// A name under which an address was looked up, at the start of a segment; later ones come from records.
     Address {
@@ -119,6 +136,9 @@ impl World {
         tell(Context::Events { count: self.events });
         tell(Context::Clock { boot_to_wall_ns: self.boot_to_wall_ns });
         self.membership.checkpoint(tell);
+        self.ledger.checkpoint(&mut |account, counts| {
+            tell(Context::Coverage { owner: account.owner.name().to_owned(), cgroup: account.cgroup, counts });
+        });
         for (place, address, name, until_ns) in self.known_names.iter() {
             tell(Context::Address { place: place.0, address, name: name.to_owned(), until_ns });
         }
@@ -149,6 +169,8 @@ impl World {
             Context::Names { container, uid, gid, loginuid, names } => {
                 self.told_names.insert((container.into(), uid, gid, loginuid), names);
             }
+            Context::Missed { cgroup, missing } => self.missed(cgroup, &missing),
+            Context::Coverage { owner, cgroup, counts } => self.ledger.restore(&owner, cgroup, &counts),
             Context::Address { place, address, name, until_ns } => {
                 self.known_names.put(Place(place), address, &name, until_ns);
             }

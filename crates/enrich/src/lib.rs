@@ -10,6 +10,7 @@
 pub mod cgroup;
 pub mod docker;
 pub mod journal;
+pub mod ledger;
 pub mod membership;
 pub mod procfs;
 pub mod runtime;
@@ -19,6 +20,7 @@ pub mod world;
 pub use cgroup::Cgroups;
 pub use docker::DockerWatcher;
 pub use journal::Context;
+pub use ledger::Ledger;
 pub use membership::Notice;
 pub use runtime::RuntimeUpdate;
 pub use users::UserDb;

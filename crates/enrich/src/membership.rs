@@ -87,6 +87,8 @@ pub struct Membership {
     watcher: Option<DockerWatcher>,
     runtime_answers: bool,
     counts: MembershipCounts,
+    /// Cgroups forgotten because the table was full.
+    forgotten: u64,
     /// Grows with each change of what is known of containers and of which cgroups are theirs.
     version: u64,
     pub(crate) journal: Journal,
@@ -105,6 +107,7 @@ impl Membership {
             runtime_answers: watcher.is_some(),
             watcher,
             counts: MembershipCounts::default(),
+            forgotten: 0,
             version: 0,
             journal: Journal::default(),
         }
@@ -136,6 +139,21 @@ impl Membership {
             .map(|(_, entry)| &*entry.container)
     }
 
+    /// A container by its id.
+    pub fn by_id(&self, id: &str) -> Option<&Container> {
+        self.containers.get(id).map(|entry| &*entry.container)
+    }
+
+    /// The tables: name; entries, most entries, and how many made room.
+    pub fn tables(&self) -> [(&'static str, (u64, u64, u64)); 3] {
+        let row = |entries: usize, capacity: usize, evicted: u64| (entries as u64, capacity as u64, evicted);
+        [
+            ("containers", row(self.containers.len(), MAX_CONTAINERS, self.counts.evicted)),
+            ("cgroups", row(self.by_cgroup.len(), MAX_CGROUPS, self.forgotten)),
+            ("waiting_bytes", row(self.waiting_bytes, ROOM, self.counts.unnamed)),
+        ]
+    }
+
     /// Counters.
     pub fn counts(&self) -> MembershipCounts {
         MembershipCounts { containers: self.containers.len(), ..self.counts }
@@ -153,10 +171,7 @@ impl Membership {
             // Gone already, or hidden from us: what the kernel said is all there is.
             None => found.or_else(|| name.and_then(Container::id_in_cgroup_path).map(str::to_owned)),
         };
-        if self.by_cgroup.len() >= MAX_CGROUPS {
-            self.by_cgroup.clear();
-            self.version += 1;
-        }
+        self.make_room();
         let Some(id) = id else {
             // A cgroup that was not found may yet be: remember only what is sure.
             if self.cgroups.path(cgroup).is_some() || name.is_some() {
@@ -167,8 +182,18 @@ impl Membership {
         self.put(cgroup, id);
     }
 
+    /// Forgets all cgroups if there are too many: they are looked up again.
+    fn make_room(&mut self) {
+        if self.by_cgroup.len() >= MAX_CGROUPS {
+            self.forgotten += self.by_cgroup.len() as u64;
+            self.by_cgroup.clear();
+            self.version += 1;
+        }
+    }
+
     /// Says that a cgroup belongs to the container with this id.
     pub(crate) fn put(&mut self, cgroup: u64, id: String) {
+        self.make_room();
         self.journal.note(|| Context::Place { cgroup, container: id.clone() });
         let id: Arc<str> = id.into();
         self.version += 1;

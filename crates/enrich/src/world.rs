@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use bumpalo::Bump;
 use hashbrown::HashMap;
+use tw_model::coverage::Class;
 use tw_model::event::{EventKind, Prior};
 use tw_model::process::{Credentials, ExeFile, Image, Namespaces, UserNames};
 use tw_model::raw::{Body, CAPS_UNKNOWN, ExecBody, ForkBody, attr, sock_attr};
@@ -19,7 +20,8 @@ use tw_model::{Container, Event, KnownNames, Names, Place, ProcKey, Process, Pro
 
 use crate::cgroup::Cgroups;
 use crate::docker::DockerWatcher;
-use crate::journal::Context;
+use crate::journal::{Context, LATE_NS};
+use crate::ledger::{Ledger, Missing};
 use crate::membership::{Membership, MembershipCounts, Notice};
 use crate::procfs::{Procfs, keep_env};
 use crate::runtime::RuntimeUpdate;
@@ -75,6 +77,7 @@ pub struct World {
     options: WorldOptions,
     pub(crate) processes: ProcessTable,
     pub(crate) membership: Membership,
+    pub(crate) ledger: Ledger,
     pub(crate) known_names: KnownNames,
     updates: Option<Receiver<RuntimeUpdate>>,
     host_users: UserDb,
@@ -85,6 +88,7 @@ pub struct World {
     /// Boot time of the latest record.
     pub(crate) latest_ns: u64,
     inferred: u64,
+    user_lists_evicted: u64,
     /// Names as they were told, when events are lived again: by container, user, group and login user. Then nobody
     /// else is asked.
     pub(crate) told_names: HashMap<NameKey, UserNames, foldhash::fast::RandomState>,
@@ -111,6 +115,7 @@ impl World {
         Ok(Self {
             processes: ProcessTable::new(options.max_processes),
             membership: Membership::new(Cgroups::new(), watcher),
+            ledger: Ledger::default(),
             known_names: KnownNames::default(),
             updates,
             host_users: UserDb::host_at(Path::new("/")),
@@ -119,6 +124,7 @@ impl World {
             events: 0,
             latest_ns: 0,
             inferred: 0,
+            user_lists_evicted: 0,
             told_names: HashMap::default(),
             reliving: false,
             options,
@@ -131,6 +137,7 @@ impl World {
         Self {
             processes: ProcessTable::new(max_processes),
             membership: Membership::new(Cgroups::at(None), None),
+            ledger: Ledger::default(),
             known_names: KnownNames::default(),
             updates: None,
             host_users: UserDb::host_at(Path::new("/nonexistent")),
@@ -139,6 +146,7 @@ impl World {
             events: 0,
             latest_ns: 0,
             inferred: 0,
+            user_lists_evicted: 0,
             told_names: HashMap::default(),
             reliving: true,
             options: WorldOptions { proc_root: "/nonexistent".into(), docker_socket: None, max_processes },
@@ -280,7 +288,19 @@ impl World {
             Body::Sock(_) if raw.kind() == EventKind::Dns => self.learn_names(&raw),
             _ => {}
         }
+        let (cgroup, version) = (raw.header.cgroup, self.membership.version());
+        let container = || self.membership.container(cgroup);
+        let account = if !raw.kind().is_from_kernel() {
+            self.ledger.of(cgroup, version, container)
+        } else {
+            let class = Class::of(raw.kind(), raw.header.ret);
+            self.ledger.seen((cgroup, class, raw.header.time), version, container)
+        };
         let process = match self.processes.get(key) {
+            // A connection can outlive its process, and what is known of it then is not in a recording.
+            Some(process) if raw.kind() == EventKind::Flow && is_forgotten(process, raw.header.time) => {
+                unknown_process()
+            }
             Some(process) => process,
             // Cannot be, since `ensure` put it there; a table of one process could still have dropped it.
             None => unknown_process(),
@@ -293,6 +313,7 @@ impl World {
             processes: &self.processes,
             container: self.membership.container(raw.header.cgroup),
             context: self.membership.version(),
+            coverage: Some(self.ledger.window(account)),
             prior,
             names: Names::new(&self.known_names, Place::of(self.membership.container(raw.header.cgroup))),
             scratch,
@@ -454,12 +475,37 @@ impl World {
         if !self.container_users.contains_key(container) {
             let users = UserDb::for_process(&self.options.proc_root, pid, &self.host_users);
             if self.container_users.len() >= MAX_USER_LISTS {
+                self.user_lists_evicted += self.container_users.len() as u64;
                 self.container_users.clear();
             }
             self.container_users.insert(container.into(), users);
         }
         let users = self.container_users.get(container);
         users.map(|users| users.names(cred.uid, cred.gid, cred.loginuid)).unwrap_or_default()
+    }
+
+    /// Books what was missed of a cgroup; `None`: of one that is not known.
+    pub fn missed(&mut self, cgroup: Option<u64>, missing: &[Missing]) {
+        if let Some(cgroup) = cgroup
+            && !self.reliving
+        {
+            // Everything that a container did may have been missed, so that no event told of it.
+            self.membership.place(cgroup, None);
+        }
+        // Behind the place, which a replay must know first.
+        self.membership.journal.note(|| Context::Missed { cgroup, missing: missing.to_vec() });
+        let (version, membership) = (self.membership.version(), &self.membership);
+        self.ledger.missed(cgroup, missing, version, || membership.container(cgroup?));
+    }
+
+    /// The coverage ledger.
+    pub fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    /// The same, to end its minutes.
+    pub fn ledger_mut(&mut self) -> &mut Ledger {
+        &mut self.ledger
     }
 
     /// Containers known and not gone.
@@ -489,10 +535,34 @@ impl World {
         }
     }
 
+    /// Tables that grow with what containers do: name; entries, most entries, and how many made room.
+    pub fn tables(&self) -> Vec<(&'static str, (u64, u64, u64))> {
+        let (accounts, evicted) = self.ledger.size();
+        let row = |entries: usize, capacity: usize, evicted: u64| (entries as u64, capacity as u64, evicted);
+        let mut tables = vec![
+            ("processes", row(self.processes.len(), self.options.max_processes, self.processes.evicted())),
+            ("user_lists", row(self.container_users.len(), MAX_USER_LISTS, self.user_lists_evicted)),
+            ("address_names", row(self.known_names.len(), KnownNames::CAPACITY, self.known_names.evicted())),
+            ("ledger_accounts", row(accounts, crate::ledger::MAX_ACCOUNTS, evicted)),
+        ];
+        tables.extend(self.membership.tables());
+        tables
+    }
+
+    /// A container by its id.
+    pub fn container(&self, id: &str) -> Option<&Container> {
+        self.membership.by_id(id)
+    }
+
     /// Looks for changes of the host's user list, now and then; `now_ns` is the boot time.
     pub fn refresh_users(&mut self, now_ns: u64) {
         self.host_users.refresh(now_ns);
     }
+}
+
+/// Whether a process ended so long ago that a new segment of a recording would not tell it.
+fn is_forgotten(process: &Process, now_ns: u64) -> bool {
+    process.exit_ns.is_some_and(|exit_ns| exit_ns.saturating_add(LATE_NS) <= now_ns)
 }
 
 /// Path of the script that was executed, made absolute; empty if the executable is no interpreter of one.

@@ -3,6 +3,7 @@
 use bumpalo::Bump;
 
 use crate::container::Container;
+use crate::coverage::Window;
 use crate::known_names::Names;
 use crate::process::{Process, ProcessTable};
 use crate::raw::Raw;
@@ -93,6 +94,8 @@ pub struct Event<'e> {
     /// Changes whenever something known of containers and their cgroups changes. What was worked out about a process
     /// holds as long as this, its stamp and its lineage are the same.
     pub context: u64,
+    /// The last minute of the container's (or the host's) coverage; `None` where nobody keeps a ledger.
+    pub coverage: Option<&'e Window>,
     /// Credentials before the event.
     pub prior: Prior,
     /// Names of addresses, as the answers said that processes of the same container got.

@@ -6,8 +6,10 @@ use crate::value::{FieldType, Value};
 
 pub(crate) mod call;
 mod container;
+pub mod coverage;
 mod event;
 mod fd;
+mod flow;
 mod network;
 mod place;
 mod process;

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use serde::{Deserialize, Serialize};
 use ulid::Ulid;
 
+use crate::coverage::Coverage;
 use crate::process::ProcKey;
 
 /// Identity of a finding: 26 characters, sorted by time (the ULID format). A finding that is delivered twice, or
@@ -168,6 +169,10 @@ pub struct Finding {
     pub lineage: Vec<ProcessSummary>,
     /// The container, `None` on the host.
     pub container: Option<ContainerSummary>,
+    /// How much was seen of the container (of the host, if there is none) in the minute before; `None` if that is not
+    /// known: the agent speaks of itself, or nobody kept a ledger.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub coverage: Option<Coverage>,
     /// Equal for "the same again": cause, workload and executable, not time or pid.
     pub fingerprint: u64,
 }

@@ -61,6 +61,9 @@ pub struct KnownNames {
 }
 
 impl KnownNames {
+    /// Most names that are remembered.
+    pub const CAPACITY: usize = MAX;
+
     /// Takes what an answer that arrived at boot time `now_ns` says of addresses.
     pub fn learn(&mut self, place: Place, message: &Message<'_>, now_ns: u64) {
         if !message.is_answer() || message.rcode() != 0 {

@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 pub mod container;
+pub mod coverage;
 pub mod dns;
 pub mod event;
 pub mod field;

@@ -288,6 +288,7 @@ impl Sample {
             processes: &table,
             container: container.as_ref(),
             context: 0,
+            coverage: None,
             prior,
             names: Names::new(&names, place),
             scratch: &scratch,

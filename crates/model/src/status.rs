@@ -7,6 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::finding::Priority;
 
+mod coverage;
+pub use coverage::{BudgetStatus, ClassCoverage, ContainerCoverage, CoverageStatus, LastEnd, TableStatus, Unwatched};
+
 /// Who an agent is.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -59,8 +62,10 @@ pub struct EventCount {
     pub lost_ring: u64,
     /// Records lost because no scratch buffer was free.
     pub lost_scratch: u64,
-    /// Events that were counted only.
+    /// Events that were counted only: over a budget, or datagrams to the same peer again.
     pub folded: u64,
+    /// Events left out of a sample.
+    pub sampled: u64,
 }
 
 /// One ring between the kernel and the agent.
@@ -352,6 +357,12 @@ pub struct ResourceStatus {
 pub struct AgentStatus {
     /// Version of the program.
     pub version: String,
+    /// How it watches: `ebpf` or `connector`.
+    pub mode: String,
+    /// Rules that can find nothing in this mode, each with the reason.
+    pub mute_rules: Vec<String>,
+    /// Programs that had ended before they could be looked at; only where the mode has to look.
+    pub unseen_programs: u64,
     /// Who it is.
     pub node: Node,
     /// Its process number.
@@ -370,6 +381,12 @@ pub struct AgentStatus {
     pub rings: Vec<RingStatus>,
     /// Counts of events, only of types that occurred.
     pub events: Vec<EventCount>,
+    /// How much was seen.
+    pub coverage: CoverageStatus,
+    /// Tables and their bounds.
+    pub tables: Vec<TableStatus>,
+    /// Budget of CPU.
+    pub budget: BudgetStatus,
     /// Events that went through detection.
     pub inspected: u64,
     /// Records that made no sense.

@@ -6,6 +6,7 @@
 
 use serde::Serialize;
 use serde_json::{Map, Value};
+use tw_model::coverage::{Coverage, Missed};
 use tw_model::finding::{ContainerSummary, ProcessSummary, Shown};
 use tw_model::{Cause, Finding};
 
@@ -32,7 +33,24 @@ struct Extra<'f> {
     event_num: u64,
     fingerprint: String,
     container: Option<&'f ContainerSummary>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    coverage: Option<CoverageOf<'f>>,
     lineage: &'f [ProcessSummary],
+}
+
+/// How much was seen in the minute before.
+#[derive(Serialize)]
+struct CoverageOf<'f> {
+    percent: f64,
+    seen: u64,
+    missed: &'f [Missed],
+    text: String,
+}
+
+impl<'f> CoverageOf<'f> {
+    fn new(coverage: &'f Coverage) -> Self {
+        Self { percent: coverage.percent(), seen: coverage.seen, missed: &coverage.missed, text: coverage.words() }
+    }
 }
 
 /// The line for a finding, without a newline.
@@ -74,6 +92,7 @@ pub fn line(finding: &Finding, hostname: &str) -> String {
             event_num: finding.event_num,
             fingerprint: format!("{:016x}", finding.fingerprint),
             container: finding.container.as_ref(),
+            coverage: finding.coverage.as_ref().map(CoverageOf::new),
             lineage: &finding.lineage,
         },
     };
@@ -95,6 +114,7 @@ fn value(shown: &Shown) -> Value {
 mod tests {
     use super::*;
     use tw_model::Priority;
+    use tw_model::coverage::{Class, Miss};
 
     fn finding() -> Finding {
         Finding {
@@ -117,6 +137,10 @@ mod tests {
                 image: "registry:5000/nginx:1.27".into(),
                 digest: String::new(),
             }),
+            coverage: Some(Coverage {
+                seen: 992,
+                missed: vec![Missed { class: Class::File, reason: Miss::RingFull, events: 8 }],
+            }),
             fingerprint: 0xab,
         }
     }
@@ -132,6 +156,9 @@ mod tests {
         assert_eq!(parsed["hostname"], "host-1");
         assert_eq!(parsed["time"], "2026-01-01T00:00:00.123456789Z");
         assert_eq!(parsed["tags"][0], "T1059");
+        let coverage = &parsed["tidewatch"]["coverage"];
+        assert_eq!((&coverage["percent"], &coverage["missed"][0]["reason"]), (&99.2.into(), &"ring_full".into()));
+        assert_eq!(coverage["text"], "99.2 % in the last minute: 8 file events lost");
         let fields = &parsed["output_fields"];
         assert_eq!(fields["evt.time"], 1_767_225_600_123_456_789_u64);
         assert_eq!(fields["container.image.repository"], "registry:5000/nginx");

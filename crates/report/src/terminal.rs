@@ -52,6 +52,10 @@ pub fn block(finding: &Finding) -> String {
     wrapped(&mut out, style, "details", &escape::short(&details(finding), 600));
     wrapped(&mut out, style, "why", &escape::short(&one_line(&finding.why), 600));
     wrapped(&mut out, style, "do", &escape::short(&one_line(&finding.advice), 600));
+    if let Some(coverage) = &finding.coverage {
+        let style = if coverage.missed.is_empty() { DIM } else { Style::new() };
+        row(&mut out, colour(finding.priority), "coverage", &format!("{style}{}{style:#}", coverage.words()));
+    }
     let attack: Vec<&str> = finding.tags.iter().filter(|tag| is_attack(tag)).map(String::as_str).collect();
     if !attack.is_empty() {
         row(&mut out, style, "ATT&CK", &format!("{DIM}{}{DIM:#}", escape::line(&attack.join(" "))));
@@ -141,6 +145,7 @@ pub fn colour(priority: Priority) -> Style {
 mod tests {
     use super::*;
     use tw_model::Cause;
+    use tw_model::coverage::Coverage;
 
     #[test]
     fn a_block_tells_what_where_who_and_why_and_lets_no_escape_through() {
@@ -161,6 +166,7 @@ mod tests {
             event: "execve".into(),
             lineage: vec![process("sh\u{1b}[1m"), process("nginx"), process("containerd-shim")],
             container: None,
+            coverage: Some(Coverage::default()),
             fingerprint: 0,
         };
         let plain = anstream_free(&block(&finding));
@@ -172,6 +178,7 @@ mod tests {
             "A web server should not.",
             "Look at it.",
             "T1059 mitre_execution",
+            "coverage   100 %",
         ] {
             assert!(plain.contains(part), "{part} is missing in:\n{plain}");
         }

@@ -129,6 +129,7 @@ fn main() -> io::Result<()> {
                 process,
                 processes: &table,
                 container: Some(&container),
+                coverage: None,
                 context: 1,
                 prior: tw_model::event::Prior::default(),
                 names: Default::default(),

@@ -1,14 +1,17 @@
 //! The eBPF sensor: loads the kernel half, attaches it, and reads its rings in the order of time.
 
 use std::os::fd::AsFd as _;
+use std::time::{Duration, Instant};
 
 use libbpf_rs::btf::{Btf, BtfType, ReferencesType as _, types};
-use libbpf_rs::{Link, MapCore as _, Object, ObjectBuilder, PrintLevel};
+use libbpf_rs::{Link, MapCore as _, Object, ObjectBuilder, PrintLevel, ProgramInput};
+use tw_model::coverage::Miss;
 use tw_model::event::{EVENTS, EventKind};
 use zerocopy::{FromBytes, Immutable, IntoBytes as _, KnownLayout};
 
 use crate::calls::Config;
 use crate::health::{Health, Hook};
+use crate::missed::{self, KernelTable, Missed, Missing, Sampling};
 use crate::ring::{Next, Ring};
 
 /// The compiled kernel half.
@@ -36,6 +39,9 @@ pub enum SensorError {
     /// Loading failed.
     #[error("cannot load the eBPF programs: {0}")]
     Load(String),
+    /// The process connector is not to be had.
+    #[error("the process connector is not to be had: {0}")]
+    NoConnector(String),
     /// A ring cannot be mapped.
     #[error("cannot map ring {name}: {error}")]
     Ring {
@@ -57,6 +63,7 @@ const HOOKS: &[(&str, &str, &str, bool)] = &[
     ("on_ring_complete", "tp_btf/io_uring_complete", "calls through io_uring", false),
     ("on_send", "tp_btf/sock_send_length", "datagrams, first bytes of connections, DNS queries", false),
     ("on_receive", "tp_btf/sock_recv_length", "DNS answers, names of addresses", false),
+    ("on_state", "tp_btf/inet_sock_set_state", "ends of connections, how much went over them", false),
 ];
 
 /// Tracepoints that had another name in earlier kernels (6.0 to 6.2), with the same first argument.
@@ -65,19 +72,33 @@ const EARLIER_NAMES: &[(&str, &str)] = &[("io_uring_submit_req", "io_uring_submi
 /// The rings, in the order of [`tw_model::event::Lane`], with their sizes in bytes (bpf/maps.h).
 const RINGS: [(&str, usize); 3] = [("ring_life", 4 << 20), ("ring_priv", 1 << 20), ("ring_bulk", 16 << 20)];
 
+/// The lane that gives way.
+const BULK: usize = 2;
+
 /// How many records are taken before their room is given back.
 const PUBLISH_EVERY: usize = 64;
+
+/// How often the kernel half is asked to tell of flows that go on for long, or of datagrams that stopped.
+const SWEEP_EVERY: Duration = Duration::from_secs(10);
 
 /// Options of the sensor.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Privileged calls a second and cgroup that are reported one by one.
     pub privileged_rate: u32,
+    /// A flow that goes on is told so often; whole seconds are enough.
+    pub flow_told_every: Duration,
+    /// Without a datagram for so long, a flow of them is over.
+    pub flow_idle_after: Duration,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { privileged_rate: 1000 }
+        Self {
+            privileged_rate: 1000,
+            flow_told_every: Duration::from_secs(60),
+            flow_idle_after: Duration::from_secs(30),
+        }
     }
 }
 
@@ -87,18 +108,29 @@ impl Default for Options {
 pub struct Count {
     /// Records written to a ring.
     pub sent: u64,
-    /// Records lost because the ring was full.
-    pub lost_ring: u64,
-    /// Records lost because no scratch buffer was free.
-    pub lost_scratch: u64,
-    /// Events that were counted only: over the cgroup's budget, or the same datagram peer again.
-    pub folded: u64,
+    /// Events without a record, by reason in the order of [`Miss::ALL`].
+    pub missed: [u64; Miss::IN_KERNEL],
 }
 
 impl Count {
+    /// Number missed for this reason.
+    pub fn of(&self, why: Miss) -> u64 {
+        self.missed.get(why as usize).copied().unwrap_or(0)
+    }
+
     /// Everything lost.
     pub fn lost(&self) -> u64 {
-        self.lost_ring + self.lost_scratch
+        self.of(Miss::RingFull) + self.of(Miss::NoBuffer)
+    }
+
+    /// Everything that was counted only: over a budget, or the same datagram peer again.
+    pub fn folded(&self) -> u64 {
+        self.of(Miss::Folded) + self.of(Miss::Repeated)
+    }
+
+    fn and(self, other: Self) -> Self {
+        let missed = std::array::from_fn(|why| self.missed[why] + other.missed[why]);
+        Self { sent: self.sent + other.sent, missed }
     }
 }
 
@@ -108,6 +140,8 @@ pub struct EbpfSensor {
     object: Object,
     links: Vec<Link>,
     health: Health,
+    swept: Instant,
+    missed: Missed,
 }
 
 impl EbpfSensor {
@@ -152,9 +186,8 @@ impl EbpfSensor {
             }
             hooks.push(hook);
         }
-        let mut config = Config::new(std::process::id(), options.privileged_rate);
-        // Ring, request, entry; before, the parts of the entry each by itself.
-        config.ring_answers_in_entries(arguments(&btf, "io_uring_complete") == Some(3));
+        use libbpf_rs::btf::{Btf, BtfType, ReferencesType as _, types};
+        let config = Config::new(std::process::id(), options);
         for mut map in open.maps_mut() {
             if map.name() == ".rodata.config" {
                 map.set_initial_value(config.as_bytes()).map_err(|error| SensorError::Load(error.to_string()))?;
@@ -166,7 +199,25 @@ impl EbpfSensor {
         })?;
         let links = attach(&object, &mut hooks)?;
         let rings = map_rings(&object)?;
-        Ok(Self { rings, object, links, health: Health { hooks } })
+        Ok(Self { rings, object, links, health: Health { hooks }, swept: Instant::now(), missed: Missed::default() })
+    }
+
+    /// Whether loading has a chance, found out without attaching anything: the kernel describes its types, and lets us
+    /// make a map.
+    ///
+    /// # Errors
+    /// [`SensorError`] says what is in the way.
+    pub fn probe() -> Result<(), SensorError> {
+        if !std::path::Path::new("/sys/kernel/btf/vmlinux").exists() {
+            return Err(SensorError::NoBtf);
+        }
+        let options = libbpf_sys::bpf_map_create_opts {
+            sz: size_of::<libbpf_sys::bpf_map_create_opts>() as libbpf_sys::size_t,
+            ..Default::default()
+        };
+        libbpf_rs::MapHandle::create(libbpf_rs::MapType::RingBuf, Some("tidewatch_probe"), 0, 0, 4096, &options)
+            .map(drop)
+            .map_err(|error| not_permitted(&error.to_string()))
     }
 
     /// State of each hook.
@@ -179,10 +230,24 @@ impl EbpfSensor {
     /// The rings are looked at in the order bulk, privileged, lifecycle: whatever a process did, its fork was written
     /// before, so a fork is never seen later than what follows from it.
     pub fn drain(&mut self, mut take: impl FnMut(&[u8])) -> usize {
+        self.drain_giving_way(|bytes, _| take(bytes))
+    }
+
+    /// The same for a reader that may be slow: `take` is told whether the record gives way. While the ring of lifecycle
+    /// or privileged events is more than half full, those of the bulk lane do: each must be counted and cost nothing
+    /// else, so that the reader gets to the others before they are lost.
+    pub fn drain_giving_way(&mut self, mut take: impl FnMut(&[u8], bool)) -> usize {
+        if self.swept.elapsed() >= SWEEP_EVERY {
+            self.swept = Instant::now();
+            if let Err(error) = self.sweep() {
+                tracing::debug!("flows that go on are not told: {error}");
+            }
+        }
         for ring in self.rings.iter_mut().rev() {
             ring.refresh();
         }
         let mut taken = 0;
+        let mut crowded = self.is_crowded();
         loop {
             let mut oldest: Option<(usize, u64)> = None;
             for (i, ring) in self.rings.iter_mut().enumerate() {
@@ -204,16 +269,33 @@ impl EbpfSensor {
             let Some((i, _)) = oldest else { break };
             if let Next::Record(bytes) = self.rings[i].peek() {
                 let len = bytes.len();
-                take(bytes);
+                take(bytes, crowded && i == BULK);
                 self.rings[i].advance(len);
             }
             taken += 1;
             if taken.is_multiple_of(PUBLISH_EVERY) {
                 self.publish();
+                // A long drain must notice what comes meanwhile; records that are newer are taken in their turn.
+                self.rings[..BULK].iter_mut().for_each(Ring::refresh);
+                crowded = self.is_crowded();
             }
         }
         self.publish();
         taken
+    }
+
+    /// Has the flows told that are due.
+    ///
+    /// # Errors
+    /// The kernel's, if it does not run the program.
+    pub fn sweep(&self) -> Result<(), SensorError> {
+        let Some(sweep) = self.object.progs_mut().find(|prog| prog.name() == "sweep_flows") else { return Ok(()) };
+        sweep.test_run(ProgramInput::default()).map(drop).map_err(|error| SensorError::Load(error.to_string()))
+    }
+
+    /// Whether a ring that must not lose anything is more than half full.
+    fn is_crowded(&self) -> bool {
+        self.rings[..BULK].iter().zip(RINGS).any(|(ring, (_, size))| ring.pending() > size as u64 / 2)
     }
 
     fn publish(&self) {
@@ -232,24 +314,27 @@ impl EbpfSensor {
 
     /// Counters by kind, summed over all CPUs.
     pub fn counts(&self) -> Vec<(EventKind, Count)> {
-        let Some(map) = self.object.maps().find(|map| map.name() == "counts") else { return Vec::new() };
-        EVENTS
-            .iter()
-            .map(|info| {
-                let key = u32::from(info.kind as u16);
-                let cpus = map.lookup_percpu(&key.to_ne_bytes(), libbpf_rs::MapFlags::ANY).ok().flatten();
-                let total = cpus.unwrap_or_default().iter().filter_map(|cpu| Count::read_from_prefix(cpu).ok()).fold(
-                    Count::default(),
-                    |sum, (cpu, _)| Count {
-                        sent: sum.sent + cpu.sent,
-                        lost_ring: sum.lost_ring + cpu.lost_ring,
-                        lost_scratch: sum.lost_scratch + cpu.lost_scratch,
-                        folded: sum.folded + cpu.folded,
-                    },
-                );
-                (info.kind, total)
-            })
-            .collect()
+        let of = |kind: EventKind| missed::percpu(&self.object, "counts", kind as u32, Count::and);
+        EVENTS.iter().filter(|info| info.kind.is_from_kernel()).map(|info| (info.kind, of(info.kind))).collect()
+    }
+
+    /// Tells what the kernel half missed since the last call, by cgroup (`None`: one of those for which there was no room
+    /// in its table). Everything is told once; sums are exact. Costs one call to the kernel if nothing was missed.
+    pub fn missed(&mut self, tell: &mut dyn FnMut(Option<u64>, &[Missing])) {
+        self.missed.read(&self.object, crate::clock::boot_ns(), tell);
+    }
+
+    /// The tables that the kernel half fills by itself.
+    pub fn tables(&self) -> Vec<KernelTable> {
+        self.missed.tables(&self.object)
+    }
+
+    /// Says from now on what only a sample is wanted of. What is left out is counted.
+    ///
+    /// # Errors
+    /// [`SensorError::Load`] if the kernel does not take it.
+    pub fn sample(&self, sampling: Sampling) -> Result<(), SensorError> {
+        missed::set_sampling(&self.object, sampling)
     }
 
     /// Number of attached programs.

@@ -10,9 +10,11 @@
 mod calls;
 pub mod capture;
 pub mod clock;
+pub mod connector;
 pub mod ebpf;
 mod facts;
 pub mod health;
+mod missed;
 pub mod packets;
 pub mod recorder;
 pub mod resources;
@@ -22,7 +24,9 @@ pub mod tracer;
 #[cfg(test)]
 mod wire;
 
+pub use connector::{ConnectorSensor, ConnectorSocket};
 pub use ebpf::{Count, EbpfSensor, Options, SensorError};
 pub use health::{Health, Hook};
+pub use missed::{CGROUPS, KernelTable, Missing, Sampling};
 pub use source::{Queue, Source};
 pub use tracer::{TraceError, TraceOptions, Tracer};

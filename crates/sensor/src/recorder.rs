@@ -217,6 +217,11 @@ impl Recorder {
         self.torn = true;
     }
 
+    /// Counts a record that the caller does not append by its own decision. The segment says so.
+    pub fn pass_over(&mut self) {
+        self.count_lost(Gap { records: 1, others: 0 });
+    }
+
     /// Ends the segment and begins the next one, with the next frame.
     pub fn begin_segment(&mut self, meta: SegmentMeta) {
         self.hand_over();

@@ -6,10 +6,11 @@
 use std::mem::offset_of;
 
 use libbpf_rs::btf::{Btf, types};
-use tw_model::raw::{CallBody, ExecBody, ExitBody, FileBody, ForkBody, Header, SockBody};
+use tw_model::raw::{CallBody, ExecBody, ExitBody, FileBody, FlowFigures, ForkBody, Header, SockBody};
 
 use crate::calls::{Args, Config};
 use crate::ebpf::Count;
+use crate::missed::Sampling;
 
 /// Members of a struct in the object: name and offset in bytes.
 fn members(name: &str) -> (Vec<(String, usize)>, usize) {
@@ -107,6 +108,8 @@ fn records_have_the_same_layout_on_both_sides() {
         SockBody,
         [size, fd, oldfd, family, type_, proto, lport, rport, attrs, backlog, laddr, raddr, path, raw, data, pad_str]
     );
+    same_struct!("tw_flow", FlowFigures, ["started" started, "bytes_out" bytes_out, "bytes_in" bytes_in,
+        "packets_out" packets_out, "packets_in" packets_in, "state" state, "pad" pad]);
     same_body!(
         "tw_call",
         CallBody,
@@ -121,5 +124,10 @@ fn tables_and_counters_have_the_same_layout_on_both_sides() {
     assert_eq!(members.first().map(|(name, _)| name.as_str()), Some("self"));
     let (args, size) = self::members("tw_args");
     assert_eq!((args.len(), size), (size, size_of::<Args>()), "each member is one byte");
-    same_struct!("tw_count", Count, ["sent" sent, "lost_ring" lost_ring, "lost_scratch" lost_scratch, "folded" folded]);
+    same_struct!("tw_count", Count, ["sent" sent, "missed" missed]);
+    same_struct!("tw_sampling", Sampling, ["failed_opens" failed_opens, "read_opens" read_opens]);
+    let (_, size) = self::members("tw_missed");
+    assert_eq!(size, size_of::<crate::missed::Counts>());
+    let (_, size) = self::members("tw_table_use");
+    assert_eq!(size, size_of::<crate::missed::TableUse>());
 }

@@ -1,9 +1,12 @@
 //! The agent: the corridor from the kernel to the alert, in the order of the picture in ARCHITECTURE.md.
 
+mod beat;
 mod boot;
+mod budget;
 mod clean;
 mod clock;
 mod costs;
+mod coverage;
 mod first_rules;
 mod first_settings;
 mod identity;
@@ -11,6 +14,7 @@ mod last_good;
 mod losses;
 mod reload;
 mod self_view;
+mod sensing;
 mod tape;
 mod usage;
 mod watch;
@@ -33,8 +37,11 @@ use tw_sensor::{Source, clock as kernel};
 use crate::config::Config;
 use crate::outlet::Outlet;
 use crate::screen;
+use beat::Pulse;
+use budget::Budget;
 use clock::WallClock;
 use costs::Costs;
+use coverage::Cover;
 use losses::Losses;
 use reload::Reload;
 use tape::Tape;
@@ -42,15 +49,13 @@ use usage::Meter;
 
 pub use clean::Clean;
 pub use first_settings::settings;
+pub use sensing::{Prepared, cannot_watch};
 pub use tape::Settings;
 
 pub use boot::{
-    AgentOptions, cannot_watch, end_with_supervisor, hostname, meet_docker, restarts, run, stop_flag, supervisor,
-    without_secrets,
+    AgentOptions, end_with_supervisor, hostname, meet_docker, restarts, run, stop_flag, supervisor, without_secrets,
 };
 
-/// How long the agent sleeps when there was nothing to do. The rings hold far more than comes in that time.
-const NAP: Duration = Duration::from_millis(10);
 /// How often it looks after itself: losses, status, the recorder.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
@@ -72,6 +77,9 @@ struct Agent {
     clock: WallClock,
     costs: Costs,
     losses: Losses,
+    cover: Cover,
+    budget: Budget,
+    pulse: Pulse,
     /// Findings so far by priority, and how long they took.
     found: [u64; Priority::ALL.len()],
     latency: Histogram,
@@ -96,19 +104,23 @@ impl Agent {
             self.docker = boot::log_notice(notice);
         }
         self.released(kernel::boot_ns());
-        let taken = sensor.drain(&mut |bytes| match Raw::parse(bytes) {
+        let taken = sensor.drain_giving_way(&mut |bytes, gives_way| match Raw::parse(bytes) {
+            Ok(raw) if gives_way => self.cover.gave_way(&raw),
             Ok(raw) if self.world.admit(&raw) => self.inspect(raw),
             Ok(_) => {} // waits for its container's name
             Err(error) => {
                 self.malformed += 1;
+                self.cover.malformed(&mut self.world);
                 tracing::debug!("{error}");
             }
         });
+        self.cover.book(&mut self.world, sensor, false);
         while let Some(words) = self.meter.as_ref().and_then(Meter::next) {
             self.take_whole(&words);
         }
         if self.looked.is_none_or(|looked| looked.elapsed() >= LOOK_EVERY) {
-            self.looked = Some(Instant::now());
+            let passed = self.looked.replace(Instant::now()).map(|looked| looked.elapsed());
+            self.look_at_the_budget(sensor, passed.unwrap_or_default());
             self.look_after_itself(sensor, false);
         }
         taken
@@ -154,7 +166,11 @@ impl Agent {
             self.detector.inspect(&event, &mut report);
         }
         if let Some(tape) = &mut self.tape {
-            tape.record(&mut self.world, if self.config.recorder.redact { &seen } else { &raw });
+            if self.budget.records() {
+                tape.record(&mut self.world, if self.config.recorder.redact { &seen } else { &raw });
+            } else {
+                tape.pass_over(&mut self.world);
+            }
         }
         self.scratch.reset();
     }
@@ -185,9 +201,42 @@ impl Agent {
         });
     }
 
+    /// Gives something up if the agent takes more CPU than it may, or takes it back.
+    fn look_at_the_budget(&mut self, sensor: &dyn Source, passed: Duration) {
+        let (before, recorded) = (self.budget.level(), self.budget.records());
+        if !self.budget.look(tw_manager::usage::own().cpu_ns, passed) {
+            return;
+        }
+        if let Err(error) = sensor.sample(self.budget.sampling()) {
+            tracing::error!("{error}");
+        }
+        if let Some(tape) = &mut self.tape
+            && self.budget.records()
+            && !recorded
+        {
+            tape.begin(&mut self.world, &self.node, &self.rules.digest);
+        }
+        let notice = budget::notice(&self.budget, before);
+        tracing::warn!("{}", notice.message);
+        self.say(notice);
+    }
+
+    /// The minute that is over, as events.
+    fn tell_the_minute(&mut self, at_end: bool) {
+        for words in self.cover.minute(&mut self.world, kernel::boot_ns(), at_end) {
+            if let Ok(raw) = Raw::parse(from_words(&words)) {
+                self.inspect(raw);
+            }
+        }
+    }
+
     /// Once a second: losses, the recorder, the status for the manager.
     fn look_after_itself(&mut self, sensor: &mut dyn Source, at_end: bool) {
         self.world.refresh_users(kernel::boot_ns());
+        self.tell_the_minute(at_end);
+        if let Err(error) = self.pulse.beat(kernel::wall_ns(), at_end) {
+            tracing::debug!("cannot write a sign of life: {error}");
+        }
         if let Some(meter) = &mut self.meter {
             meter.look_after(&self.world);
         }
@@ -212,6 +261,7 @@ impl Agent {
         self.turn(sensor);
         // Nor is there more to wait for: without a name is better than not at all.
         self.released(u64::MAX);
+        self.cover.book(&mut self.world, sensor, true);
         self.look_after_itself(sensor, true);
         let counts = self.world.counts();
         let outlet = Arc::clone(self.outlet.counts());
@@ -220,7 +270,7 @@ impl Agent {
             tape.close();
         }
         let lost: u64 = sensor.counts().iter().map(|(_, count)| count.lost()).sum();
-        let folded: u64 = sensor.counts().iter().map(|(_, count)| count.folded).sum();
+        let folded: u64 = sensor.counts().iter().map(|(_, count)| count.folded()).sum();
         tracing::info!(
             "watched for {:.0} s: {} events, {lost} lost, {folded} folded; {}, {} lost; \
              {} processes ({} inferred), {} containers, {} malformed records",

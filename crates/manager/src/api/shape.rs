@@ -6,6 +6,7 @@ use std::borrow::Cow;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 use tw_model::container::Mount;
+use tw_model::coverage::{Class, Coverage, Miss, Missed};
 use tw_model::finding::{ContainerSummary, ProcessSummary, Shown};
 use tw_model::link::{ChildStatus, SupervisorStatus as Supervisor};
 use tw_model::status::{self, AgentStatus as Agent};
@@ -14,7 +15,8 @@ use utoipa::openapi::{Object, RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
 
 /// Members that may be null.
-const NULLABLE: &[&str] = &["problem", "last_error", "copy_error", "error", "spool", "recorder", "container"];
+const NULLABLE: &[&str] =
+    &["problem", "last_error", "copy_error", "error", "spool", "recorder", "container", "coverage", "unwatched"];
 
 macro_rules! nouns {
     ($($doc:literal $name:ident = $example:expr;)*) => {
@@ -101,8 +103,13 @@ fn finding() -> tw_model::Finding {
         event: "execve".into(),
         lineage: vec![ProcessSummary { key, ..ProcessSummary::default() }],
         container: Some(ContainerSummary::default()),
+        coverage: Some(coverage()),
         fingerprint: 0,
     }
+}
+
+fn coverage() -> Coverage {
+    Coverage { seen: 0, missed: vec![Missed { class: Class::File, reason: Miss::RingFull, events: 0 }] }
 }
 
 fn container() -> tw_model::Container {
@@ -117,6 +124,14 @@ fn agent() -> Agent {
     let some = || Some(String::new());
     let latency = status::Histogram::new(&[0.5]);
     Agent {
+        coverage: status::CoverageStatus {
+            classes: vec![status::ClassCoverage { missed: vec![(Miss::RingFull, 0)], ..Default::default() }],
+            minute: coverage(),
+            worst: vec![status::ContainerCoverage { coverage: coverage(), ..Default::default() }],
+            unwatched: Some(status::Unwatched::default()),
+        },
+        tables: vec![Default::default()],
+        budget: status::BudgetStatus { given_up: vec![String::new()], ..Default::default() },
         hooks: vec![status::HookStatus { problem: some(), ..Default::default() }],
         rings: vec![Default::default()],
         events: vec![Default::default()],

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use tw_model::link::SupervisorStatus;
-use tw_model::status::{AgentStatus, RecorderStatus, RulesOrigin, SpoolStatus, Usage};
+use tw_model::status::{AgentStatus, CoverageStatus, RecorderStatus, RulesOrigin, SpoolStatus, Usage};
 
 use super::Samples;
 use crate::state::{State, now_ns};
@@ -93,7 +93,19 @@ fn of_agent(put: &mut Samples, agent: &AgentStatus) {
         put.put("tidewatch_events_lost_total", &[label, ("reason", "ring_full")], event.lost_ring as f64);
         put.put("tidewatch_events_lost_total", &[label, ("reason", "no_buffer")], event.lost_scratch as f64);
         put.put("tidewatch_events_folded_total", &[label], event.folded as f64);
+        put.put("tidewatch_events_sampled_total", &[label], event.sampled as f64);
     }
+    of_coverage(put, &agent.coverage);
+    for table in &agent.tables {
+        let label = [("table", table.table.as_str())];
+        put.put("tidewatch_table_entries", &label, table.entries as f64);
+        put.put("tidewatch_table_capacity", &label, table.capacity as f64);
+        put.put("tidewatch_table_evictions_total", &label, table.evicted as f64);
+    }
+    put.put("tidewatch_cpu_budget_cores", &[], agent.budget.cores);
+    put.put("tidewatch_cpu_used_cores", &[], agent.budget.used);
+    put.put("tidewatch_cpu_budget_level", &[], agent.budget.level as f64);
+    put.put("tidewatch_cpu_budget_changes_total", &[], agent.budget.changes as f64);
     put.put("tidewatch_events_inspected_total", &[], agent.inspected as f64);
     put.put("tidewatch_records_malformed_total", &[], agent.malformed as f64);
     for ring in &agent.rings {
@@ -167,6 +179,21 @@ fn of_spool(put: &mut Samples, spool: &SpoolStatus) {
     }
     put.put("tidewatch_spool_max_bytes", &[], spool.max_bytes as f64);
     put.put("tidewatch_spool_failed", &[], truth(spool.error.is_some()));
+}
+
+fn of_coverage(put: &mut Samples, coverage: &CoverageStatus) {
+    for class in &coverage.classes {
+        let label = ("class", class.class.name());
+        put.put("tidewatch_coverage_events_total", &[label, ("outcome", "seen")], class.seen as f64);
+        for (why, events) in &class.missed {
+            put.put("tidewatch_coverage_events_total", &[label, ("outcome", why.name())], *events as f64);
+        }
+    }
+    put.put("tidewatch_coverage_ratio", &[], coverage.minute.percent() / 100.0);
+    put.put("tidewatch_coverage_containers_incomplete", &[], coverage.worst.len() as f64);
+    if let Some(gap) = &coverage.unwatched {
+        put.put("tidewatch_unwatched_seconds", &[], gap.until_ns.saturating_sub(gap.from_ns) as f64 * NANO);
+    }
 }
 
 fn of_recorder(put: &mut Samples, recorder: &RecorderStatus) {

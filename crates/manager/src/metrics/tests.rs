@@ -19,6 +19,15 @@ fn full() -> AgentStatus {
     latency.observe(5.0);
     let event = EventCount { event: "execve".into(), seen: 3, ..Default::default() };
     AgentStatus {
+        coverage: CoverageStatus {
+            classes: vec![ClassCoverage {
+                missed: vec![(tw_model::coverage::Miss::RingFull, 3)],
+                ..Default::default()
+            }],
+            unwatched: Some(Unwatched::default()),
+            ..Default::default()
+        },
+        tables: vec![TableStatus { table: "processes".into(), ..Default::default() }],
         rings: vec![RingStatus { lane: "bulk".into(), ..Default::default() }],
         events: vec![event.clone(), event],
         rules: RulesStatus {

@@ -1,11 +1,13 @@
 //! Names that rules may use beyond the events and parameters that are delivered: parts of Falco's vocabulary.
 
-/// Names of all parameters that any event in Falco's table that we know has: what `evt.arg.NAME` may name.
+/// Names of all parameters that any event in Falco's table that we know, or any of ours, has: what `evt.arg.NAME` may name.
 pub static PARAMS: &[&str] = &[
     "addr",
     "answers",
     "args",
     "backlog",
+    "bytes_in",
+    "bytes_out",
     "cap_effective",
     "cap_inheritable",
     "cap_permitted",
@@ -60,6 +62,8 @@ pub static PARAMS: &[&str] = &[
     "option",
     "arg2_str",
     "arg2_int",
+    "packets_in",
+    "packets_out",
     "path",
     "pathname",
     "pgft_maj",
@@ -88,6 +92,7 @@ pub static PARAMS: &[&str] = &[
     "cq_entries",
     "sq_thread_cpu",
     "sq_thread_idle",
+    "state",
     "status",
     "suid",
     "target",
@@ -105,6 +110,15 @@ pub static PARAMS: &[&str] = &[
     "vpgid",
     "vpid",
     "vtid",
+    // Of our own events.
+    "class",
+    "folded",
+    "lost",
+    "percent",
+    "reason",
+    "repeated",
+    "sampled",
+    "seen",
     // Of calls that Falco tells without parameters, or not at all.
     "attr_clr",
     "attr_flags",

@@ -1,6 +1,8 @@
 //! The rows.
 
-use super::{ArgRule, Field, FieldFlag, Multi, container, event, fd, network, place, process, resource, target};
+use super::{
+    ArgRule, Field, FieldFlag, Multi, container, coverage, event, fd, flow, network, place, process, resource, target,
+};
 use crate::value::FieldType;
 
 macro_rules! fields {
@@ -273,6 +275,12 @@ fields! {
     "dns.labels" Uint network::dns_labels "Labels of dns.name: 3 in `www.example.org`.";
     "dns.longest_label" Uint network::dns_longest_label "Bytes of the longest label of dns.name, 63 at most.";
     "dns.malformed" Bool network::dns_malformed "A datagram to or from a DNS port that is no DNS message.";
+    "flow.state" Text flow::state "`open` (it goes on), `closed`, `reset`, `refused`, or `idle` (no datagram for 30 s).";
+    "flow.bytes_out" Uint flow::bytes_out "Bytes that the process sent, without headers and what was sent again.";
+    "flow.bytes_in" Uint flow::bytes_in "Bytes that the process received.";
+    "flow.packets_out" Uint flow::packets_out "Segments (TCP) or datagrams sent.";
+    "flow.packets_in" Uint flow::packets_in "Segments (TCP) or datagrams received.";
+    "flow.duration" Duration flow::duration "Time since the process connected, accepted, or sent or got its first datagram.";
     "net.sni" Text network::sni "Server name in the TLS hello that a client sent first (event `write`), in lower case.";
     "net.alpn" TextList network::alpn "Protocols offered in that hello, such as `h2`.";
     "net.http_host" Text network::http_host "Host of the HTTP/1 request that a client sent first (event `write`), in lower case, without the port.";
@@ -432,4 +440,14 @@ fields! {
 
     [event]
     "container.duration" Duration container::container_duration "Age of the container.";
+
+    // The coverage ledger.
+    "coverage.percent" Uint coverage::percent "Of an event `coverage`: share of the events of its class and minute that the detectors saw, in whole percent, rounded down: 100 only if none is missing.";
+    "coverage.class" Text coverage::class "Of an event `coverage`: class of the events that it counts: `lifecycle`, `privileged`, `file`, `network`, `other`, or `all` in the summary of the host.";
+    "coverage.seen" Uint coverage::seen "Of an event `coverage`: events of the minute that the detectors saw.";
+    "coverage.lost" Uint coverage::lost "Of an event `coverage`: events lost: a ring was full, no buffer was free, a record made no sense.";
+    "coverage.folded" Uint coverage::folded "Of an event `coverage`: privileged calls that were counted only, over the budget of their cgroup.";
+    "coverage.sampled" Uint coverage::sampled "Of an event `coverage`: events left out of a sample, to stay within the agent's budget of CPU.";
+    "coverage.repeated" Uint coverage::repeated "Of an event `coverage`: datagrams to the same peer within a second; they count as seen.";
+    "coverage.reason" Text coverage::reason "Of an event `coverage`: what was missed by reason, as `ring_full=3 folded=8`.";
 }

@@ -306,6 +306,7 @@ fn both_find_the_same(set: &RuleSet, steps: &[(usize, bool, Step)]) -> Result<us
             processes: &world.table,
             container: world.container.as_ref(),
             context: world.context,
+            coverage: None,
             prior: tw_model::event::Prior::default(),
             names: Names::default(),
             scratch: &scratch,

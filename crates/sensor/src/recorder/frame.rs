@@ -35,11 +35,13 @@ pub enum FrameKind {
     Clock = 20,
     /// A finding, as it was told live.
     Finding = 21,
+    /// Events that were missed, as the caller learnt it.
+    Missed = 22,
 }
 
 impl FrameKind {
     /// Every kind.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Record,
         Self::Gap,
         Self::Note,
@@ -49,6 +51,7 @@ impl FrameKind {
         Self::Names,
         Self::Clock,
         Self::Finding,
+        Self::Missed,
     ];
 
     /// The kind with this number; `None` if this version does not know it.

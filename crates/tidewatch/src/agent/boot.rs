@@ -18,16 +18,20 @@ use tw_model::status::Histogram;
 use tw_report::redact::{Redactor, load_or_make_salt};
 use tw_report::spool::{Spool, SpoolOptions, SpoolSync};
 use tw_report::uplink::{Bell, Board, UplinkOptions};
-use tw_sensor::{EbpfSensor, SensorError, clock as kernel};
+use tw_sensor::clock as kernel;
 
+use super::beat::{self, Pulse};
+use super::budget::Budget;
 use super::clock::WallClock;
 use super::costs::Costs;
+use super::coverage::Cover;
 use super::first_rules::FirstRules;
 use super::losses::Losses;
 use super::reload::Reload;
+use super::sensing::{Prepared, cannot_watch};
 use super::tape::Tape;
 use super::usage::Meter;
-use super::{Agent, NAP, first_rules, first_settings, identity};
+use super::{Agent, first_rules, first_settings, identity};
 use crate::config::{self, Config, Sources};
 use crate::log::LogLevel;
 use crate::outlet::{Outlet, OutletOptions, Shape};
@@ -68,10 +72,15 @@ pub fn run(config: Config, options: AgentOptions) -> anyhow::Result<ExitCode> {
         Some(listener) => listener,
         None => socket::bind(&config.agent_socket(), socket::Access::Root)?,
     };
-    sandbox::enter_agent()?;
+    // Some of it is not allowed any more afterwards.
+    let prepared = match Prepared::choose(&config) {
+        Ok(prepared) => prepared,
+        Err(error) => return Ok(cannot_watch(&error)),
+    };
+    sandbox::enter_agent(prepared.mode())?;
     let stop = stop_flag()?;
     let mut first = first_rules::choose(&config, restarts() > 0)?;
-    let mut sensor = match EbpfSensor::start(&tw_sensor::Options { privileged_rate: config.agent.privileged_rate }) {
+    let mut sensor = match prepared.start(&config) {
         Ok(sensor) => sensor,
         Err(error) => return Ok(cannot_watch(&error)),
     };
@@ -88,7 +97,7 @@ pub fn run(config: Config, options: AgentOptions) -> anyhow::Result<ExitCode> {
     if let Some(tape) = &mut agent.tape {
         tape.begin(&mut agent.world, &agent.node, &agent.rules.digest);
     }
-    agent.turn(&mut sensor);
+    agent.turn(&mut *sensor);
     if let Some(error) = options.settings_error {
         agent.say(first_settings::notice(&error));
         agent.settings_error = Some(error);
@@ -96,18 +105,23 @@ pub fn run(config: Config, options: AgentOptions) -> anyhow::Result<ExitCode> {
     if let Some(notice) = first.notice.take() {
         agent.say(notice);
     }
-    screen::status(&sensor, &agent.world, &agent.rules, seeded, &docker);
+    if let Some(notice) = agent.cover.unwatched().and_then(beat::notice) {
+        tracing::warn!("{}", notice.message);
+        agent.say(notice);
+    }
+    let mute = tw_rules::reach::mute(agent.detector.rules(), sensor.mode()).len();
+    screen::status(&*sensor, &agent.world, &agent.rules, mute, seeded, &docker);
     if let Err(error) = std::fs::write(agent.config.ready_file(), std::process::id().to_string()) {
         tracing::warn!("cannot write {}: {error}", agent.config.ready_file().display());
     }
 
     let end = options.duration.map(|duration| started + duration);
     while !stop.load(Ordering::Relaxed) && !agent.outlet.is_closed() && end.is_none_or(|end| Instant::now() < end) {
-        if agent.turn(&mut sensor) == 0 {
-            std::thread::sleep(NAP);
+        if agent.turn(&mut *sensor) == 0 {
+            std::thread::sleep(agent.budget.nap());
         }
     }
-    agent.finish(&mut sensor);
+    agent.finish(&mut *sensor);
     // To the supervisor success means that the work is done; a signal does not.
     let signalled = stop.load(Ordering::Relaxed) && supervised;
     Ok(if signalled { ExitCode::from(143) } else { ExitCode::SUCCESS })
@@ -162,6 +176,10 @@ fn open(
         docker_socket: config.agent.docker.then(|| config.agent.docker_socket.clone()),
         ..WorldOptions::default()
     })?;
+    let path = folder.join("beat");
+    let (pulse, unwatched) = Pulse::open(&path, &node.boot_id, kernel::wall_ns())
+        .with_context(|| format!("cannot open {}", path.display()))?;
+    let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let tape = if config.recorder.enabled { Some(Tape::open(&config, &mut world)?) } else { None };
     let meter = Meter::start(config.agent.resources_seconds).context("cannot measure what containers use")?;
     // Behind the spool, which nobody else has then.
@@ -182,6 +200,9 @@ fn open(
         clock: WallClock::read(),
         costs: Costs::default(),
         losses: Losses::default(),
+        cover: Cover::after(unwatched),
+        budget: Budget::new(config.agent.cpu_budget, cpus),
+        pulse,
         found: [0; Priority::ALL.len()],
         latency: Histogram::new(&LATENCY),
         scratch: Bump::new(),
@@ -275,23 +296,6 @@ pub(super) fn log_notice(notice: Notice) -> Result<String, String> {
             Err(reason)
         }
     }
-}
-
-/// One line on what is missing and one on what still works.
-pub fn cannot_watch(error: &SensorError) -> ExitCode {
-    let remedy = match error {
-        SensorError::NotPermitted(_) if !rustix::process::geteuid().is_root() => "run it as root: sudo tidewatch run",
-        SensorError::NotPermitted(_) => {
-            "give it CAP_BPF, CAP_PERFMON and CAP_SYS_PTRACE, and a kernel that allows bpf()"
-        }
-        _ => "tidewatch doctor tells more",
-    };
-    anstream::eprintln!(
-        "{}cannot watch:{:#} {error}; {remedy}.\nWhat works without: tidewatch rules, replay of captures, config, completion, doctor.",
-        screen::ERROR,
-        screen::ERROR
-    );
-    ExitCode::from(3)
 }
 
 /// Set by the first signal to end.

@@ -4,10 +4,12 @@ use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
 use tw_manager::usage;
-use tw_model::Priority;
+use tw_model::coverage::Miss;
 use tw_model::status::{
-    AgentStatus, EventCount, FindingStatus, HookStatus, Problem, RingStatus, RulesOrigin, RuntimeStatus, WorldStatus,
+    AgentStatus, EventCount, FindingStatus, HookStatus, Problem, RingStatus, RulesOrigin, RuntimeStatus, TableStatus,
+    WorldStatus,
 };
+use tw_model::{Mode, Priority};
 use tw_sensor::{Source, clock};
 
 use super::Agent;
@@ -19,11 +21,14 @@ pub fn event_counts(sensor: &dyn Source) -> Vec<EventCount> {
     let counts = sensor.counts().into_iter().map(|(kind, count)| EventCount {
         event: kind.name().to_owned(),
         seen: count.sent,
-        lost_ring: count.lost_ring,
-        lost_scratch: count.lost_scratch,
-        folded: count.folded,
+        lost_ring: count.of(Miss::RingFull),
+        lost_scratch: count.of(Miss::NoBuffer),
+        folded: count.folded(),
+        sampled: count.of(Miss::Sampled),
     });
-    counts.filter(|count| count.seen + count.lost_ring + count.lost_scratch + count.folded > 0).collect()
+    counts
+        .filter(|count| count.seen + count.lost_ring + count.lost_scratch + count.folded + count.sampled > 0)
+        .collect()
 }
 
 impl Agent {
@@ -47,6 +52,9 @@ impl Agent {
             |place: &std::sync::Mutex<Option<String>>| place.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let mut status = AgentStatus {
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            mode: sensor.mode().name().to_owned(),
+            mute_rules: mute(self.detector.rules(), sensor.mode()),
+            unseen_programs: sensor.unseen(),
             node: self.node.clone(),
             pid: std::process::id(),
             restarts: super::boot::restarts(),
@@ -56,6 +64,9 @@ impl Agent {
             hooks: sensor.health().hooks.iter().map(hook).collect(),
             rings: rings(sensor),
             events,
+            coverage: self.cover.status(&self.world),
+            tables: self.tables(sensor),
+            budget: self.budget.status(),
             inspected: self.world.events(),
             malformed: self.malformed,
             rules: self.rules.clone(),
@@ -100,6 +111,20 @@ impl Agent {
         status
     }
 
+    /// Every table that grows with what containers do.
+    fn tables(&self, sensor: &dyn Source) -> Vec<TableStatus> {
+        let row = |table: &str, (entries, capacity, evicted): (u64, u64, u64)| TableStatus {
+            table: table.to_owned(),
+            entries,
+            capacity,
+            evicted,
+        };
+        let kernel = sensor.tables().into_iter();
+        let kernel =
+            kernel.map(|table| row(&format!("kernel_{}", table.name), (table.entries, table.capacity, table.evicted)));
+        kernel.chain(self.world.tables().into_iter().map(|(table, use_of)| row(table, use_of))).collect()
+    }
+
     fn runtimes(&self) -> Vec<RuntimeStatus> {
         if !self.config.agent.docker {
             return Vec::new();
@@ -110,6 +135,15 @@ impl Agent {
         };
         vec![RuntimeStatus { name: "docker".into(), up, says }]
     }
+}
+
+/// Rules that can find nothing in this mode, each with the reason.
+fn mute(rules: &tw_rules::RuleSet, mode: Mode) -> Vec<String> {
+    // In the best mode all can; no need to look once a second.
+    if mode == Mode::Ebpf {
+        return Vec::new();
+    }
+    tw_rules::reach::mute(rules, mode).into_iter().map(|(rule, lack)| format!("{}: {lack}", rule.name)).collect()
 }
 
 fn hook(hook: &tw_sensor::Hook) -> HookStatus {
@@ -152,6 +186,21 @@ fn problems(status: &AgentStatus, dropped: u64) -> Vec<Problem> {
             let what = format!("without {}: no {} ({problem})", hook.name, hook.serves);
             add("hook-missing", false, what, "use a newer kernel if these events matter to you");
         }
+    }
+    if !status.mute_rules.is_empty() {
+        let what = format!(
+            "{} rules can find nothing, since this host is watched by {} and not by eBPF",
+            status.mute_rules.len(),
+            status.mode
+        );
+        add("rules-mute", false, what, "tidewatch doctor says what eBPF takes here; tidewatch rules list shows which");
+    }
+    if status.unseen_programs > 0 {
+        let what = format!(
+            "{} programs ended before they could be looked at: no rule could say anything of them",
+            status.unseen_programs
+        );
+        add("programs-unseen", false, what, "eBPF sees them: tidewatch doctor says what it takes here");
     }
     for runtime in status.runtimes.iter().filter(|runtime| !runtime.up) {
         let what = format!("{} does not answer: new containers have ids but no names ({})", runtime.name, runtime.says);
@@ -214,10 +263,19 @@ fn problems(status: &AgentStatus, dropped: u64) -> Vec<Problem> {
         let what = format!("{lost} events were lost since the agent's start, of {} seen", status.inspected);
         add("events-lost", false, what, "look for a container that floods one call, or give the agent more CPU");
     }
+    if status.budget.level > 0 {
+        let what = format!(
+            "the agent takes {:.0} % of a core, its budget is {:.0} %; given up: {}",
+            status.budget.used * 100.0,
+            status.budget.cores * 100.0,
+            status.budget.given_up.join("; ")
+        );
+        add("over-budget", false, what, "look which container makes so many events, or raise agent.cpu_budget");
+    }
     let unrecorded = status.recorder.as_ref().map_or(0, |recorder| recorder.lost);
     if unrecorded > 0 {
         let what = format!("{unrecorded} records are missing in the flight recorder: a replay lacks them");
-        let remedy = "if the disk was full (the log says so), free room or lower recorder.max_mib; else give the agent a \
+        let remedy = "if the agent is over its budget, see there; if the disk was full (the log says so), free room or lower recorder.max_mib; else give the agent a \
                       faster disk or more CPU; findings are not concerned";
         add("recorder-lost", false, what, remedy);
     }

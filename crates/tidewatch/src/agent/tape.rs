@@ -108,6 +108,12 @@ impl Tape {
         self.recorder.append(FrameKind::Record, raw.bytes());
     }
 
+    /// A record that is not kept. When records are kept again, another segment must begin.
+    pub(super) fn pass_over(&mut self, world: &mut World) {
+        world.learnt().for_each(drop);
+        self.recorder.pass_over();
+    }
+
     /// A finding of the agent about itself: no record leads to it.
     pub(super) fn said(&mut self, finding: &Finding) {
         append(&mut self.recorder, &mut self.frame, FrameKind::Finding, finding);
@@ -160,9 +166,12 @@ fn kind(context: &Context) -> FrameKind {
         Context::Container { .. } | Context::Gone { .. } => FrameKind::Container,
         Context::Names { .. } => FrameKind::Names,
         Context::Clock { .. } => FrameKind::Clock,
-        Context::Events { .. } | Context::Address { .. } | Context::Process { .. } | Context::Dead { .. } => {
-            FrameKind::State
-        }
+        Context::Missed { .. } => FrameKind::Missed,
+        Context::Events { .. }
+        | Context::Address { .. }
+        | Context::Coverage { .. }
+        | Context::Process { .. }
+        | Context::Dead { .. } => FrameKind::State,
     }
 }
 

@@ -4,7 +4,7 @@ use std::io::{self, Write as _};
 
 use anstyle::{AnsiColor, Style};
 use tw_manager::api::{ContainerItem, FindingItem, Overview};
-use tw_model::status::{AgentStatus, RuleFile, RulesOrigin};
+use tw_model::status::{AgentStatus, LastEnd, RuleFile, RulesOrigin};
 use tw_report::{escape, terminal};
 
 use crate::rules;
@@ -105,12 +105,14 @@ fn watching(out: &mut impl io::Write, agent: &AgentStatus) -> io::Result<()> {
     let style = if lost > 0 { DOUBT } else { GOOD };
     writeln!(
         out,
-        "  events      {} seen, {style}{lost} lost{style:#}, {} of {} hooks, kernel {}",
+        "  events      {} seen, {style}{lost} lost{style:#}, {}{} of {} hooks, kernel {}",
         agent.inspected,
+        if agent.mode.is_empty() || agent.mode == "ebpf" { String::new() } else { format!("{}, ", agent.mode) },
         working,
         agent.hooks.len(),
         escape::short(&agent.kernel, 40)
     )?;
+    coverage(out, agent)?;
     let style = if agent.rules.origin == RulesOrigin::Configured { Style::new() } else { BAD };
     writeln!(
         out,
@@ -167,6 +169,43 @@ fn watching(out: &mut impl io::Write, agent: &AgentStatus) -> io::Result<()> {
             bytes(recorder.bytes),
             bytes(recorder.max_bytes),
             counted(recorder.lost, "record")
+        )?;
+    }
+    Ok(())
+}
+
+/// How much was seen in the last minute, of which containers it was not everything, and since when nobody is missing.
+fn coverage(out: &mut impl io::Write, agent: &AgentStatus) -> io::Result<()> {
+    let coverage = &agent.coverage;
+    let style = if coverage.minute.missed.is_empty() { GOOD } else { DOUBT };
+    writeln!(out, "  coverage    {style}{}{style:#}", escape::short(&coverage.minute.words(), 160))?;
+    for container in coverage.worst.iter().take(4) {
+        let name = if container.name.is_empty() { &container.id } else { &container.name };
+        let words = container.coverage.words();
+        writeln!(out, "              {DIM}{}: {}{DIM:#}", escape::short(name, 30), escape::short(&words, 160))?;
+    }
+    if let Some(gap) = &coverage.unwatched {
+        let (from, until) = (tw_report::iso_time(gap.from_ns), tw_report::iso_time(gap.until_ns));
+        let how = match gap.end {
+            LastEnd::Asked => "it was told to end",
+            LastEnd::Killed => "it was killed, or crashed",
+            LastEnd::HostStarted => "the host was started anew",
+        };
+        let seconds = gap.until_ns.saturating_sub(gap.from_ns) as f64 / 1e9;
+        writeln!(
+            out,
+            "              {DIM}before this start nobody watched for {seconds:.1} s, from {} to {} UTC: {how}{DIM:#}",
+            moment(&from),
+            moment(&until)
+        )?;
+    }
+    if agent.budget.level > 0 {
+        writeln!(
+            out,
+            "  budget      {DOUBT}{:.0} % of a core, of {:.0} %{DOUBT:#}; given up: {}",
+            agent.budget.used * 100.0,
+            agent.budget.cores * 100.0,
+            escape::short(&agent.budget.given_up.join("; "), 300)
         )?;
     }
     Ok(())

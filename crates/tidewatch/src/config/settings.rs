@@ -95,6 +95,10 @@ pub enum Matching {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Agent {
+    /// How the host is watched: auto takes ebpf if the kernel and its rights allow, else connector, which sees executions
+    /// alone.
+    #[schemars(extend("x-applies" = "service"))]
+    pub sensor: SensorChoice,
     /// Socket of Docker Engine.
     #[schemars(extend("format" = "path", "x-applies" = "agent"))]
     pub docker_socket: PathBuf,
@@ -105,6 +109,10 @@ pub struct Agent {
     /// counted only.
     #[schemars(range(min = 1, max = 1_000_000), extend("x-applies" = "agent"))]
     pub privileged_rate: u32,
+    /// Most CPU that the agent takes, in percent of the host's cores, and one core at most; above it, it gives up one
+    /// thing after the other. 0: no bound.
+    #[schemars(range(min = 0, max = 100), extend("x-applies" = "agent"))]
+    pub cpu_budget: u32,
     /// Seconds between two measurements of what each container uses (processors, memory, disk, network); 0: none.
     #[schemars(range(min = 0, max = 3600), extend("x-applies" = "agent"))]
     pub resources_seconds: u64,
@@ -112,6 +120,30 @@ pub struct Agent {
     #[serde(with = "priority")]
     #[schemars(schema_with = "priority::schema", extend("x-applies" = "live"))]
     pub priority: Priority,
+}
+
+/// How the host is watched.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum SensorChoice {
+    /// the best that is allowed
+    #[default]
+    Auto,
+    /// programs in the kernel, or not at all
+    Ebpf,
+    /// the kernel's process connector: executions, users, tracing, ends
+    Connector,
+}
+
+impl SensorChoice {
+    /// As in the configuration.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Ebpf => "ebpf",
+            Self::Connector => "connector",
+        }
+    }
 }
 
 /// Where alerts are written besides the store.
@@ -291,9 +323,11 @@ impl Default for Rules {
 impl Default for Agent {
     fn default() -> Self {
         Self {
+            sensor: SensorChoice::Auto,
             docker_socket: "/var/run/docker.sock".into(),
             docker: true,
             privileged_rate: 1000,
+            cpu_budget: 5,
             resources_seconds: 1,
             priority: Priority::Debug,
         }

@@ -88,12 +88,15 @@ impl Replay<'_> {
                 self.stats.lost = self.stats.lost.saturating_add(lost);
                 count_unseen(world, lost);
             }
-            FrameKind::State | FrameKind::Place | FrameKind::Container | FrameKind::Names | FrameKind::Clock => {
-                match serde_json::from_slice(payload) {
-                    Ok(context) => world.relive(context),
-                    Err(error) => tracing::warn!("a piece of context cannot be read: {error}"),
-                }
-            }
+            FrameKind::State
+            | FrameKind::Place
+            | FrameKind::Container
+            | FrameKind::Names
+            | FrameKind::Clock
+            | FrameKind::Missed => match serde_json::from_slice(payload) {
+                Ok(context) => world.relive(context),
+                Err(error) => tracing::warn!("a piece of context cannot be read: {error}"),
+            },
             _ => {}
         }
     }

@@ -117,6 +117,10 @@ impl Daemon {
             // Several run side by side.
             command.env("TIDEWATCH_METRICS__LISTEN", "null");
         }
+        if std::env::var_os("TIDEWATCH_AGENT__CPU_BUDGET").is_none() && !names(command, "TIDEWATCH_AGENT__CPU_BUDGET") {
+            // A build without optimisation costs many times what the budget is made for.
+            command.env("TIDEWATCH_AGENT__CPU_BUDGET", "0");
+        }
         let mut child =
             command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the agent can be started");
         let feed = Arc::new(Feed::default());
@@ -269,6 +273,11 @@ impl Drop for Daemon {
             let _ = self.child.wait();
         }
     }
+}
+
+/// Whether the command sets this variable already.
+fn names(command: &Command, variable: &str) -> bool {
+    command.get_envs().any(|(name, _)| name == variable)
 }
 
 fn last_words(log: &[String]) -> String {

@@ -52,7 +52,8 @@ pub fn base() -> &'static str {
     static NAME: OnceLock<String> = OnceLock::new();
     NAME.get_or_init(|| {
         let root = Root::new();
-        let drills = compile_drills();
+        let drills = compile("drills");
+        root.copy(&compile("storms"), "usr/local/bin/storms");
         for name in DRILL_NAMES {
             root.copy(&drills, &format!("usr/local/bin/{name}"));
         }
@@ -91,11 +92,12 @@ pub fn with_programs(programs: &[&str], files: &[(&str, &str)]) -> String {
     root.import()
 }
 
-fn compile_drills() -> PathBuf {
-    let program = lab::scratch().join("drills");
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/e2e/drills.c");
+/// Compiles a program of this folder.
+fn compile(name: &str) -> PathBuf {
+    let program = lab::scratch().join(name);
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/e2e/{name}.c"));
     let made = Command::new("cc").args(["-O1", "-static", "-o"]).arg(&program).arg(source).status();
-    assert!(made.expect("cc is there").success(), "cc did not compile drills.c");
+    assert!(made.expect("cc is there").success(), "cc did not compile {name}.c");
     program
 }
 

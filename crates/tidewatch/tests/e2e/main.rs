@@ -17,6 +17,8 @@ mod endurance;
 mod identity;
 mod image;
 mod lab;
+mod ledger;
+mod modes;
 mod names;
 mod network;
 mod own_rules;

@@ -1,0 +1,124 @@
+//! Signs of life on disk, so that the next start can say from when to when nobody watched.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+use tw_detect::Notice;
+use tw_model::Priority;
+use tw_model::finding::Shown;
+use tw_model::status::{LastEnd, Unwatched};
+
+/// Longest beat, in bytes; each is padded to it, so that one write replaces the other.
+const LENGTH: usize = 160;
+
+/// One sign of life.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Beat {
+    /// Wall-clock time, nanoseconds since the epoch.
+    time_ns: u64,
+    boot_id: String,
+    /// The agent ended because it was told to.
+    ended: bool,
+}
+
+/// The file with the last sign of life.
+pub struct Pulse {
+    file: File,
+    boot_id: String,
+}
+
+impl Pulse {
+    /// Opens the file, and says what it tells of the agent before; `None` at the first start, or if it makes no sense.
+    /// `now_ns` is wall-clock time.
+    ///
+    /// # Errors
+    /// If it cannot be opened for writing.
+    pub fn open(path: &Path, boot_id: &str, now_ns: u64) -> io::Result<(Self, Option<Unwatched>)> {
+        let mut options = File::options();
+        let file = options.create(true).truncate(false).read(true).write(true).mode(0o600).open(path)?;
+        let mut bytes = [0; LENGTH];
+        let read = file.read_at(&mut bytes, 0).unwrap_or(0);
+        let before = serde_json::from_slice::<Beat>(&bytes[..read]).ok();
+        let unwatched = before.map(|beat| Unwatched {
+            from_ns: beat.time_ns.min(now_ns),
+            until_ns: now_ns,
+            end: match beat {
+                Beat { ended: true, .. } => LastEnd::Asked,
+                Beat { boot_id: known, .. } if known != boot_id => LastEnd::HostStarted,
+                Beat { .. } => LastEnd::Killed,
+            },
+        });
+        Ok((Self { file, boot_id: boot_id.to_owned() }, unwatched))
+    }
+
+    /// Writes a sign of life; `ended` is the last. Not synced: after a crash of the host its boot id tells enough.
+    pub fn beat(&self, time_ns: u64, ended: bool) -> io::Result<()> {
+        let beat = Beat { time_ns, boot_id: self.boot_id.clone(), ended };
+        let mut line = serde_json::to_vec(&beat).unwrap_or_default();
+        line.resize(LENGTH - 1, b' ');
+        line.push(b'\n');
+        self.file.write_all_at(&line, 0)
+    }
+}
+
+/// Longest time without a watch that is not worth an alert if the agent was told to end. Nanoseconds.
+const SHORT_NS: u64 = 60_000_000_000;
+
+/// What there is to say of the time before the start: always after a kill, else if it was long.
+pub fn notice(gap: &Unwatched) -> Option<Notice<'static>> {
+    let ns = gap.until_ns.saturating_sub(gap.from_ns);
+    let (priority, how) = match gap.end {
+        LastEnd::Asked if ns < SHORT_NS => return None,
+        LastEnd::Asked => (Priority::Notice, "it had been told to end"),
+        LastEnd::Killed => (Priority::Warning, "it had been killed, or crashed"),
+        LastEnd::HostStarted => (Priority::Notice, "the host was started anew"),
+    };
+    let (from, until) = (tw_report::iso_time(gap.from_ns), tw_report::iso_time(gap.until_ns));
+    let seconds = ns as f64 / 1e9;
+    Some(Notice {
+        name: "not watched",
+        priority,
+        message: format!("nobody watched for {seconds:.1} s, from {from} to {until}: {how}"),
+        why: "What happened in that time is not known. Processes that run now were read from /proc; those that began and \
+              ended meanwhile left no trace.",
+        advice: "If nobody ended it on purpose, find out who did: the log of the service and of the kernel (out of memory?) \
+                 around that time.",
+        fields: vec![
+            ("unwatched.from".to_owned(), Shown::Text(from)),
+            ("unwatched.until".to_owned(), Shown::Text(until)),
+            ("unwatched.seconds".to_owned(), Shown::Text(format!("{seconds:.3}"))),
+        ],
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_next_start_knows_how_the_last_watch_ended() {
+        let path = std::env::temp_dir().join(format!("tidewatch-beat-{}", std::process::id()));
+        let _ = std::fs::remove_file(&path);
+        let open = |boot_id: &str, now| Pulse::open(&path, boot_id, now).unwrap();
+        let (pulse, before) = open("boot-1", 10);
+        assert_eq!(before, None, "the first start");
+        pulse.beat(20, false).unwrap();
+        let (pulse, before) = open("boot-1", 50);
+        assert_eq!(before, Some(Unwatched { from_ns: 20, until_ns: 50, end: LastEnd::Killed }));
+        assert!(notice(&before.unwrap()).unwrap().message.contains("killed"));
+        pulse.beat(60, true).unwrap();
+        let (pulse, before) = open("boot-1", 70);
+        assert_eq!(before.as_ref().unwrap().end, LastEnd::Asked);
+        assert!(notice(&before.unwrap()).is_none(), "a restart on purpose is no news");
+        pulse.beat(80, false).unwrap();
+        let (_, before) = open("boot-2", 70);
+        let before = before.unwrap();
+        assert_eq!(before, Unwatched { from_ns: 70, until_ns: 70, end: LastEnd::HostStarted }, "the clock went back");
+        std::fs::write(&path, "nonsense").unwrap();
+        assert_eq!(open("boot-2", 90).1, None);
+        std::fs::remove_file(&path).unwrap();
+    }
+}
