@@ -186,7 +186,6 @@ impl EbpfSensor {
             }
             hooks.push(hook);
         }
-        use libbpf_rs::btf::{Btf, BtfType, ReferencesType as _, types};
         let config = Config::new(std::process::id(), options);
         for mut map in open.maps_mut() {
             if map.name() == ".rodata.config" {
