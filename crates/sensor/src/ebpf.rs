@@ -186,7 +186,9 @@ impl EbpfSensor {
             }
             hooks.push(hook);
         }
-        let config = Config::new(std::process::id(), options);
+        let mut config = Config::new(std::process::id(), options);
+        // Ring, request, entry; before, the parts of the entry each by itself.
+        config.ring_answers_in_entries(arguments(&btf, "io_uring_complete") == Some(3));
         for mut map in open.maps_mut() {
             if map.name() == ".rodata.config" {
                 map.set_initial_value(config.as_bytes()).map_err(|error| SensorError::Load(error.to_string()))?;
