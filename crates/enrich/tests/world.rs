@@ -8,7 +8,7 @@ use tw_model::raw::{CallBody, Encoder, ExecBody, ExitBody, FileBody, ForkBody, H
 use tw_model::{Event, EventKind, ProcKey, Raw};
 
 fn world() -> World {
-    World::new(WorldOptions { docker_socket: None, max_processes: 64, ..WorldOptions::default() }).unwrap()
+    World::new(WorldOptions { max_processes: 64, ..WorldOptions::default() }).unwrap()
 }
 
 fn header(kind: EventKind, pid: u32, time: u64) -> Header {
@@ -153,7 +153,7 @@ fn the_table_is_bounded_and_forgets_the_dead_first() {
 
 #[test]
 fn a_process_found_in_proc_is_the_same_when_its_exact_start_is_told() {
-    let mut world = World::new(WorldOptions { docker_socket: None, ..WorldOptions::default() }).unwrap();
+    let mut world = World::new(WorldOptions::default()).unwrap();
     let (found, whole) = world.seed(|_| {});
     assert!(found > 0 && whole);
     let me = world.processes().by_pid(std::process::id()).unwrap().clone();
