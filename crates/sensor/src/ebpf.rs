@@ -141,9 +141,12 @@ impl EbpfSensor {
     /// in [`EbpfSensor::health`] instead.
     pub fn start(options: &Options) -> Result<Self, SensorError> {
         hooks::quiet_libbpf();
-        let mut hooks = hooks::look(options.without)?;
-        let object = hooks::load(OBJECT, &mut hooks, |open, hooks| {
-            let config = Config::new(std::process::id(), options, &hooks::stand_ins(hooks));
+        let btf = hooks::types_of_the_kernel()?;
+        let mut hooks = hooks::look(&btf, options.without)?;
+        let object = hooks::load(OBJECT, &btf, &mut hooks, |open, present| {
+            let mut config = Config::new(std::process::id(), options, &hooks::stand_ins(present));
+            // Ring, request, entry; before, the parts of the entry each by itself.
+            config.ring_answers_in_entries(hooks::arguments(&btf, "io_uring_complete") == Some(3));
             for mut map in open.maps_mut().filter(|map| map.name() == ".rodata.config") {
                 map.set_initial_value(config.as_bytes()).map_err(|error| SensorError::Load(error.to_string()))?;
             }

@@ -3,6 +3,7 @@
 
 use std::sync::{Mutex, PoisonError};
 
+use libbpf_rs::btf::{Btf, BtfType, ReferencesType as _, types};
 use libbpf_rs::{Link, Object, ObjectBuilder, OpenObject, PrintLevel};
 
 use crate::calls::Instead;
@@ -23,105 +24,115 @@ pub(crate) struct Place {
     needed: bool,
     /// What stands in, and what that leaves out.
     instead: Option<(Instead, &'static str)>,
+    /// The name that the tracepoint had in earlier kernels, with the same first argument.
+    formerly: Option<&'static str>,
+    /// A type that the kernel must know, and what to say if it does not.
+    wants: Option<(&'static str, &'static str)>,
+}
+
+impl Place {
+    /// One that is only good to have, without anything special about it.
+    const fn optional(program: &'static str, name: &'static str, since: &'static str, serves: &'static str) -> Self {
+        Self { program, name, since, serves, needed: false, instead: None, formerly: None, wants: None }
+    }
+
+    const fn needed(program: &'static str, name: &'static str, serves: &'static str) -> Self {
+        Self { needed: true, ..Self::optional(program, name, "5.5", serves) }
+    }
+
+    fn tracepoint(&self) -> &'static str {
+        self.name.strip_prefix("tp_btf/").unwrap_or(self.name)
+    }
+
+    /// The name under which this kernel has it.
+    fn here(&self, btf: &Btf<'_>) -> Option<&'static str> {
+        let names = [Some(self.tracepoint()), self.formerly];
+        names.into_iter().flatten().find(|name| has_tracepoint(btf, name))
+    }
 }
 
 /// Every place. The kernel half as a whole needs 5.17, which has `bpf_loop`.
 const PLACES: &[Place] = &[
+    Place::needed("on_sys_exit", "tp_btf/sys_exit", "files, sockets, privileged calls"),
+    Place::needed("on_fork", "tp_btf/task_newtask", "process tree"),
+    Place::needed("on_exec", "tp_btf/sched_process_exec", "executions"),
+    Place::needed("on_exit", "tp_btf/sched_process_exit", "ends of processes"),
+    Place::optional("on_signal", "tp_btf/signal_generate", "5.5", "whom a signal went to"),
     Place {
-        program: "on_sys_exit",
-        name: "tp_btf/sys_exit",
-        since: "5.5",
-        serves: "files, sockets, privileged calls",
-        needed: true,
-        instead: None,
+        formerly: Some("io_uring_submit_sqe"),
+        wants: IO_CMD_DATA,
+        ..Place::optional("on_ring_submit", "tp_btf/io_uring_submit_req", "6.3", "names in calls through io_uring")
     },
     Place {
-        program: "on_fork",
-        name: "tp_btf/task_newtask",
-        since: "5.5",
-        serves: "process tree",
-        needed: true,
-        instead: None,
+        wants: IO_CMD_DATA,
+        ..Place::optional("on_ring_complete", "tp_btf/io_uring_complete", "5.5", "calls through io_uring")
     },
     Place {
-        program: "on_exec",
-        name: "tp_btf/sched_process_exec",
-        since: "5.5",
-        serves: "executions",
-        needed: true,
-        instead: None,
-    },
-    Place {
-        program: "on_exit",
-        name: "tp_btf/sched_process_exit",
-        since: "5.5",
-        serves: "ends of processes",
-        needed: true,
-        instead: None,
-    },
-    Place {
-        program: "on_signal",
-        name: "tp_btf/signal_generate",
-        since: "5.5",
-        serves: "whom a signal went to",
-        needed: false,
-        instead: None,
-    },
-    Place {
-        program: "on_send",
-        name: "tp_btf/sock_send_length",
-        since: "6.3",
-        serves: "datagrams, first bytes of connections, DNS queries",
-        needed: false,
         instead: Some((Instead::Sends, "the calls that send stand in; datagrams are not counted")),
+        ..Place::optional(
+            "on_send",
+            "tp_btf/sock_send_length",
+            "6.3",
+            "datagrams, first bytes of connections, DNS queries",
+        )
     },
     Place {
-        program: "on_receive",
-        name: "tp_btf/sock_recv_length",
-        since: "6.3",
-        serves: "DNS answers, names of addresses",
-        needed: false,
         instead: Some((Instead::Receives, "the calls that receive stand in; datagrams are not counted")),
+        ..Place::optional("on_receive", "tp_btf/sock_recv_length", "6.3", "DNS answers, names of addresses")
     },
-    Place {
-        program: "on_state",
-        name: "tp_btf/inet_sock_set_state",
-        since: "5.5",
-        serves: "ends of connections, how much went over them",
-        needed: false,
-        instead: None,
-    },
+    Place::optional("on_state", "tp_btf/inet_sock_set_state", "5.5", "ends of connections, how much went over them"),
 ];
+
+const IO_CMD_DATA: Option<(&str, &str)> =
+    Some(("io_cmd_data", "this kernel describes requests of io_uring otherwise: Linux 6.0 or later is needed"));
 
 /// The places of this kernel before anything is loaded: those that it does not have, and those in `without`, which are
 /// treated as if it had not, are a problem already.
 ///
 /// # Errors
 /// If one is missing that everything hangs on.
-pub(crate) fn look(without: &[&str]) -> Result<Vec<Hook>, SensorError> {
-    let btf = libbpf_rs::btf::Btf::from_vmlinux().map_err(|_| {
-        if rustix::process::geteuid().is_root() { SensorError::NoBtf } else { not_permitted("not root") }
-    })?;
+pub(crate) fn look(btf: &Btf<'_>, without: &[&str]) -> Result<Vec<Hook>, SensorError> {
     let mut hooks = Vec::with_capacity(PLACES.len());
     for place in PLACES {
-        let tracepoint = place.name.strip_prefix("tp_btf/").unwrap_or(place.name);
-        let known = btf.type_by_name::<libbpf_rs::btf::BtfType<'_>>(&format!("btf_trace_{tracepoint}")).is_some();
+        let strange = place.wants.filter(|(name, _)| btf.type_by_name::<BtfType<'_>>(name).is_none());
         let why = if without.contains(&place.name) {
             Some("not to be used".to_owned())
+        } else if let Some((_, why)) = strange {
+            Some(why.to_owned())
         } else {
-            (!known).then(|| format!("this kernel has no tracepoint {tracepoint}; it came with {}", place.since))
+            let missing =
+                || format!("this kernel has no tracepoint {}; it came with {}", place.tracepoint(), place.since);
+            place.here(btf).is_none().then(missing)
         };
         if let Some(why) = why.as_ref().filter(|_| place.needed) {
             return Err(SensorError::Load(why.clone()));
         }
-        hooks.push(Hook {
-            name: place.name,
-            serves: place.serves,
-            problem: why,
-            instead: place.instead.map(|(_, what)| what),
-        });
+        let instead = place.instead.map(|(_, what)| what);
+        hooks.push(Hook { name: place.name, serves: place.serves, problem: why, instead });
     }
     Ok(hooks)
+}
+
+/// What the kernel says of its own types.
+///
+/// # Errors
+/// If it says nothing, or not to us.
+pub(crate) fn types_of_the_kernel() -> Result<Btf<'static>, SensorError> {
+    Btf::from_vmlinux()
+        .map_err(|_| if rustix::process::geteuid().is_root() { SensorError::NoBtf } else { not_permitted("not root") })
+}
+
+fn has_tracepoint(btf: &Btf<'_>, name: &str) -> bool {
+    btf.type_by_name::<BtfType<'_>>(&format!("btf_trace_{name}")).is_some()
+}
+
+/// Number of arguments that a tracepoint gives to its programs.
+pub(crate) fn arguments(btf: &Btf<'_>, tracepoint: &str) -> Option<usize> {
+    let named: types::Typedef<'_> = btf.type_by_name(&format!("btf_trace_{tracepoint}"))?;
+    let pointer = types::Ptr::try_from(named.referenced_type()).ok()?;
+    let function = types::FuncProto::try_from(pointer.referenced_type()).ok()?;
+    // The first is libbpf's own.
+    function.len().checked_sub(1)
 }
 
 /// What stands in for hooks that are missing.
@@ -134,15 +145,19 @@ pub(crate) fn stand_ins(hooks: &[Hook]) -> Vec<Instead> {
 /// good to have, the rest is loaded without it.
 pub(crate) fn load(
     bytes: &[u8],
+    btf: &Btf<'_>,
     hooks: &mut [Hook],
     prepare: impl Fn(&mut OpenObject, &[Hook]) -> Result<(), SensorError>,
 ) -> Result<Object, SensorError> {
     loop {
         let mut open = ObjectBuilder::default().open_memory(bytes).map_err(failed)?;
-        for (place, _) in PLACES.iter().zip(&*hooks).filter(|(_, hook)| hook.problem.is_some()) {
-            open.progs_mut().filter(|prog| prog.name() == place.program).for_each(|mut prog| {
+        for (place, hook) in PLACES.iter().zip(&*hooks) {
+            let Some(mut prog) = open.progs_mut().find(|prog| prog.name() == place.program) else { continue };
+            if hook.problem.is_some() {
                 prog.set_autoload(false);
-            });
+            } else if let Some(name) = place.here(btf).filter(|name| *name != place.tracepoint()) {
+                prog.set_attach_target(0, Some(name.to_owned())).map_err(failed)?;
+            }
         }
         prepare(&mut open, hooks)?;
         REFUSED.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -254,19 +269,20 @@ mod tests {
     #[test]
     fn a_program_that_is_refused_leaves_the_rest() {
         quiet_libbpf();
-        let mut hooks = match look(&[]) {
-            Ok(hooks) if rustix::process::geteuid().is_root() => hooks,
+        let btf = match types_of_the_kernel() {
+            Ok(btf) if rustix::process::geteuid().is_root() => btf,
             _ => return eprintln!("skipped: not root, or a kernel without types"),
         };
+        let mut hooks = look(&btf, &[]).unwrap();
         let prepare = |_: &mut OpenObject, _: &[Hook]| Ok(());
-        if let Err(error) = load(OBJECT, &mut hooks, prepare) {
+        if let Err(error) = load(OBJECT, &btf, &mut hooks, prepare) {
             assert!(std::env::var_os("TIDEWATCH_REQUIRE_E2E").is_none(), "{error}");
             return eprintln!("skipped: {error}");
         }
-        assert!(load(&broken("on_state"), &mut hooks, prepare).is_ok());
+        assert!(load(&broken("on_state"), &btf, &mut hooks, prepare).is_ok());
         let missing: Vec<&Hook> = hooks.iter().filter(|hook| hook.problem.is_some()).collect();
         assert!(missing.iter().any(|hook| hook.name == "tp_btf/inet_sock_set_state"), "{missing:?}");
-        let error = load(&broken("on_exec"), &mut hooks, prepare).err().unwrap();
+        let error = load(&broken("on_exec"), &btf, &mut hooks, prepare).err().unwrap();
         assert!(matches!(error, SensorError::Load(_)), "nothing works without executions: {error}");
     }
 
