@@ -124,6 +124,37 @@ struct {
 	__uint(max_entries, 1024);
 } signals SEC(".maps");
 
+struct ring_names {
+	char first[TW_RING_NAME];
+	char second[TW_RING_NAME];
+};
+
+/*
+ * Names in requests of io_uring, from where they are taken in to the answer, by address of the kernel's request. LRU: a
+ * request that is never answered must not stay.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__type(key, u64);
+	__type(value, struct ring_names);
+	__uint(max_entries, 1024);
+} ring_requests SEC(".maps");
+
+struct ring_send {
+	u64 buf;
+	u64 len;
+	u64 addr;
+	u64 kernel_addr; /* the kernel's copy of the address */
+};
+
+/* What a thread sends through a ring, by thread: from the request to the socket. LRU, for not every request gets there. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__type(key, u64);
+	__type(value, struct ring_send);
+	__uint(max_entries, 1024);
+} ring_sends SEC(".maps");
+
 struct peer {
 	u64 addr;
 	u64 at;
@@ -156,5 +187,58 @@ struct {
 	__type(value, struct asked);
 	__uint(max_entries, 4096);
 } name_servers SEC(".maps");
+
+/* Whose a connection or a datagram socket is, and what went over the latter. */
+struct owner {
+	u64 started; /* ns since boot */
+	u64 start;
+	u64 cgroup;
+	u64 told_at;
+	u64 used_at;
+	u64 bytes_out;
+	u64 bytes_in;
+	u64 packets_out;
+	u64 packets_in;
+	u64 sk;
+	u32 pid;
+	u32 tid;
+	u32 uid;
+	u32 gid;
+	u16 attrs;
+	u16 family;
+	u16 type;
+	u16 proto;
+	u16 lport;
+	u16 rport;
+	u32 pad;
+	u8 laddr[16]; /* of datagrams, whose socket may be gone when they are told */
+	u8 raddr[16]; /* the first peer */
+	char comm[TW_COMM];
+};
+
+/*
+ * Open connections, by address of the kernel's socket: when one ends, nobody's call is under way. A hash that forgets
+ * the least recently used, so that what ended unseen makes room.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__type(key, u64);
+	__type(value, struct owner);
+	__uint(max_entries, 16384);
+} connections SEC(".maps");
+
+/* A datagram socket; no hook tells its end, and another may follow in the same memory: that has another port. */
+struct datagram_key {
+	u64 sk;
+	u64 port;
+};
+
+/* The same of datagram sockets, a table of their own: they come by the thousand. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__type(key, struct datagram_key);
+	__type(value, struct owner);
+	__uint(max_entries, 8192);
+} datagrams SEC(".maps");
 
 #endif

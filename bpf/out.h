@@ -35,9 +35,8 @@ static __always_inline void removed(u32 table)
  * Counts an event that gets no record: for its cgroup first and for all last, so that whoever sees the last change finds
  * the others. `ret` is the call's result. Rare, so exact counts may cost something.
  */
-static __noinline void miss(u16 kind, s64 ret, u32 why)
+static __noinline void miss_in(u64 cgroup, u16 kind, s64 ret, u32 why)
 {
-	u64 cgroup = bpf_get_current_cgroup_id();
 	struct tw_missed *entry = bpf_map_lookup_elem(&missed, &cgroup);
 	struct tw_table_use *use;
 	struct tw_count *count;
@@ -75,6 +74,11 @@ static __noinline void miss(u16 kind, s64 ret, u32 why)
 		__sync_fetch_and_add(total, 1);
 }
 
+static __always_inline void miss(u16 kind, s64 ret, u32 why)
+{
+	miss_in(bpf_get_current_cgroup_id(), kind, ret, why);
+}
+
 /* Whether only a sample of such events is wanted and this one is not in it; then it is counted. */
 static __always_inline bool left_out(u16 kind, s64 ret, u32 one_in)
 {
@@ -85,12 +89,10 @@ static __always_inline bool left_out(u16 kind, s64 ret, u32 one_in)
 	return true;
 }
 
-/* A free scratch buffer with the header filled in, or null (and the loss counted). */
-static __always_inline struct scratch *begin(u16 kind, s64 ret, u32 size, u32 *slot)
+/* A free scratch buffer, or null. */
+static __always_inline struct scratch *claim(u32 *slot)
 {
-	struct task_struct *task = bpf_get_current_task_btf();
-	struct scratch *scratch = 0;
-	struct tw_hdr *hdr;
+	struct scratch *scratch;
 
 	for (u32 i = 0; i < 3; i++) {
 		u32 row = i;
@@ -98,10 +100,19 @@ static __always_inline struct scratch *begin(u16 kind, s64 ret, u32 size, u32 *s
 		scratch = bpf_map_lookup_elem(&scratches, &row);
 		if (scratch && !__sync_val_compare_and_swap(&scratch->busy, 0, 1)) {
 			*slot = i;
-			break;
+			return scratch;
 		}
-		scratch = 0;
 	}
+	return 0;
+}
+
+/* The same with the header filled in; if there is none, the loss is counted. */
+static __always_inline struct scratch *begin(u16 kind, s64 ret, u32 size, u32 *slot)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct scratch *scratch = claim(slot);
+	struct tw_hdr *hdr;
+
 	if (!scratch) {
 		miss(kind, ret, TW_M_SCRATCH);
 		return 0;
@@ -154,7 +165,7 @@ static __always_inline void submit(struct scratch *scratch)
 	else
 		err = bpf_ringbuf_output(&ring_bulk, hdr, size, BPF_RB_NO_WAKEUP);
 	if (err)
-		miss(kind, hdr->ret, TW_M_RING);
+		miss_in(hdr->cgroup, kind, hdr->ret, TW_M_RING);
 	else if (count)
 		count->sent++;
 	drop(scratch);

@@ -11,6 +11,10 @@
 #define TW_PATH_MAX 4096
 #define TW_ARGS_MAX 4096
 #define TW_ENV_MAX 4096
+/* Longest name that is kept of a request of io_uring, with its NUL. */
+#define TW_RING_NAME 512
+/* Operations of io_uring that the table has room for. */
+#define TW_RING_OPS 64
 #define TW_DATA_MAX 256
 #define TW_FIRST_MAX 1024 /* of a new connection: an HTTP request with its host */
 #define TW_HELLO_MAX 2048 /* of a TLS hello: key shares of today take 1,200 bytes */
@@ -166,6 +170,25 @@ struct tw_sock {
 	struct tw_str pad_str;
 };
 
+/* What `data` of a flow holds. */
+struct tw_flow {
+	__u64 started; /* ns since boot */
+	__u64 bytes_out;
+	__u64 bytes_in;
+	__u64 packets_out;
+	__u64 packets_in;
+	__u32 state; /* enum tw_flow_state */
+	__u32 pad;
+};
+
+enum tw_flow_state {
+	TW_FLOW_OPEN, /* goes on */
+	TW_FLOW_CLOSED, /* both ends said that they are done */
+	TW_FLOW_RESET, /* it ended otherwise */
+	TW_FLOW_REFUSED, /* it never began */
+	TW_FLOW_IDLE, /* datagrams: none for a while */
+};
+
 struct tw_call {
 	struct tw_hdr hdr;
 	__u64 args[6];
@@ -193,6 +216,8 @@ enum tw_handler {
 	TW_H_MEMORY, /* mmap and mprotect: only what becomes executable and was or is writable */
 	TW_H_PRCTL, /* only options that matter */
 	TW_H_FSCONTEXT, /* fsconfig and fsmount: a file system in the making */
+	TW_H_SEND, /* where the kernel has no tracepoint for what is sent */
+	TW_H_RECEIVE, /* the same for what is received */
 	TW_HANDLERS,
 };
 
@@ -260,7 +285,7 @@ struct tw_sampling {
 };
 
 /* Tables whose entries the kernel half makes, for the counter of their insertions. */
-enum tw_table { TW_T_BUCKETS, TW_T_PEERS, TW_T_MISSED, TW_T_NAME_SERVERS, TW_TABLES };
+enum tw_table { TW_T_BUCKETS, TW_T_PEERS, TW_T_MISSED, TW_T_NAME_SERVERS, TW_T_CONNECTIONS, TW_T_DATAGRAMS, TW_TABLES };
 
 /* What was done to a table, per CPU. */
 struct tw_table_use {
@@ -290,8 +315,12 @@ struct tw_config {
 	__u16 nr_recvfrom;
 	__u16 nr_recvmsg;
 	__u16 nr_recvmmsg;
+	__u16 kind_flow;
+	__u16 pad;
 	__u32 bucket_rate; /* privileged calls a second and cgroup */
 	__u32 bucket_burst;
+	__u32 flow_tell_ms; /* a flow that goes on is told so often */
+	__u32 flow_idle_ms; /* without a datagram for so long, a flow of them is over */
 	__u8 handler[TW_CALLS]; /* enum tw_handler, by call number */
 	__u8 kind[TW_CALLS]; /* event kind, by call number */
 	__u8 handler32[TW_CALLS]; /* the same for 32-bit calls */
@@ -299,6 +328,9 @@ struct tw_config {
 	__u8 lane[TW_KINDS]; /* enum tw_lane, by kind */
 	__u8 class[TW_KINDS]; /* enum tw_class, by kind */
 	struct tw_args args[TW_KINDS];
+	__u8 ring_kind[TW_RING_OPS]; /* event kind, by operation of io_uring */
+	__u16 nr_ring; /* io_uring_enter */
+	__u16 ring_cqe; /* the tracepoint of an answer gives the entry of the queue (since 6.15), not its parts */
 };
 
 /* Counters, one per kind and CPU. */

@@ -15,7 +15,7 @@ use crate::world::World;
 
 /// Records of a process may come this long after that of its end: another CPU's ring was read later, or they waited for
 /// a container's name. Nanoseconds.
-const LATE_NS: u64 = 2_000_000_000;
+pub(crate) const LATE_NS: u64 = 2_000_000_000;
 
 /// One thing learnt.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -37,6 +37,13 @@ pub enum Context {
         cgroup: u64,
         /// Id of the container.
         container: String,
+    },
+    /// A cgroup of the host belongs to a systemd unit.
+    Unit {
+        /// Id of the cgroup.
+        cgroup: u64,
+        /// Name of the unit.
+        unit: String,
     },
     /// A container, as far as it is known.
     Container {
@@ -162,9 +169,10 @@ impl World {
             Context::Events { count } => self.events = count,
             Context::Clock { boot_to_wall_ns } => self.boot_to_wall_ns = boot_to_wall_ns,
             Context::Place { cgroup, container } => self.membership.put(cgroup, container),
+            Context::Unit { cgroup, unit } => self.membership.put_host(cgroup, Some(unit)),
             Context::Container { container } => self.membership.restore(*container),
             Context::Gone { id } => {
-                self.membership.apply(crate::RuntimeUpdate::Gone(id));
+                self.membership.apply(0, crate::RuntimeUpdate::Gone(id));
             }
             Context::Names { container, uid, gid, loginuid, names } => {
                 self.told_names.insert((container.into(), uid, gid, loginuid), names);

@@ -103,6 +103,7 @@ fn finding() -> tw_model::Finding {
         event: "execve".into(),
         lineage: vec![ProcessSummary { key, ..ProcessSummary::default() }],
         container: Some(ContainerSummary::default()),
+        workload: String::new(),
         coverage: Some(coverage()),
         fingerprint: 0,
     }
@@ -132,7 +133,7 @@ fn agent() -> Agent {
         },
         tables: vec![Default::default()],
         budget: status::BudgetStatus { given_up: vec![String::new()], ..Default::default() },
-        hooks: vec![status::HookStatus { problem: some(), ..Default::default() }],
+        hooks: vec![status::HookStatus { problem: some(), instead: some(), ..Default::default() }],
         rings: vec![Default::default()],
         events: vec![Default::default()],
         rules: status::RulesStatus {

@@ -1,7 +1,7 @@
 //! The rows.
 
 use super::{
-    ArgRule, Field, FieldFlag, Multi, container, coverage, event, fd, network, place, process, resource, target,
+    ArgRule, Field, FieldFlag, Multi, container, coverage, event, fd, flow, network, place, process, resource, target,
 };
 use crate::value::FieldType;
 
@@ -224,7 +224,7 @@ fields! {
     "thread.tid" Int process::tid "Number of the thread that acted.";
     "thread.ismain" Bool process::is_main_thread "The main thread acted.";
     "thread.vtid" Int process::vtid "Number of the main thread inside its pid namespace; null for other threads.";
-    "proc.cred_jump" Bool process::cred_jump "The process is root, or has capabilities, that it had not at its last event, and no set*id call, exec or namespace gave them: what an exploit of the kernel looks like. From the kernel's credentials at each event.";
+    "proc.cred_jump" Bool process::cred_jump "The process is root, or has capabilities, that it had not at its last event, and no set*id call, exec or namespace gave them: what an exploit of the kernel looks like. Told once, at the first event that is no open. From the kernel's credentials at each event.";
     "user.prior_uid" Uint process::prior_uid "Effective user before the event: of setuid and its like, the one before the call.";
     "group.prior_gid" Uint process::prior_gid "Effective group before the event.";
     "thread.prior_cap_effective" Text process::prior_cap_effective "Effective capabilities before the event, joined by blanks.";
@@ -275,6 +275,12 @@ fields! {
     "dns.labels" Uint network::dns_labels "Labels of dns.name: 3 in `www.example.org`.";
     "dns.longest_label" Uint network::dns_longest_label "Bytes of the longest label of dns.name, 63 at most.";
     "dns.malformed" Bool network::dns_malformed "A datagram to or from a DNS port that is no DNS message.";
+    "flow.state" Text flow::state "`open` (it goes on), `closed`, `reset`, `refused`, or `idle` (no datagram for 30 s).";
+    "flow.bytes_out" Uint flow::bytes_out "Bytes that the process sent, without headers and what was sent again.";
+    "flow.bytes_in" Uint flow::bytes_in "Bytes that the process received.";
+    "flow.packets_out" Uint flow::packets_out "Segments (TCP) or datagrams sent.";
+    "flow.packets_in" Uint flow::packets_in "Segments (TCP) or datagrams received.";
+    "flow.duration" Duration flow::duration "Time since the process connected, accepted, or sent or got its first datagram.";
     "net.sni" Text network::sni "Server name in the TLS hello that a client sent first (event `write`), in lower case.";
     "net.alpn" TextList network::alpn "Protocols offered in that hello, such as `h2`.";
     "net.http_host" Text network::http_host "Host of the HTTP/1 request that a client sent first (event `write`), in lower case, without the port.";
@@ -343,6 +349,9 @@ fields! {
     "container.host_ipc" Bool container::container_host_ipc "Shares the host's IPC namespace.";
     "container.label" (required) Text container::container_label "One label: `container.label[com.docker.compose.service]`.";
     "container.labels" Text container::container_labels "All labels but those of Kubernetes itself, as `name:value`.";
+    "workload.name" Text container::workload_name "What the container is a replica of: owner of its pod, Compose service, else its image; of the host's processes the systemd unit, else `host`.";
+    "workload.kind" Text container::workload_kind "What manages the workload: `deployment`, `statefulset`, `daemonset`, `job`, `cronjob`, `pod`, `compose`, `container`, `unit` or `host`.";
+    "workload.namespace" Text container::workload_namespace "Namespace of Kubernetes, or Compose project.";
     "container.cni.json" Text - "Answer of the network plugin.";
     "container.healthcheck" {Deprecated} Text - "Health check.";
     "container.liveness_probe" {Deprecated} Text - "Liveness probe.";
@@ -350,15 +359,15 @@ fields! {
     "proc.is_container_healthcheck" {Deprecated} Bool - "The process is the health check.";
     "proc.is_container_liveness_probe" {Deprecated} Bool - "The process is the liveness probe.";
     "proc.is_container_readiness_probe" {Deprecated} Bool - "The process is the readiness probe.";
-    "k8s.pod.name" {Suggested} Text container::pod_name "Name of the pod, from the runtime's labels.";
-    "k8s.pod.uid" Text container::pod_uid "Uid of the pod, from the runtime's labels.";
-    "k8s.ns.name" {Suggested} Text container::pod_namespace "Namespace of the pod, from the runtime's labels.";
+    "k8s.pod.name" {Suggested} Text container::pod_name "Name of the pod, from its runtime.";
+    "k8s.pod.uid" Text container::pod_uid "Uid of the pod, from its runtime.";
+    "k8s.ns.name" {Suggested} Text container::pod_namespace "Namespace of the pod, from its runtime.";
     "k8s.pod.id" Text container::pod_uid "The same as k8s.pod.uid.";
-    "k8s.pod.sandbox_id" Text container::sandbox_id "First twelve digits of the pod's sandbox, where the runtime's labels tell it.";
-    "k8s.pod.full_sandbox_id" Text container::full_sandbox_id "Id of the pod's sandbox, where the runtime's labels tell it.";
-    "k8s.pod.label" (required) Text - "One label of the pod.";
-    "k8s.pod.labels" Text - "Labels of the pod.";
-    "k8s.pod.ip" Text container::pod_ip "Address of the pod: the container's.";
+    "k8s.pod.sandbox_id" Text container::sandbox_id "First twelve digits of the pod's sandbox, where the runtime tells it.";
+    "k8s.pod.full_sandbox_id" Text container::full_sandbox_id "Id of the pod's sandbox, where the runtime tells it.";
+    "k8s.pod.label" (required) Text container::pod_label "One label of the pod: `k8s.pod.label[app]`.";
+    "k8s.pod.labels" Text container::pod_labels "Labels of the pod, as `name:value`.";
+    "k8s.pod.ip" Text container::pod_ip "Address of the pod.";
     "k8s.pod.cni.json" Text - "Answer of the network plugin.";
     "k8s.rc.name" {Deprecated} Text - "Deprecated in Falco: name of the replication controller.";
     "k8s.rc.id" {Deprecated} Text - "Deprecated in Falco: id of the replication controller.";

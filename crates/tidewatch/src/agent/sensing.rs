@@ -51,7 +51,8 @@ impl Prepared {
     /// # Errors
     /// If that is not to be had after all.
     pub fn start(self, config: &Config) -> Result<Box<dyn Source>, SensorError> {
-        let options = tw_sensor::Options { privileged_rate: config.agent.privileged_rate };
+        let options =
+            tw_sensor::Options { privileged_rate: config.agent.privileged_rate, ..tw_sensor::Options::default() };
         Ok(match self {
             Self::Ebpf => Box::new(EbpfSensor::start(&options)?),
             Self::Connector(socket) => Box::new(ConnectorSensor::start(socket)?),
@@ -70,6 +71,10 @@ pub fn cannot_watch(error: &SensorError) -> ExitCode {
              --sensor connector"
         }
         SensorError::NoConnector(_) => "it takes root with CAP_NET_ADMIN in the host's own pid and network namespaces",
+        SensorError::LockedDown => {
+            "boot with lockdown=integrity, which protects the kernel and lets it be watched; \
+             --sensor connector watches executions without eBPF"
+        }
         SensorError::NoBtf | SensorError::Load(_) => {
             "tidewatch doctor tells more; --sensor connector watches executions without eBPF"
         }
