@@ -107,7 +107,16 @@ impl Engine {
             }
             process
         });
-        let Some((plan, known)) = self.memory.plan(class, event.kind(), candidates, &self.conditions) else { return };
+        self.event.number += 1;
+        let (plan, known) = loop {
+            let Some((plan, known)) = self.memory.plan(class, event.kind(), candidates, &self.conditions) else {
+                return;
+            };
+            let Some(group) = plan.ask else { break (plan, known) };
+            self.process.copy_from_slice(known);
+            self.event.see_late(&self.groups, group, event, &mut self.process);
+            class = self.memory.refine(event, &self.process);
+        };
         if plan.rules.is_empty() {
             return;
         }
@@ -115,7 +124,6 @@ impl Engine {
         if opened.is_some_and(|opened| self.quiet.holds(class, &opened)) {
             return;
         }
-        self.event.number += 1;
         self.event.beyond_open = false;
         self.raised.clear();
         self.raised.extend_from_slice(&plan.always);

@@ -102,6 +102,16 @@ impl Condition {
         }
     }
 
+    /// The group of a process that is asked first, if one is.
+    pub fn asks(&self) -> Option<u16> {
+        match self {
+            Self::Late(atom, _) => Some(atom.group),
+            Self::Not(term) => term.asks(),
+            Self::And(terms) | Self::Or(terms) => terms.iter().find_map(Self::asks),
+            Self::Const(_) | Self::Kind(_) | Self::Process(_) | Self::Event(_) => None,
+        }
+    }
+
     /// How many parts it has.
     pub fn size(&self) -> usize {
         match self {

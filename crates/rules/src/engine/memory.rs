@@ -16,6 +16,10 @@ const CLASSES: usize = 2048;
 /// Parts of conditions in all plans, some 40 bytes each; beyond that all are forgotten as well.
 const PARTS: usize = 400_000;
 
+/// If so many rules would ask the same of a process for each event, it is asked before they are tried: so what a new
+/// process costs does not grow with the number of rules.
+const MANY_ASK: usize = 8;
+
 /// Processes for which the same comparisons hold.
 struct Class {
     /// The truths of its processes.
@@ -32,6 +36,8 @@ pub(super) struct Plan {
     pub rules: Box<[(u32, Condition)]>,
     /// Of these, by their places here, those to try for each event.
     pub always: Box<[u32]>,
+    /// A group of the process to ask first: then there is less left to do.
+    pub ask: Option<u16>,
     /// Groups in which a comparison may bring up a rule.
     pub groups: Box<[u16]>,
     /// Words of the event's truths with the bits that rules wait for.
@@ -47,6 +53,7 @@ impl Plan {
         let (mut rules, mut always, mut waiting) = (Vec::new(), Vec::new(), Vec::new());
         let mut groups = BTreeSet::new();
         let mut waited = BTreeMap::<u32, u64>::new();
+        let mut asked = BTreeMap::<u16, usize>::new();
         for rule in candidates {
             let Some(condition) = conditions.get(*rule as usize) else { continue };
             let left = condition.left(kind, process);
@@ -62,11 +69,17 @@ impl Plan {
                         waiting.push((atom.bit, place));
                     }
                 }
-                None => always.push(place),
+                None => {
+                    always.push(place);
+                    if let Some(group) = left.asks() {
+                        *asked.entry(group).or_default() += 1;
+                    }
+                }
             }
             rules.push((*rule, left));
         }
         waiting.sort_unstable();
+        plan.ask = asked.into_iter().find(|(_, rules)| *rules >= MANY_ASK).map(|(group, _)| group);
         plan.rules = rules.into();
         plan.always = always.into();
         plan.groups = groups.into_iter().collect();
