@@ -157,4 +157,57 @@ struct {
 	__uint(max_entries, 4096);
 } name_servers SEC(".maps");
 
+/* Whose a connection or a datagram socket is, and what went over the latter. */
+struct owner {
+	u64 started; /* ns since boot */
+	u64 start;
+	u64 cgroup;
+	u64 told_at;
+	u64 used_at;
+	u64 bytes_out;
+	u64 bytes_in;
+	u64 packets_out;
+	u64 packets_in;
+	u64 sk;
+	u32 pid;
+	u32 tid;
+	u32 uid;
+	u32 gid;
+	u16 attrs;
+	u16 family;
+	u16 type;
+	u16 proto;
+	u16 lport;
+	u16 rport;
+	u32 pad;
+	u8 laddr[16]; /* of datagrams, whose socket may be gone when they are told */
+	u8 raddr[16]; /* the first peer */
+	char comm[TW_COMM];
+};
+
+/*
+ * Open connections, by address of the kernel's socket: when one ends, nobody's call is under way. A hash that forgets
+ * the least recently used, so that what ended unseen makes room.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__type(key, u64);
+	__type(value, struct owner);
+	__uint(max_entries, 16384);
+} connections SEC(".maps");
+
+/* A datagram socket; no hook tells its end, and another may follow in the same memory: that has another port. */
+struct datagram_key {
+	u64 sk;
+	u64 port;
+};
+
+/* The same of datagram sockets, a table of their own: they come by the thousand. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__type(key, struct datagram_key);
+	__type(value, struct owner);
+	__uint(max_entries, 8192);
+} datagrams SEC(".maps");
+
 #endif

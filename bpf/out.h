@@ -35,9 +35,8 @@ static __always_inline void removed(u32 table)
  * Counts an event that gets no record: for its cgroup first and for all last, so that whoever sees the last change finds
  * the others. `ret` is the call's result. Rare, so exact counts may cost something.
  */
-static __noinline void miss(u16 kind, s64 ret, u32 why)
+static __noinline void miss_in(u64 cgroup, u16 kind, s64 ret, u32 why)
 {
-	u64 cgroup = bpf_get_current_cgroup_id();
 	struct tw_missed *entry = bpf_map_lookup_elem(&missed, &cgroup);
 	struct tw_table_use *use;
 	struct tw_count *count;
@@ -73,6 +72,11 @@ static __noinline void miss(u16 kind, s64 ret, u32 why)
 	total = bpf_map_lookup_elem(&misses, &zero);
 	if (total)
 		__sync_fetch_and_add(total, 1);
+}
+
+static __always_inline void miss(u16 kind, s64 ret, u32 why)
+{
+	miss_in(bpf_get_current_cgroup_id(), kind, ret, why);
 }
 
 /* Whether only a sample of such events is wanted and this one is not in it; then it is counted. */
@@ -154,7 +158,7 @@ static __always_inline void submit(struct scratch *scratch)
 	else
 		err = bpf_ringbuf_output(&ring_bulk, hdr, size, BPF_RB_NO_WAKEUP);
 	if (err)
-		miss(kind, hdr->ret, TW_M_RING);
+		miss_in(hdr->cgroup, kind, hdr->ret, TW_M_RING);
 	else if (count)
 		count->sent++;
 	drop(scratch);

@@ -22,6 +22,7 @@ struct tw_records {
 	struct tw_file file;
 	struct tw_sock sock;
 	struct tw_call call;
+	struct tw_flow flow;
 } *tw_records;
 
 /* The context of a tp_btf program is an array of the tracepoint's arguments. */
@@ -60,6 +61,8 @@ static __always_inline u64 arg_or(struct watched *call, u8 n, u64 otherwise)
 
 #include "probes/process.h"
 #include "probes/file.h"
+#include "probes/socket.h"
+#include "probes/flow.h"
 #include "probes/network.h"
 #include "probes/traffic.h"
 #include "probes/call.h"

@@ -166,6 +166,25 @@ struct tw_sock {
 	struct tw_str pad_str;
 };
 
+/* What `data` of a flow holds. */
+struct tw_flow {
+	__u64 started; /* ns since boot */
+	__u64 bytes_out;
+	__u64 bytes_in;
+	__u64 packets_out;
+	__u64 packets_in;
+	__u32 state; /* enum tw_flow_state */
+	__u32 pad;
+};
+
+enum tw_flow_state {
+	TW_FLOW_OPEN, /* goes on */
+	TW_FLOW_CLOSED, /* both ends said that they are done */
+	TW_FLOW_RESET, /* it ended otherwise */
+	TW_FLOW_REFUSED, /* it never began */
+	TW_FLOW_IDLE, /* datagrams: none for a while */
+};
+
 struct tw_call {
 	struct tw_hdr hdr;
 	__u64 args[6];
@@ -260,7 +279,7 @@ struct tw_sampling {
 };
 
 /* Tables whose entries the kernel half makes, for the counter of their insertions. */
-enum tw_table { TW_T_BUCKETS, TW_T_PEERS, TW_T_MISSED, TW_T_NAME_SERVERS, TW_TABLES };
+enum tw_table { TW_T_BUCKETS, TW_T_PEERS, TW_T_MISSED, TW_T_NAME_SERVERS, TW_T_CONNECTIONS, TW_T_DATAGRAMS, TW_TABLES };
 
 /* What was done to a table, per CPU. */
 struct tw_table_use {
@@ -290,8 +309,12 @@ struct tw_config {
 	__u16 nr_recvfrom;
 	__u16 nr_recvmsg;
 	__u16 nr_recvmmsg;
+	__u16 kind_flow;
+	__u16 pad;
 	__u32 bucket_rate; /* privileged calls a second and cgroup */
 	__u32 bucket_burst;
+	__u32 flow_tell_ms; /* a flow that goes on is told so often */
+	__u32 flow_idle_ms; /* without a datagram for so long, a flow of them is over */
 	__u8 handler[TW_CALLS]; /* enum tw_handler, by call number */
 	__u8 kind[TW_CALLS]; /* event kind, by call number */
 	__u8 handler32[TW_CALLS]; /* the same for 32-bit calls */

@@ -1,69 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 OR Apache-2.0 */
 /* Calls on sockets, and dup onto the standard descriptors. */
 
-#define AF_UNIX 1
-#define AF_INET 2
-#define AF_INET6 10
-#define IPPROTO_TCP 6
-#define TCP_ESTABLISHED 1
-#define EINPROGRESS 115
-
-static __always_inline void fill_sock(struct tw_sock *out, struct sock *sk)
-{
-	u16 family = BPF_CORE_READ(sk, __sk_common.skc_family);
-	u32 addr;
-
-	out->family = family;
-	out->type = BPF_CORE_READ(sk, sk_type);
-	out->proto = BPF_CORE_READ(sk, sk_protocol);
-	if (family == AF_INET) {
-		addr = BPF_CORE_READ(sk, __sk_common.skc_rcv_saddr);
-		__builtin_memcpy(out->laddr, &addr, sizeof(addr));
-		addr = BPF_CORE_READ(sk, __sk_common.skc_daddr);
-		__builtin_memcpy(out->raddr, &addr, sizeof(addr));
-	} else if (family == AF_INET6) {
-		BPF_CORE_READ_INTO(&out->laddr, sk, __sk_common.skc_v6_rcv_saddr);
-		BPF_CORE_READ_INTO(&out->raddr, sk, __sk_common.skc_v6_daddr);
-	} else {
-		return;
-	}
-	out->lport = BPF_CORE_READ(sk, __sk_common.skc_num);
-	out->rport = bpf_ntohs(BPF_CORE_READ(sk, __sk_common.skc_dport));
-	if (out->rport && (out->proto != IPPROTO_TCP || BPF_CORE_READ(sk, __sk_common.skc_state) == TCP_ESTABLISHED))
-		out->attrs |= TW_S_CONNECTED;
-}
-
-/* The remote end as the caller wrote it, where the socket does not hold it (failed calls, datagrams). */
-static __always_inline void fill_remote(struct tw_sock *out, const void *addr)
-{
-	struct sockaddr_any any = {};
-
-	if (!addr || bpf_probe_read_user(&any, 28, addr))
-		return;
-	if (any.family == AF_INET) {
-		out->family = AF_INET;
-		__builtin_memcpy(out->raddr, &any.addr4, 4);
-	} else if (any.family == AF_INET6) {
-		/* struct sockaddr_in6 has its address behind the flow label, which lies where IPv4's address does. */
-		out->family = AF_INET6;
-		__builtin_memcpy(out->raddr, any.addr6, 16);
-	} else {
-		return;
-	}
-	out->rport = bpf_ntohs(any.port);
-}
-
-/* Name that the peer of a unix socket is bound to. */
-static __always_inline void add_unix_peer(struct scratch *scratch, struct tw_sock *out, struct sock *sk)
-{
-	struct unix_sock *unix = (void *)sk;
-	struct sock *peer = BPF_CORE_READ(unix, peer);
-	struct unix_address *addr = peer ? BPF_CORE_READ((struct unix_sock *)peer, addr) : 0;
-
-	if (addr)
-		add_kernel_text(scratch, &out->path, (void *)addr + bpf_core_field_offset(struct unix_address, name) + 2);
-}
-
 SEC("tp_btf/sys_exit")
 int handle_sock(trace_args *ctx)
 {
@@ -105,7 +42,10 @@ int handle_sock(trace_args *ctx)
 				inserted(TW_T_PEERS);
 			else
 				bpf_map_update_elem(&peers, &key, &fresh, BPF_ANY);
+			note_connection(sk, TW_S_CLIENT);
 		}
+	} else if (accepts && out->proto == IPPROTO_TCP) {
+		note_connection(sk, TW_S_SERVER);
 	}
 	if (family == AF_UNIX) {
 		if (addr)

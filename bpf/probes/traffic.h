@@ -171,18 +171,52 @@ static __always_inline void tell_dns(struct sock *sk, s64 ret, struct transfer *
 	submit(scratch);
 }
 
+/* A number for the end that datagrams go to; never 0. */
+static __always_inline u64 peer_number(const u8 *addr, u16 port)
+{
+	return (*(u64 *)addr ^ *(u64 *)(addr + 8) ^ (u64)port << 48) | 1;
+}
+
+/* Whether a datagram to this end was told within the last second; then it is counted. */
+static __always_inline bool is_told(struct peer *peer, u64 number, u64 now, u16 kind, s64 ret)
+{
+	if (!peer || peer->addr != number || now - peer->at >= PEER_QUIET_NS)
+		return false;
+	miss(kind, ret, TW_M_REPEATED);
+	return true;
+}
+
+/* The end that a socket of datagrams is tied to. */
+static __always_inline u64 tied_to(struct sock *sk, u16 family, u16 port)
+{
+	u8 addr[16] = {};
+	u32 four;
+
+	if (family == AF_INET) {
+		four = sk->__sk_common.skc_daddr;
+		__builtin_memcpy(addr, &four, sizeof(four));
+	} else {
+		BPF_CORE_READ_INTO(&addr, sk, __sk_common.skc_v6_daddr);
+	}
+	return peer_number(addr, port);
+}
+
 /* The first bytes of a connection, or a datagram to a new peer. */
 static __always_inline void tell_sent(struct sock *sk, s64 ret, struct transfer *sending, bool tcp, struct peer *peer)
 {
 	u64 key = (u64)sk;
 	struct peer fresh = { .at = bpf_ktime_get_boot_ns() };
 	u32 max = tcp ? TW_FIRST_MAX : TW_DATA_MAX, slot = 0;
+	u16 kind = tcp ? config.kind_write : sending->kind == config.kind_write ? config.kind_sendto : sending->kind;
 	struct scratch *scratch;
 	struct tw_sock *out;
+	u16 port = bpf_ntohs(sk->__sk_common.skc_dport);
 	u8 first = 0;
 
-	scratch = begin(tcp ? config.kind_write : sending->kind == config.kind_write ? config.kind_sendto : sending->kind,
-			ret, sizeof(*out), &slot);
+	/* Most datagrams end here, cheaply. */
+	if (!tcp && port && is_told(peer, tied_to(sk, sk->__sk_common.skc_family, port), fresh.at, kind, ret))
+		return;
+	scratch = begin(kind, ret, sizeof(*out), &slot);
 	if (!scratch)
 		return;
 	out = (void *)scratch->record;
@@ -197,9 +231,8 @@ static __always_inline void tell_sent(struct sock *sk, s64 ret, struct transfer 
 	} else {
 		if (!out->rport)
 			fill_remote(out, sending->addr);
-		fresh.addr = (*(u64 *)out->raddr ^ *(u64 *)(out->raddr + 8) ^ (u64)out->rport << 48) | 1;
-		if (peer && peer->addr == fresh.addr && fresh.at - peer->at < PEER_QUIET_NS) {
-			miss(((struct tw_hdr *)out)->kind, ret, TW_M_REPEATED);
+		fresh.addr = peer_number(out->raddr, out->rport);
+		if (is_told(peer, fresh.addr, fresh.at, kind, ret)) {
 			drop(scratch);
 			return;
 		}
@@ -241,6 +274,8 @@ int on_send(trace_args *ctx)
 		return 0;
 	if (!port && sending.addr && !bpf_probe_read_user(&to, sizeof(to), sending.addr))
 		dns |= is_dns(bpf_ntohs(to.port));
+	if (!tcp && !dns && ret > 0)
+		count_datagram(sk, ret, false, sending.addr);
 	/* The length of a message on a connection may be sent by itself. */
 	if (dns && ret > 2)
 		tell_dns(sk, ret, &sending, 0);
@@ -252,7 +287,7 @@ int on_send(trace_args *ctx)
 	return 0;
 }
 
-/* Something was received on a socket. Reported: DNS messages. */
+/* Something was received on a socket. Reported: DNS messages. Other datagrams are counted. */
 SEC("tp_btf/sock_recv_length")
 int on_receive(trace_args *ctx)
 {
@@ -264,14 +299,19 @@ int on_receive(trace_args *ctx)
 	struct transfer receiving = {};
 	u64 key = (u64)sk;
 
-	if (ret <= 2 || flags & MSG_PEEK || (family != AF_INET && family != AF_INET6))
+	if (ret <= 0 || flags & MSG_PEEK || (family != AF_INET && family != AF_INET6))
 		return 0;
 	if (!is_dns(port) && !is_dns(sk->__sk_common.skc_num)) {
-		/* Without a peer, it counts whom the socket asked. */
-		if (port || sk->sk_protocol == IPPROTO_TCP || !bpf_map_lookup_elem(&name_servers, &key))
+		if (sk->sk_protocol == IPPROTO_TCP)
 			return 0;
+		/* Without a peer, it counts whom the socket asked. */
+		if (port || !bpf_map_lookup_elem(&name_servers, &key)) {
+			if (task->tgid != config.self)
+				count_datagram(sk, ret, true, 0);
+			return 0;
+		}
 	}
-	if (task->tgid == config.self || !find_receiving(task, &receiving) || !receiving.buf)
+	if (ret <= 2 || task->tgid == config.self || !find_receiving(task, &receiving) || !receiving.buf)
 		return 0;
 	tell_dns(sk, ret, &receiving, TW_S_RECEIVED);
 	return 0;

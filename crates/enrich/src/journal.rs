@@ -15,7 +15,7 @@ use crate::world::World;
 
 /// Records of a process may come this long after that of its end: another CPU's ring was read later, or they waited for
 /// a container's name. Nanoseconds.
-const LATE_NS: u64 = 2_000_000_000;
+pub(crate) const LATE_NS: u64 = 2_000_000_000;
 
 /// One thing learnt.
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -20,7 +20,7 @@ use tw_model::{Container, Event, KnownNames, Names, Place, ProcKey, Process, Pro
 
 use crate::cgroup::Cgroups;
 use crate::docker::DockerWatcher;
-use crate::journal::Context;
+use crate::journal::{Context, LATE_NS};
 use crate::ledger::{Ledger, Missing};
 use crate::membership::{Membership, MembershipCounts, Notice};
 use crate::procfs::{Procfs, keep_env};
@@ -290,13 +290,17 @@ impl World {
         }
         let (cgroup, version) = (raw.header.cgroup, self.membership.version());
         let container = || self.membership.container(cgroup);
-        let account = if raw.kind().is_measurement() {
+        let account = if !raw.kind().is_from_kernel() {
             self.ledger.of(cgroup, version, container)
         } else {
             let class = Class::of(raw.kind(), raw.header.ret);
             self.ledger.seen((cgroup, class, raw.header.time), version, container)
         };
         let process = match self.processes.get(key) {
+            // A connection can outlive its process, and what is known of it then is not in a recording.
+            Some(process) if raw.kind() == EventKind::Flow && is_forgotten(process, raw.header.time) => {
+                unknown_process()
+            }
             Some(process) => process,
             // Cannot be, since `ensure` put it there; a table of one process could still have dropped it.
             None => unknown_process(),
@@ -553,6 +557,11 @@ impl World {
     pub fn refresh_users(&mut self, now_ns: u64) {
         self.host_users.refresh(now_ns);
     }
+}
+
+/// Whether a process ended so long ago that a new segment of a recording would not tell it.
+fn is_forgotten(process: &Process, now_ns: u64) -> bool {
+    process.exit_ns.is_some_and(|exit_ns| exit_ns.saturating_add(LATE_NS) <= now_ns)
 }
 
 /// Path of the script that was executed, made absolute; empty if the executable is no interpreter of one.

@@ -48,7 +48,7 @@ impl Class {
             (Lane::Privileged, _) => Self::Privileged,
             (Lane::Bulk, "file") => Self::File,
             (Lane::Bulk, "net") => Self::Network,
-            (Lane::Bulk, _) if kind == EventKind::Write => Self::Network,
+            (Lane::Bulk, _) if matches!(kind, EventKind::Write | EventKind::Flow) => Self::Network,
             (Lane::Bulk, _) => Self::Other,
         }
     }

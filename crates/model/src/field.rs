@@ -9,6 +9,7 @@ mod container;
 pub mod coverage;
 mod event;
 mod fd;
+mod flow;
 mod network;
 mod place;
 mod process;

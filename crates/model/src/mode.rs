@@ -11,7 +11,7 @@ pub enum Mode {
     /// Programs in the kernel: everything, on the whole host.
     #[default]
     Ebpf,
-    /// The kernel's process connector and fanotify, beside `/proc`: executions and ends, on the whole host.
+    /// The kernel's process connector, beside `/proc`: executions and ends, on the whole host.
     Connector,
     /// One command and what descends from it, by ptrace: nearly everything, without any right.
     Wrap,
@@ -34,21 +34,21 @@ impl Mode {
     pub fn what(self) -> &'static str {
         match self {
             Self::Ebpf => "eBPF",
-            Self::Connector => "process connector, fanotify and /proc",
+            Self::Connector => "process connector and /proc",
             Self::Wrap => "seccomp and ptrace around one command",
         }
     }
 
     /// The kinds of events that it delivers.
     pub fn kinds(self) -> KindSet {
-        use EventKind::{Clone, Execve, Procexit, Setresgid, Setresuid, Write};
+        use EventKind::{Clone, Dns, Execve, Procexit, Ptrace, Resource, Setresgid, Setresuid, Write};
+        let of = |kinds: &[EventKind]| kinds.iter().fold(KindSet::NONE, |set, kind| set.or(KindSet::one(*kind)));
         match self {
             Self::Ebpf => KindSet::ALL,
-            Self::Connector => [Clone, Execve, Procexit, Setresuid, Setresgid]
-                .into_iter()
-                .fold(KindSet::NONE, |set, kind| set.or(KindSet::one(kind))),
-            // First bytes of connections would take a stop at each write.
-            Self::Wrap => KindSet::ALL.and(KindSet::one(Write).not()),
+            Self::Connector => of(&[Clone, Execve, Procexit, Ptrace, Resource, Setresuid, Setresgid]),
+            // First bytes of connections and what is received would take a stop at each write and read; nobody measures one
+            // command.
+            Self::Wrap => KindSet::ALL.and(of(&[Dns, Resource, Write]).not()),
         }
     }
 

@@ -11,9 +11,11 @@ use crate::event::{EVENTS, EventInfo, EventKind, Shape};
 use crate::process::ProcKey;
 
 mod encoder;
+mod flow;
 mod resource;
 mod rewrite;
 pub use encoder::{Encoder, from_words, to_words};
+pub use flow::{FLOW_STATES, FlowFigures};
 pub use resource::{ResourceBody, part};
 pub use rewrite::Slot;
 

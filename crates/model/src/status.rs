@@ -357,6 +357,12 @@ pub struct ResourceStatus {
 pub struct AgentStatus {
     /// Version of the program.
     pub version: String,
+    /// How it watches: `ebpf` or `connector`.
+    pub mode: String,
+    /// Rules that can find nothing in this mode, each with the reason.
+    pub mute_rules: Vec<String>,
+    /// Programs that had ended before they could be looked at; only where the mode has to look.
+    pub unseen_programs: u64,
     /// Who it is.
     pub node: Node,
     /// Its process number.

@@ -140,6 +140,9 @@ impl Redactor {
     /// The record with secrets taken out of arguments, environment, first bytes sent and text arguments; `None` if
     /// there are none. The result is not aligned: [`tw_model::raw::to_words`] copies it to where it is.
     pub fn record(&self, raw: &Raw<'_>) -> Option<Vec<u8>> {
+        if raw.kind() == EventKind::Flow {
+            return None; // figures, no text
+        }
         let mut changed = false;
         // Lengths in it say where things are.
         let is_binary = raw.kind() == EventKind::Dns

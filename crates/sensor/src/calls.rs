@@ -3,9 +3,13 @@
 //! The kernel half has no list of calls: it gets these tables before it is loaded, by call number of the running
 //! architecture, so that nothing in it depends on one.
 
+use std::time::Duration;
+
 use tw_model::coverage::Class;
 use tw_model::event::{EVENTS, EventKind, Lane};
 use zerocopy::{Immutable, IntoBytes};
+
+use crate::ebpf::Options;
 
 /// Call numbers that the tables have room for (`TW_CALLS`).
 pub(crate) const CALLS: usize = 512;
@@ -108,8 +112,12 @@ pub(crate) struct Config {
     nr_recvfrom: u16,
     nr_recvmsg: u16,
     nr_recvmmsg: u16,
+    kind_flow: u16,
+    pad: u16,
     bucket_rate: u32,
     bucket_burst: u32,
+    flow_tell_ms: u32,
+    flow_idle_ms: u32,
     handler: [u8; CALLS],
     kind: [u8; CALLS],
     handler32: [u8; CALLS],
@@ -309,9 +317,11 @@ fn legacy(calls: &mut Vec<Call>) {
 fn legacy(_: &mut Vec<Call>) {}
 
 impl Config {
-    /// The tables for this machine. `rate` privileged calls a second and cgroup are reported one by one, after a
+    /// The tables for this machine. As many privileged calls as the options say a second and cgroup are reported one by one, after a
     /// burst of twice as many; the rest is counted.
-    pub(crate) fn new(self_pid: u32, rate: u32) -> Self {
+    pub(crate) fn new(self_pid: u32, options: &Options) -> Self {
+        let rate = options.privileged_rate;
+        let millis = |time: Duration| u32::try_from(time.as_millis()).unwrap_or(u32::MAX);
         let mut config = Self {
             self_pid,
             kind_clone: EventKind::Clone as u16,
@@ -332,8 +342,12 @@ impl Config {
             nr_recvfrom: libc::SYS_recvfrom as u16,
             nr_recvmsg: libc::SYS_recvmsg as u16,
             nr_recvmmsg: libc::SYS_recvmmsg as u16,
+            kind_flow: EventKind::Flow as u16,
+            pad: 0,
             bucket_rate: rate,
             bucket_burst: rate.saturating_mul(2),
+            flow_tell_ms: millis(options.flow_told_every),
+            flow_idle_ms: millis(options.flow_idle_after),
             handler: [0; CALLS],
             kind: [0; CALLS],
             handler32: [0; CALLS],
@@ -419,7 +433,7 @@ mod tests {
         use EventKind as K;
         let calls = calls();
         // These come from hooks of their own, or are measured.
-        let hooks = [K::Clone, K::Procexit, K::Sendto, K::Sendmsg, K::Write, K::Dns];
+        let hooks = [K::Clone, K::Procexit, K::Sendto, K::Sendmsg, K::Write, K::Dns, K::Flow];
         for info in EVENTS {
             let called = calls.iter().any(|call| call.0 == info.kind);
             assert!(called || hooks.contains(&info.kind) || info.kind.is_measurement(), "{} has no source", info.name);

@@ -1,8 +1,9 @@
 //! The eBPF sensor: loads the kernel half, attaches it, and reads its rings in the order of time.
 
 use std::os::fd::AsFd as _;
+use std::time::{Duration, Instant};
 
-use libbpf_rs::{Link, MapCore as _, Object, ObjectBuilder, PrintLevel};
+use libbpf_rs::{Link, MapCore as _, Object, ObjectBuilder, PrintLevel, ProgramInput};
 use tw_model::coverage::Miss;
 use tw_model::event::{EVENTS, EventKind};
 use zerocopy::{FromBytes, Immutable, IntoBytes as _, KnownLayout};
@@ -37,6 +38,9 @@ pub enum SensorError {
     /// Loading failed.
     #[error("cannot load the eBPF programs: {0}")]
     Load(String),
+    /// The process connector is not to be had.
+    #[error("the process connector is not to be had: {0}")]
+    NoConnector(String),
     /// A ring cannot be mapped.
     #[error("cannot map ring {name}: {error}")]
     Ring {
@@ -56,6 +60,7 @@ const HOOKS: &[(&str, &str, &str, bool)] = &[
     ("on_signal", "tp_btf/signal_generate", "whom a signal went to", false),
     ("on_send", "tp_btf/sock_send_length", "datagrams, first bytes of connections, DNS queries", false),
     ("on_receive", "tp_btf/sock_recv_length", "DNS answers, names of addresses", false),
+    ("on_state", "tp_btf/inet_sock_set_state", "ends of connections, how much went over them", false),
 ];
 
 /// The rings, in the order of [`tw_model::event::Lane`], with their sizes in bytes (bpf/maps.h).
@@ -67,16 +72,27 @@ const BULK: usize = 2;
 /// How many records are taken before their room is given back.
 const PUBLISH_EVERY: usize = 64;
 
+/// How often the kernel half is asked to tell of flows that go on for long, or of datagrams that stopped.
+const SWEEP_EVERY: Duration = Duration::from_secs(10);
+
 /// Options of the sensor.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Privileged calls a second and cgroup that are reported one by one.
     pub privileged_rate: u32,
+    /// A flow that goes on is told so often; whole seconds are enough.
+    pub flow_told_every: Duration,
+    /// Without a datagram for so long, a flow of them is over.
+    pub flow_idle_after: Duration,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { privileged_rate: 1000 }
+        Self {
+            privileged_rate: 1000,
+            flow_told_every: Duration::from_secs(60),
+            flow_idle_after: Duration::from_secs(30),
+        }
     }
 }
 
@@ -118,6 +134,7 @@ pub struct EbpfSensor {
     object: Object,
     links: Vec<Link>,
     health: Health,
+    swept: Instant,
     missed: Missed,
 }
 
@@ -151,7 +168,7 @@ impl EbpfSensor {
             }
             hooks.push(hook);
         }
-        let config = Config::new(std::process::id(), options.privileged_rate);
+        let config = Config::new(std::process::id(), options);
         for mut map in open.maps_mut() {
             if map.name() == ".rodata.config" {
                 map.set_initial_value(config.as_bytes()).map_err(|error| SensorError::Load(error.to_string()))?;
@@ -163,7 +180,25 @@ impl EbpfSensor {
         })?;
         let links = attach(&object, &mut hooks)?;
         let rings = map_rings(&object)?;
-        Ok(Self { rings, object, links, health: Health { hooks }, missed: Missed::default() })
+        Ok(Self { rings, object, links, health: Health { hooks }, swept: Instant::now(), missed: Missed::default() })
+    }
+
+    /// Whether loading has a chance, found out without attaching anything: the kernel describes its types, and lets us
+    /// make a map.
+    ///
+    /// # Errors
+    /// [`SensorError`] says what is in the way.
+    pub fn probe() -> Result<(), SensorError> {
+        if !std::path::Path::new("/sys/kernel/btf/vmlinux").exists() {
+            return Err(SensorError::NoBtf);
+        }
+        let options = libbpf_sys::bpf_map_create_opts {
+            sz: size_of::<libbpf_sys::bpf_map_create_opts>() as libbpf_sys::size_t,
+            ..Default::default()
+        };
+        libbpf_rs::MapHandle::create(libbpf_rs::MapType::RingBuf, Some("tidewatch_probe"), 0, 0, 4096, &options)
+            .map(drop)
+            .map_err(|error| not_permitted(&error.to_string()))
     }
 
     /// State of each hook.
@@ -183,6 +218,12 @@ impl EbpfSensor {
     /// or privileged events is more than half full, those of the bulk lane do: each must be counted and cost nothing
     /// else, so that the reader gets to the others before they are lost.
     pub fn drain_giving_way(&mut self, mut take: impl FnMut(&[u8], bool)) -> usize {
+        if self.swept.elapsed() >= SWEEP_EVERY {
+            self.swept = Instant::now();
+            if let Err(error) = self.sweep() {
+                tracing::debug!("flows that go on are not told: {error}");
+            }
+        }
         for ring in self.rings.iter_mut().rev() {
             ring.refresh();
         }
@@ -224,6 +265,15 @@ impl EbpfSensor {
         taken
     }
 
+    /// Has the flows told that are due.
+    ///
+    /// # Errors
+    /// The kernel's, if it does not run the program.
+    pub fn sweep(&self) -> Result<(), SensorError> {
+        let Some(sweep) = self.object.progs_mut().find(|prog| prog.name() == "sweep_flows") else { return Ok(()) };
+        sweep.test_run(ProgramInput::default()).map(drop).map_err(|error| SensorError::Load(error.to_string()))
+    }
+
     /// Whether a ring that must not lose anything is more than half full.
     fn is_crowded(&self) -> bool {
         self.rings[..BULK].iter().zip(RINGS).any(|(ring, (_, size))| ring.pending() > size as u64 / 2)
@@ -246,7 +296,7 @@ impl EbpfSensor {
     /// Counters by kind, summed over all CPUs.
     pub fn counts(&self) -> Vec<(EventKind, Count)> {
         let of = |kind: EventKind| missed::percpu(&self.object, "counts", kind as u32, Count::and);
-        EVENTS.iter().filter(|info| !info.kind.is_measurement()).map(|info| (info.kind, of(info.kind))).collect()
+        EVENTS.iter().filter(|info| info.kind.is_from_kernel()).map(|info| (info.kind, of(info.kind))).collect()
     }
 
     /// Tells what the kernel half missed since the last call, by cgroup (`None`: one of those for which there was no room

@@ -225,24 +225,34 @@ pub(crate) fn start_of(pid: u32) -> u64 {
     if pid == 0 { 0 } else { Stat::read(pid).map_or(0, |stat| stat.start_ns) }
 }
 
-/// The body of an exec that happened, from what `/proc` says now. `filename` is what was given to the call, `root` the
-/// root directory of the process.
-pub(crate) fn exec(out: &mut Encoder, pid: u32, filename: &[u8], root: &[u8], cred: &Cred) -> ExecBody {
+/// The body of an exec that happened, from what `/proc` says now, and the credentials of the process. `filename` is what
+/// was given to the call, `known_root` the root directory of the process, if it is known.
+pub(crate) fn exec(out: &mut Encoder, pid: u32, filename: &[u8], known_root: Option<&[u8]>) -> (ExecBody, Cred) {
+    // What an end takes away comes first, should the process run on meanwhile.
+    let (args, args_cut) = read(&format!("/proc/{pid}/cmdline"), MAX_ARGS).unwrap_or_default();
+    let (env, env_cut) = read(&format!("/proc/{pid}/environ"), MAX_ARGS).unwrap_or_default();
+    let exe = format!("/proc/{pid}/exe");
+    let target = link(&exe);
+    let node = Node::read(&exe).unwrap_or_default();
     let stat = Stat::read(pid).unwrap_or_default();
     let status = Status::read(pid).unwrap_or_default();
+    let cred = &status.cred;
+    let read_root;
+    let root = match known_root {
+        Some(root) => root,
+        None => {
+            read_root = self::root(pid);
+            &read_root
+        }
+    };
     let ns = |name: &str| {
         // `mnt:[4026531841]`
         let text = link(&format!("/proc/{pid}/ns/{name}"));
         let digits = text.strip_suffix(b"]").and_then(|text| text.rsplit(|byte| *byte == b'[').next());
         digits.and_then(|digits| std::str::from_utf8(digits).ok()?.parse().ok()).unwrap_or(0)
     };
-    let exe = format!("/proc/{pid}/exe");
-    let target = link(&exe);
-    let node = Node::read(&exe).unwrap_or_default();
     let loginuid = read(&format!("/proc/{pid}/loginuid"), 32);
     let loginuid = loginuid.and_then(|(text, _)| std::str::from_utf8(&text).ok()?.trim().parse().ok());
-    let (args, args_cut) = read(&format!("/proc/{pid}/cmdline"), MAX_ARGS).unwrap_or_default();
-    let (env, env_cut) = read(&format!("/proc/{pid}/environ"), MAX_ARGS).unwrap_or_default();
     let exepath = inside(root, node.named(&target));
     let mut attrs = node.attrs(&target);
     for (bit, is) in
@@ -252,7 +262,7 @@ pub(crate) fn exec(out: &mut Encoder, pid: u32, filename: &[u8], root: &[u8], cr
     }
     let cwd = link(&format!("/proc/{pid}/cwd"));
     let interp = interpreter(pid, filename, exepath, root);
-    ExecBody {
+    let body = ExecBody {
         parent_start: start_of(stat.ppid),
         cap_effective: cred.cap_effective,
         cap_permitted: cred.cap_permitted,
@@ -284,7 +294,8 @@ pub(crate) fn exec(out: &mut Encoder, pid: u32, filename: &[u8], root: &[u8], cr
         args: out.text(&args),
         env: out.text(&env),
         ..ExecBody::default()
-    }
+    };
+    (body, status.cred)
 }
 
 /// The interpreter that a script names, as its first line says; empty if the file is no script. Only looked for where

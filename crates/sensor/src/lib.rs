@@ -10,6 +10,7 @@
 mod calls;
 pub mod capture;
 pub mod clock;
+pub mod connector;
 pub mod ebpf;
 mod facts;
 pub mod health;
@@ -23,6 +24,7 @@ pub mod tracer;
 #[cfg(test)]
 mod wire;
 
+pub use connector::{ConnectorSensor, ConnectorSocket};
 pub use ebpf::{Count, EbpfSensor, Options, SensorError};
 pub use health::{Health, Hook};
 pub use missed::{CGROUPS, KernelTable, Missing, Sampling};

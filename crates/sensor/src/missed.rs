@@ -135,7 +135,14 @@ impl Missed {
             })
         };
         // The order of enum tw_table.
-        let mut tables: Vec<KernelTable> = [("buckets", 4096, 0), ("peers", 16_384, 1), ("name_servers", 4096, 3)]
+        let all = [
+            ("buckets", 4096, 0),
+            ("peers", 16_384, 1),
+            ("name_servers", 4096, 3),
+            ("connections", 16_384, 4),
+            ("datagrams", 8192, 5),
+        ];
+        let mut tables: Vec<KernelTable> = all
             .into_iter()
             .map(|(name, capacity, row)| {
                 let uses = uses(row);

@@ -48,6 +48,10 @@ pub trait Source {
     fn queues(&self) -> Vec<Queue>;
     /// Counters by kind, since the start.
     fn counts(&self) -> Vec<(EventKind, Count)>;
+    /// Programs that had ended before they could be looked at: they are told without name and arguments.
+    fn unseen(&self) -> u64 {
+        0
+    }
 }
 
 impl Source for EbpfSensor {

@@ -24,6 +24,7 @@ mod stop;
 
 use crate::calls::Config;
 use crate::clock;
+use crate::ebpf::Options;
 use crate::facts::{self, Stat, Status};
 use record::{Record, Recorder, Task};
 use signals::Signals;
@@ -110,7 +111,7 @@ impl Tracer {
     /// # Errors
     /// [`TraceError`] if there is no such program, or tracing is not to be had.
     pub fn start(options: &TraceOptions) -> Result<Self, TraceError> {
-        let config = Box::new(Config::new(std::process::id(), 0));
+        let config = Box::new(Config::new(std::process::id(), &Options::default()));
         let filter = filter::program(&config);
         // Who may load a filter without it need not take privileges from programs of set-user-id.
         let me = Status::read(std::process::id()).unwrap_or_default();

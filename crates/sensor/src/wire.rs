@@ -6,7 +6,7 @@
 use std::mem::offset_of;
 
 use libbpf_rs::btf::{Btf, types};
-use tw_model::raw::{CallBody, ExecBody, ExitBody, FileBody, ForkBody, Header, SockBody};
+use tw_model::raw::{CallBody, ExecBody, ExitBody, FileBody, FlowFigures, ForkBody, Header, SockBody};
 
 use crate::calls::{Args, Config};
 use crate::ebpf::Count;
@@ -108,6 +108,8 @@ fn records_have_the_same_layout_on_both_sides() {
         SockBody,
         [size, fd, oldfd, family, type_, proto, lport, rport, attrs, backlog, laddr, raddr, path, raw, data, pad_str]
     );
+    same_struct!("tw_flow", FlowFigures, ["started" started, "bytes_out" bytes_out, "bytes_in" bytes_in,
+        "packets_out" packets_out, "packets_in" packets_in, "state" state, "pad" pad]);
     same_body!(
         "tw_call",
         CallBody,

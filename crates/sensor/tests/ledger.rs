@@ -153,7 +153,7 @@ impl Ledger {
 
 #[test]
 fn while_nobody_reads_each_cgroup_and_class_adds_up() {
-    let Some((mut sensor, _alone)) = sensor(&Options { privileged_rate: 100 }) else { return };
+    let Some((mut sensor, _alone)) = sensor(&Options { privileged_rate: 100, ..Options::default() }) else { return };
     let (a, b) = (Cgroup::new("a"), Cgroup::new("b"));
     let load_a = Load { opens: 120_000, setuids: 5_000, mounts: 3_000, forks: 300, datagrams: 10 };
     let load_b = Load { opens: 60_000, setuids: 7, mounts: 0, forks: 200, datagrams: 5_000 };
@@ -254,7 +254,7 @@ fn a_sample_leaves_out_opens_for_reading_and_counts_them() {
 
 #[test]
 fn more_cgroups_than_there_is_room_for_keep_the_sums_exact() {
-    let Some((mut sensor, _alone)) = sensor(&Options { privileged_rate: 1 }) else { return };
+    let Some((mut sensor, _alone)) = sensor(&Options { privileged_rate: 1, ..Options::default() }) else { return };
     let many = tw_sensor::CGROUPS + 200;
     let load = Load { mounts: 5, ..Load::default() };
     let mut cgroups = Vec::new();

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::time::{Duration, Instant};
 
+use tw_model::Mode;
 use tw_model::event::{EVENTS, EventKind};
 use tw_model::raw::{Body, Raw, attr, from_words, to_words};
 use tw_sensor::tracer::{Step, TraceCounts, TraceOptions, Tracer};
@@ -346,7 +347,7 @@ fn both_sensors_tell_the_same_of_one_run() {
         let ours = raw.kind() == EventKind::Clone && raw.header.ret as u32 == run.pid;
         family.contains(&raw.header.pid) && !ours
     };
-    // The first bytes of a connection, and DNS, are the kernel half's alone; before the first exec, calls are not yet the command's.
+    // Some kinds are the kernel half's alone; before the first exec, calls are not yet the command's.
     let told_by = |records: &[Record]| -> Vec<String> {
         let began = |record: &&Record| record.raw().kind() == EventKind::Execve && record.raw().header.pid == run.pid;
         let records: Vec<&Record> = records.iter().filter(of_family).collect();
@@ -355,7 +356,7 @@ fn both_sensors_tell_the_same_of_one_run() {
         let was_written = |raw: &Raw<'_>| raw.kind() == EventKind::Mprotect && raw.call().unwrap().args[2] & 2 == 0;
         let kept = records[from..].iter().filter(|record| {
             let raw = record.raw();
-            !matches!(raw.kind(), EventKind::Write | EventKind::Dns) && !was_written(&raw)
+            Mode::Wrap.kinds().contains(raw.kind()) && !was_written(&raw)
         });
         kept.map(|record| told(&record.raw())).collect()
     };

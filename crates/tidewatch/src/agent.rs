@@ -14,6 +14,7 @@ mod last_good;
 mod losses;
 mod reload;
 mod self_view;
+mod sensing;
 mod tape;
 mod usage;
 mod watch;
@@ -48,11 +49,11 @@ use usage::Meter;
 
 pub use clean::Clean;
 pub use first_settings::settings;
+pub use sensing::{Prepared, cannot_watch};
 pub use tape::Settings;
 
 pub use boot::{
-    AgentOptions, cannot_watch, end_with_supervisor, hostname, meet_docker, restarts, run, stop_flag, supervisor,
-    without_secrets,
+    AgentOptions, end_with_supervisor, hostname, meet_docker, restarts, run, stop_flag, supervisor, without_secrets,
 };
 
 /// How often it looks after itself: losses, status, the recorder.

@@ -148,6 +148,9 @@ pub struct RunArgs {
     /// Append each alert as a JSON line to this file too.
     #[arg(long, value_name = "FILE")]
     pub alerts_file: Option<PathBuf>,
+    /// How to watch; auto takes the best that is allowed.
+    #[arg(long, value_enum)]
+    pub sensor: Option<crate::config::SensorChoice>,
     /// Socket of Docker Engine.
     #[arg(long, value_name = "PATH")]
     pub docker_socket: Option<PathBuf>,
@@ -178,6 +181,9 @@ impl RunArgs {
         }
         if let Some(socket) = &self.docker_socket {
             set("agent.docker_socket", quoted(&absolute(socket)));
+        }
+        if let Some(sensor) = self.sensor {
+            set("agent.sensor", sensor.name().into());
         }
         if self.no_docker {
             set("agent.docker", "false".into());

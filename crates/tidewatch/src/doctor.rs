@@ -9,13 +9,18 @@ use serde_json::json;
 use tw_manager::api::ProblemPage;
 use tw_sensor::{EbpfSensor, Options};
 
+mod modes;
+
 use crate::ask::{Client, agent_status};
 use crate::cli::DoctorArgs;
 use crate::config::{Config, ConfigErrors};
 use crate::screen::{self, print_stdout};
+use modes::Ways;
 
 /// One thing that was looked at.
 struct Finding {
+    /// The way to watch that it is about, if it is about one.
+    mode: Option<Ways>,
     what: String,
     ok: bool,
     /// Whether nothing can be watched without it.
@@ -26,7 +31,7 @@ struct Finding {
 
 impl Finding {
     fn new(what: &str, ok: bool, says: impl Into<String>, remedy: &str) -> Self {
-        Self { what: what.to_owned(), ok, vital: false, says: says.into(), remedy: remedy.to_owned() }
+        Self { mode: None, what: what.to_owned(), ok, vital: false, says: says.into(), remedy: remedy.to_owned() }
     }
 
     fn vital(self) -> Self {
@@ -47,6 +52,7 @@ pub fn run(args: &DoctorArgs, config: &Config, errors: Option<&ConfigErrors>) ->
     if service.is_empty() {
         found.extend(sensor());
     }
+    found.extend(modes::all(config));
     found.push(cgroups());
     found.push(docker(&config.agent.docker_socket));
     found.extend(folders(config));
@@ -55,7 +61,14 @@ pub fn run(args: &DoctorArgs, config: &Config, errors: Option<&ConfigErrors>) ->
     if args.ask.json {
         let rows: Vec<_> = found
             .iter()
-            .map(|f| json!({"what": f.what, "ok": f.ok, "vital": f.vital, "says": f.says, "remedy": f.remedy}))
+            .map(|f| {
+                let mut row = json!({"what": f.what, "ok": f.ok, "vital": f.vital, "says": f.says, "remedy": f.remedy});
+                if let Some(ways) = f.mode {
+                    row["mode"] = ways.mode.name().into();
+                    row["rules"] = json!({"can_find": ways.can_find, "of": ways.of});
+                }
+                row
+            })
             .collect();
         print_stdout(&format!("{}\n", serde_json::Value::from(rows)))?;
     } else {
@@ -96,7 +109,7 @@ fn btf() -> Finding {
     let ok = Path::new("/sys/kernel/btf/vmlinux").exists();
     let release = rustix::system::uname().release().to_string_lossy().into_owned();
     let remedy = "use a kernel built with CONFIG_DEBUG_INFO_BTF=y, as all current distributions' are";
-    Finding::new("type information of the kernel (BTF)", ok, format!("kernel {release}"), remedy).vital()
+    Finding::new("type information of the kernel (BTF)", ok, format!("kernel {release}"), remedy)
 }
 
 fn sensor() -> Vec<Finding> {
@@ -111,7 +124,7 @@ fn sensor() -> Vec<Finding> {
             .collect(),
         Err(error) => {
             let remedy = "run as root with CAP_BPF and CAP_PERFMON; in a container also with the host's pid namespace";
-            vec![Finding::new("eBPF", false, error.to_string(), remedy).vital()]
+            vec![Finding::new("eBPF", false, error.to_string(), remedy)]
         }
     }
 }

@@ -17,10 +17,16 @@ use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
 };
+use tw_model::Mode;
 
-/// What the agent needs while it watches: eBPF, tracing, and reading what belongs to others.
+/// What the agent needs while it watches through eBPF: that, tracing, and reading what belongs to others.
 pub const AGENT: &[Capability] =
     &[Capability::CAP_BPF, Capability::CAP_PERFMON, Capability::CAP_SYS_PTRACE, Capability::CAP_DAC_READ_SEARCH];
+
+/// The same while it watches through the process connector: to listen to it takes the right over the network, which
+/// without sockets it can do nothing else with.
+pub const CONNECTOR_AGENT: &[Capability] =
+    &[Capability::CAP_NET_ADMIN, Capability::CAP_SYS_PTRACE, Capability::CAP_DAC_READ_SEARCH];
 
 /// What the supervisor needs beside: to make folders for the manager, to start it as another user, to end it.
 pub const SUPERVISOR: &[Capability] = &[
@@ -233,12 +239,17 @@ pub fn keep_capabilities(keep: &[Capability]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The agent's share: four capabilities, no network, no program. Must be called before any other thread starts.
+/// What an agent needs that watches in this mode.
+pub fn of_agent(mode: Mode) -> &'static [Capability] {
+    if mode == Mode::Connector { CONNECTOR_AGENT } else { AGENT }
+}
+
+/// The agent's share: four capabilities at most, no network, no program. Must be called before any other thread starts.
 ///
 /// # Errors
 /// If the kernel refuses; then the agent must not go on.
-pub fn enter_agent() -> anyhow::Result<()> {
-    keep_capabilities(AGENT)?;
+pub fn enter_agent(mode: Mode) -> anyhow::Result<()> {
+    keep_capabilities(of_agent(mode))?;
     let only_unix = SeccompRule::new(vec![SeccompCondition::new(
         0,
         SeccompCmpArgLen::Dword,

@@ -4,8 +4,8 @@ use std::io::Write as _;
 
 use anstyle::{AnsiColor, Style};
 use tw_enrich::World;
-use tw_model::Container;
 use tw_model::status::{RulesOrigin, RulesStatus};
+use tw_model::{Container, Mode};
 use tw_report::escape;
 use tw_sensor::Source;
 
@@ -46,7 +46,14 @@ pub fn print_stdout(text: &str) -> std::io::Result<()> {
 }
 
 /// The one-screen status, on standard error.
-pub fn status(sensor: &dyn Source, world: &World, rules: &RulesStatus, seeded: (usize, bool), docker: &Docker) {
+pub fn status(
+    sensor: &dyn Source,
+    world: &World,
+    rules: &RulesStatus,
+    mute: usize,
+    seeded: (usize, bool),
+    docker: &Docker,
+) {
     let mut out = anstream::AutoStream::auto(std::io::stderr().lock());
     let release = rustix::system::uname().release().to_string_lossy().into_owned();
     // A status that cannot be shown is no reason not to watch.
@@ -59,7 +66,16 @@ pub fn status(sensor: &dyn Source, world: &World, rules: &RulesStatus, seeded: (
     let health = sensor.health();
     let all = health.hooks.len();
     let style = if health.working() == all { GOOD } else { DOUBT };
-    let _ = writeln!(out, "  sensor      {style}eBPF, {} of {all} hooks{style:#}", health.working());
+    let mode = sensor.mode();
+    let style = if mode == Mode::Ebpf { style } else { DOUBT };
+    let _ = writeln!(out, "  sensor      {style}{}, {} of {all} hooks{style:#}", mode.what(), health.working());
+    if mute > 0 {
+        let _ = writeln!(
+            out,
+            "              {DOUBT}{} can find nothing this way (tidewatch doctor){DOUBT:#}",
+            count(mute, "rule")
+        );
+    }
     for hook in health.problems() {
         let problem = hook.problem.as_deref().unwrap_or_default();
         let _ = writeln!(out, "              {DOUBT}without {}: no {} ({problem}){DOUBT:#}", hook.name, hook.serves);

@@ -19,6 +19,7 @@ use sd_notify::NotifyState;
 use tw_model::link::SupervisorStatus;
 use tw_model::status::Problem;
 
+use crate::agent::{Prepared, cannot_watch};
 use crate::config::Config;
 use crate::{sandbox, socket};
 use child::{Child, End};
@@ -60,7 +61,12 @@ pub fn run(config: &Config, options: &ServiceOptions) -> anyhow::Result<ExitCode
     let status_file = config.supervisor_file();
     let _status_file = socket::Removed(status_file.clone());
     let mut kept: Vec<_> = sandbox::SUPERVISOR.to_vec();
-    kept.extend(sandbox::AGENT);
+    // The agent chooses for itself, by the same signs.
+    let mode = match Prepared::choose(config) {
+        Ok(prepared) => prepared.mode(),
+        Err(error) => return Ok(cannot_watch(&error)),
+    };
+    kept.extend(sandbox::of_agent(mode));
     sandbox::keep_capabilities(&kept)?;
 
     let with_verb = |verb: &str, more: &[OsString]| {

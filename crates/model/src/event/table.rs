@@ -214,6 +214,8 @@ events! {
     // The network.
     /// A DNS message was sent or received, by a client or by a server.
     Dns "dns" Bulk Sock "net" ["res" "name" "type" "rcode" "answers" "size" "tuple"];
+    /// What went over a connection or a socket of datagrams: at its end, and now and then before.
+    Flow "flow" Bulk Sock "metric" ["res" "state" "bytes_out" "bytes_in" "packets_out" "packets_in" "tuple"];
 
     /// A minute of one class of events of one container, of which something was missed; or of the whole host.
     Coverage "coverage" Bulk Call "metric" ["percent" "class" "seen" "lost" "folded" "sampled" "repeated" "reason"];
@@ -233,6 +235,11 @@ impl EventKind {
     /// Whether the agent tells it of itself: the process is the agent's, whatever the container.
     pub fn is_internal(self) -> bool {
         matches!(self, Self::Coverage)
+    }
+
+    /// Whether the kernel half tells it: what is lost of such is counted there.
+    pub fn is_from_kernel(self) -> bool {
+        !self.is_measurement() || self == Self::Flow
     }
 
     /// Name in rules.

@@ -4,7 +4,7 @@ use std::io::Write as _;
 
 use bumpalo::collections::Vec as BumpVec;
 
-use super::{Arg, call, fd, network};
+use super::{Arg, call, fd, flow, network};
 use crate::event::{Event, EventKind};
 use crate::flags;
 use crate::raw::{Body, F_PRESUMED, F_RING, Str, attr};
@@ -463,10 +463,15 @@ fn sock_param<'e>(event: &Event<'e>, name: &str) -> Option<Param<'e>> {
             _ => None,
         },
         "flags" => Some(Param::Number(0)),
+        "state" => text_param(flow::state(event, &Arg::None)),
+        "bytes_out" => Some(Param::Number(event.raw.flow()?.bytes_out as i64)),
+        "bytes_in" => Some(Param::Number(event.raw.flow()?.bytes_in as i64)),
+        "packets_out" => Some(Param::Number(event.raw.flow()?.packets_out as i64)),
+        "packets_in" => Some(Param::Number(event.raw.flow()?.packets_in as i64)),
         "answers" => network::dns_answers_text(event).map(Param::Text),
-        "name" => dns_param(network::dns_name(event, &Arg::None)),
-        "type" => dns_param(network::dns_type(event, &Arg::None)),
-        "rcode" => dns_param(network::dns_rcode(event, &Arg::None)),
+        "name" => text_param(network::dns_name(event, &Arg::None)),
+        "type" => text_param(network::dns_type(event, &Arg::None)),
+        "rcode" => text_param(network::dns_rcode(event, &Arg::None)),
         _ => None,
     }
 }
@@ -481,7 +486,7 @@ fn coverage_param<'e>(event: &Event<'e>, name: &str) -> Option<Param<'e>> {
     }
 }
 
-fn dns_param(value: Option<Value<'_>>) -> Option<Param<'_>> {
+fn text_param(value: Option<Value<'_>>) -> Option<Param<'_>> {
     if let Some(Value::Text(text)) = value { Some(Param::Text(text)) } else { None }
 }
 

@@ -1,7 +1,7 @@
 //! The rows.
 
 use super::{
-    ArgRule, Field, FieldFlag, Multi, container, coverage, event, fd, network, place, process, resource, target,
+    ArgRule, Field, FieldFlag, Multi, container, coverage, event, fd, flow, network, place, process, resource, target,
 };
 use crate::value::FieldType;
 
@@ -275,6 +275,12 @@ fields! {
     "dns.labels" Uint network::dns_labels "Labels of dns.name: 3 in `www.example.org`.";
     "dns.longest_label" Uint network::dns_longest_label "Bytes of the longest label of dns.name, 63 at most.";
     "dns.malformed" Bool network::dns_malformed "A datagram to or from a DNS port that is no DNS message.";
+    "flow.state" Text flow::state "`open` (it goes on), `closed`, `reset`, `refused`, or `idle` (no datagram for 30 s).";
+    "flow.bytes_out" Uint flow::bytes_out "Bytes that the process sent, without headers and what was sent again.";
+    "flow.bytes_in" Uint flow::bytes_in "Bytes that the process received.";
+    "flow.packets_out" Uint flow::packets_out "Segments (TCP) or datagrams sent.";
+    "flow.packets_in" Uint flow::packets_in "Segments (TCP) or datagrams received.";
+    "flow.duration" Duration flow::duration "Time since the process connected, accepted, or sent or got its first datagram.";
     "net.sni" Text network::sni "Server name in the TLS hello that a client sent first (event `write`), in lower case.";
     "net.alpn" TextList network::alpn "Protocols offered in that hello, such as `h2`.";
     "net.http_host" Text network::http_host "Host of the HTTP/1 request that a client sent first (event `write`), in lower case, without the port.";

@@ -50,6 +50,14 @@ impl Encoder {
         self.bytes[AT..AT + 2].copy_from_slice(&(old | flags).to_ne_bytes());
     }
 
+    /// Puts another header in the place of the one that the record was begun with; its flags are kept.
+    pub fn set_header(&mut self, header: &Header) {
+        const AT: usize = std::mem::offset_of!(Header, flags);
+        let flags = u16::from_ne_bytes([self.bytes[AT], self.bytes[AT + 1]]);
+        let header = Header { flags: header.flags | flags, ..*header };
+        self.bytes[..size_of::<Header>()].copy_from_slice(header.as_bytes());
+    }
+
     /// Writes the body and returns the record, padded to 8 bytes so that records can lie behind each other.
     pub fn finish<B: IntoBytes + Immutable>(mut self, body: &B) -> Vec<u8> {
         let start = size_of::<Header>();

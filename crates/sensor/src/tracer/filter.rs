@@ -142,6 +142,7 @@ fn go_over(steps: usize) -> sock_filter {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ebpf::Options;
 
     /// Runs the filter as the kernel does.
     fn verdict(filter: &[sock_filter], arch: u32, nr: u32, args: [u64; 6]) -> u32 {
@@ -174,7 +175,7 @@ mod tests {
 
     #[test]
     fn watched_calls_stop_and_all_others_run() {
-        let config = Config::new(0, 1);
+        let config = Config::new(0, &Options::default());
         let filter = program(&config);
         assert!(filter.len() < 4096, "the kernel takes no more");
         let native = |nr: libc::c_long, args| verdict(&filter, NATIVE, nr as u32, args);
@@ -210,7 +211,7 @@ mod tests {
     #[cfg(target_arch = "x86_64")]
     #[test]
     fn calls_of_32_bit_programs_have_their_own_numbers_and_those_of_x32_are_refused() {
-        let filter = program(&Config::new(0, 1));
+        let filter = program(&Config::new(0, &Options::default()));
         assert_eq!(verdict(&filter, COMPAT, 5, [0; 6]), TRACE, "open");
         assert_eq!(verdict(&filter, COMPAT, 3, [0; 6]), ALLOW, "read");
         assert_eq!(verdict(&filter, NATIVE, X32 | 1, [0; 6]), REFUSE);

@@ -172,7 +172,7 @@ impl Recorder {
         task.comm = facts::comm(task.tid);
         let header = self.plain_header(task, kind, 0);
         let mut out = Encoder::new(&header, size_of::<ExecBody>());
-        let body = facts::exec(&mut out, task.tgid, &filename, &task.root, &task.cred);
+        let (body, _) = facts::exec(&mut out, task.tgid, &filename, Some(&task.root));
         to_words(&out.finish(&body))
     }
 

@@ -18,7 +18,7 @@ use tw_model::status::Histogram;
 use tw_report::redact::{Redactor, load_or_make_salt};
 use tw_report::spool::{Spool, SpoolOptions, SpoolSync};
 use tw_report::uplink::{Bell, Board, UplinkOptions};
-use tw_sensor::{EbpfSensor, SensorError, clock as kernel};
+use tw_sensor::clock as kernel;
 
 use super::beat::{self, Pulse};
 use super::budget::Budget;
@@ -28,6 +28,7 @@ use super::coverage::Cover;
 use super::first_rules::FirstRules;
 use super::losses::Losses;
 use super::reload::Reload;
+use super::sensing::{Prepared, cannot_watch};
 use super::tape::Tape;
 use super::usage::Meter;
 use super::{Agent, first_rules, first_settings, identity};
@@ -71,10 +72,15 @@ pub fn run(config: Config, options: AgentOptions) -> anyhow::Result<ExitCode> {
         Some(listener) => listener,
         None => socket::bind(&config.agent_socket(), socket::Access::Root)?,
     };
-    sandbox::enter_agent()?;
+    // Some of it is not allowed any more afterwards.
+    let prepared = match Prepared::choose(&config) {
+        Ok(prepared) => prepared,
+        Err(error) => return Ok(cannot_watch(&error)),
+    };
+    sandbox::enter_agent(prepared.mode())?;
     let stop = stop_flag()?;
     let mut first = first_rules::choose(&config, restarts() > 0)?;
-    let mut sensor = match EbpfSensor::start(&tw_sensor::Options { privileged_rate: config.agent.privileged_rate }) {
+    let mut sensor = match prepared.start(&config) {
         Ok(sensor) => sensor,
         Err(error) => return Ok(cannot_watch(&error)),
     };
@@ -91,7 +97,7 @@ pub fn run(config: Config, options: AgentOptions) -> anyhow::Result<ExitCode> {
     if let Some(tape) = &mut agent.tape {
         tape.begin(&mut agent.world, &agent.node, &agent.rules.digest);
     }
-    agent.turn(&mut sensor);
+    agent.turn(&mut *sensor);
     if let Some(error) = options.settings_error {
         agent.say(first_settings::notice(&error));
         agent.settings_error = Some(error);
@@ -103,18 +109,19 @@ pub fn run(config: Config, options: AgentOptions) -> anyhow::Result<ExitCode> {
         tracing::warn!("{}", notice.message);
         agent.say(notice);
     }
-    screen::status(&sensor, &agent.world, &agent.rules, seeded, &docker);
+    let mute = tw_rules::reach::mute(agent.detector.rules(), sensor.mode()).len();
+    screen::status(&*sensor, &agent.world, &agent.rules, mute, seeded, &docker);
     if let Err(error) = std::fs::write(agent.config.ready_file(), std::process::id().to_string()) {
         tracing::warn!("cannot write {}: {error}", agent.config.ready_file().display());
     }
 
     let end = options.duration.map(|duration| started + duration);
     while !stop.load(Ordering::Relaxed) && !agent.outlet.is_closed() && end.is_none_or(|end| Instant::now() < end) {
-        if agent.turn(&mut sensor) == 0 {
+        if agent.turn(&mut *sensor) == 0 {
             std::thread::sleep(agent.budget.nap());
         }
     }
-    agent.finish(&mut sensor);
+    agent.finish(&mut *sensor);
     // To the supervisor success means that the work is done; a signal does not.
     let signalled = stop.load(Ordering::Relaxed) && supervised;
     Ok(if signalled { ExitCode::from(143) } else { ExitCode::SUCCESS })
@@ -289,23 +296,6 @@ pub(super) fn log_notice(notice: Notice) -> Result<String, String> {
             Err(reason)
         }
     }
-}
-
-/// One line on what is missing and one on what still works.
-pub fn cannot_watch(error: &SensorError) -> ExitCode {
-    let remedy = match error {
-        SensorError::NotPermitted(_) if !rustix::process::geteuid().is_root() => "run it as root: sudo tidewatch run",
-        SensorError::NotPermitted(_) => {
-            "give it CAP_BPF, CAP_PERFMON and CAP_SYS_PTRACE, and a kernel that allows bpf()"
-        }
-        _ => "tidewatch doctor tells more",
-    };
-    anstream::eprintln!(
-        "{}cannot watch:{:#} {error}; {remedy}.\nWhat works without: tidewatch rules, replay of captures, config, completion, doctor.",
-        screen::ERROR,
-        screen::ERROR
-    );
-    ExitCode::from(3)
 }
 
 /// Set by the first signal to end.

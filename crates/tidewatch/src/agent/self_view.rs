@@ -4,12 +4,12 @@ use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
 use tw_manager::usage;
-use tw_model::Priority;
 use tw_model::coverage::Miss;
 use tw_model::status::{
     AgentStatus, EventCount, FindingStatus, HookStatus, Problem, RingStatus, RulesOrigin, RuntimeStatus, TableStatus,
     WorldStatus,
 };
+use tw_model::{Mode, Priority};
 use tw_sensor::{Source, clock};
 
 use super::Agent;
@@ -52,6 +52,9 @@ impl Agent {
             |place: &std::sync::Mutex<Option<String>>| place.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let mut status = AgentStatus {
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            mode: sensor.mode().name().to_owned(),
+            mute_rules: mute(self.detector.rules(), sensor.mode()),
+            unseen_programs: sensor.unseen(),
             node: self.node.clone(),
             pid: std::process::id(),
             restarts: super::boot::restarts(),
@@ -134,6 +137,15 @@ impl Agent {
     }
 }
 
+/// Rules that can find nothing in this mode, each with the reason.
+fn mute(rules: &tw_rules::RuleSet, mode: Mode) -> Vec<String> {
+    // In the best mode all can; no need to look once a second.
+    if mode == Mode::Ebpf {
+        return Vec::new();
+    }
+    tw_rules::reach::mute(rules, mode).into_iter().map(|(rule, lack)| format!("{}: {lack}", rule.name)).collect()
+}
+
 fn hook(hook: &tw_sensor::Hook) -> HookStatus {
     HookStatus { name: hook.name.to_owned(), serves: hook.serves.to_owned(), problem: hook.problem.clone() }
 }
@@ -174,6 +186,21 @@ fn problems(status: &AgentStatus, dropped: u64) -> Vec<Problem> {
             let what = format!("without {}: no {} ({problem})", hook.name, hook.serves);
             add("hook-missing", false, what, "use a newer kernel if these events matter to you");
         }
+    }
+    if !status.mute_rules.is_empty() {
+        let what = format!(
+            "{} rules can find nothing, since this host is watched by {} and not by eBPF",
+            status.mute_rules.len(),
+            status.mode
+        );
+        add("rules-mute", false, what, "tidewatch doctor says what eBPF takes here; tidewatch rules list shows which");
+    }
+    if status.unseen_programs > 0 {
+        let what = format!(
+            "{} programs ended before they could be looked at: no rule could say anything of them",
+            status.unseen_programs
+        );
+        add("programs-unseen", false, what, "eBPF sees them: tidewatch doctor says what it takes here");
     }
     for runtime in status.runtimes.iter().filter(|runtime| !runtime.up) {
         let what = format!("{} does not answer: new containers have ids but no names ({})", runtime.name, runtime.says);

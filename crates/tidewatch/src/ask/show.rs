@@ -105,8 +105,9 @@ fn watching(out: &mut impl io::Write, agent: &AgentStatus) -> io::Result<()> {
     let style = if lost > 0 { DOUBT } else { GOOD };
     writeln!(
         out,
-        "  events      {} seen, {style}{lost} lost{style:#}, {} of {} hooks, kernel {}",
+        "  events      {} seen, {style}{lost} lost{style:#}, {}{} of {} hooks, kernel {}",
         agent.inspected,
+        if agent.mode.is_empty() || agent.mode == "ebpf" { String::new() } else { format!("{}, ", agent.mode) },
         working,
         agent.hooks.len(),
         escape::short(&agent.kernel, 40)

@@ -151,6 +151,9 @@ pub struct RulesListArgs {
     /// Only those that look at events of this type. Repeatable: at one of them.
     #[arg(long, value_name = "TYPE", value_parser = parse_event)]
     pub event: Vec<tw_model::EventKind>,
+    /// Only those that can find something in this mode: ebpf, connector or wrap.
+    #[arg(long, value_name = "MODE", value_parser = parse_mode)]
+    pub mode: Option<tw_model::Mode>,
     /// Only rules that are enabled.
     #[arg(long, conflicts_with = "disabled")]
     pub enabled: bool,
@@ -160,6 +163,11 @@ pub struct RulesListArgs {
     /// List as JSON.
     #[arg(long)]
     pub json: bool,
+}
+
+fn parse_mode(text: &str) -> Result<tw_model::Mode, String> {
+    let known = tw_model::Mode::ALL.into_iter().find(|mode| mode.name() == text);
+    known.ok_or_else(|| format!("it is one of {}", tw_model::Mode::ALL.map(tw_model::Mode::name).join(", ")))
 }
 
 /// Arguments of `rules show`.

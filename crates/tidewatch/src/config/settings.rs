@@ -95,6 +95,10 @@ pub enum Matching {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Agent {
+    /// How the host is watched: auto takes ebpf if the kernel and its rights allow, else connector, which sees executions
+    /// alone.
+    #[schemars(extend("x-applies" = "service"))]
+    pub sensor: SensorChoice,
     /// Socket of Docker Engine.
     #[schemars(extend("format" = "path", "x-applies" = "agent"))]
     pub docker_socket: PathBuf,
@@ -116,6 +120,30 @@ pub struct Agent {
     #[serde(with = "priority")]
     #[schemars(schema_with = "priority::schema", extend("x-applies" = "live"))]
     pub priority: Priority,
+}
+
+/// How the host is watched.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum SensorChoice {
+    /// the best that is allowed
+    #[default]
+    Auto,
+    /// programs in the kernel, or not at all
+    Ebpf,
+    /// the kernel's process connector: executions, users, tracing, ends
+    Connector,
+}
+
+impl SensorChoice {
+    /// As in the configuration.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Ebpf => "ebpf",
+            Self::Connector => "connector",
+        }
+    }
 }
 
 /// Where alerts are written besides the store.
@@ -295,6 +323,7 @@ impl Default for Rules {
 impl Default for Agent {
     fn default() -> Self {
         Self {
+            sensor: SensorChoice::Auto,
             docker_socket: "/var/run/docker.sock".into(),
             docker: true,
             privileged_rate: 1000,

@@ -35,8 +35,8 @@ pub(super) fn run(args: &RecordArgs, config: &Config) -> anyhow::Result<ExitCode
     let facts = host::facts();
     let file = create(&args.output, args.force)?;
     let stop = agent::stop_flag()?;
-    sandbox::enter_agent()?;
-    let options = tw_sensor::Options { privileged_rate: config.agent.privileged_rate };
+    sandbox::enter_agent(tw_model::Mode::Ebpf)?;
+    let options = tw_sensor::Options { privileged_rate: config.agent.privileged_rate, ..tw_sensor::Options::default() };
     let mut sensor = match EbpfSensor::start(&options) {
         Ok(sensor) => sensor,
         Err(error) => {

@@ -6,15 +6,17 @@ use std::process::ExitCode;
 
 use anstyle::Style;
 use serde_json::{Value, json};
+use tw_model::Mode;
 use tw_report::escape;
 use tw_rules::ast::Expr;
 use tw_rules::mention::{Mentions, Users};
+use tw_rules::reach::{Reach, reach};
 use tw_rules::{NamedList, NamedMacro};
 use tw_rules::{Rule, RuleSet, layout};
 
 use super::choice::{Configure, loaded};
 use super::find::{Found, find};
-use super::list::events;
+use super::list::{events, modes};
 use crate::cli::RulesShowArgs;
 use crate::screen::print_stdout;
 
@@ -84,6 +86,19 @@ impl Page<'_> {
         let kinds = events(rule);
         let all = kinds.len() == tw_model::event::EVENTS.len();
         self.words("events", if all { vec!["all of them"] } else { kinds }, " ")?;
+        for (i, mode) in Mode::ALL.into_iter().enumerate() {
+            let says = match reach(rule, self.rules, mode) {
+                Reach::Whole => "yes".to_owned(),
+                Reach::Part(missing) => {
+                    let names: Vec<&str> = missing.iter().map(|kind| kind.name()).collect();
+                    let shown = names.iter().take(6).copied().collect::<Vec<_>>().join(" ");
+                    let more = names.len().saturating_sub(6);
+                    format!("but for {shown}{}", if more > 0 { format!(" and {more} more") } else { String::new() })
+                }
+                Reach::Nothing(lack) => format!("no: {lack}"),
+            };
+            self.row(if i == 0 { "modes" } else { "" }, &format!("{:<10} {says}", mode.name()))?;
+        }
         self.paragraph("why", &rule.desc)?;
         self.paragraph("do", &rule.advice)?;
         let (own, exceptions) = parts(rule);
@@ -187,7 +202,7 @@ fn as_json(found: Found<'_>, rules: &RuleSet) -> Value {
                 "priority": rule.priority.name(), "enabled": rule.enabled, "tags": rule.tags, "source": rule.source,
                 "events": events(rule), "desc": rule.desc, "advice": rule.advice, "condition": own.join(" and "),
                 "exceptions": exceptions, "output": rule.output.as_str(), "macros": names(&direct.macros),
-                "lists": names(&direct.lists), "fields": names(&all.fields)})
+                "lists": names(&direct.lists), "fields": names(&all.fields), "modes": modes(rule, rules)})
         }
         Found::Macro(known) => {
             let (direct, all) = (Mentions::of(&known.ast, rules), Mentions::of_all(&known.ast, rules));

@@ -18,6 +18,7 @@ mod identity;
 mod image;
 mod lab;
 mod ledger;
+mod modes;
 mod names;
 mod network;
 mod own_rules;

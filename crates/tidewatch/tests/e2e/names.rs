@@ -24,6 +24,11 @@ const RULES: &str = r#"
   condition: evt.type = write and container.id != host and (net.http_host exists or net.sni exists)
   output: asked for %net.http_host %net.sni (to=%fd.sip.name)
   priority: NOTICE
+- rule: Flow ended
+  desc: what went over a connection of a container
+  condition: evt.type = flow and container.id != host and flow.state in (closed, reset)
+  output: flow %fd.name (in=%flow.bytes_in out=%flow.bytes_out to=%fd.sip.name state=%flow.state port=%fd.sport)
+  priority: NOTICE
 "#;
 
 /// A container asks Docker's name server for another, and connects by the address that it was told. What is replayed
@@ -65,6 +70,11 @@ fn a_connection_has_the_name_that_its_container_asked_docker_for() {
     assert_eq!(connected["output_fields"]["fd.sip.name"], name);
     let request = fields("Server asked for", &|fields| fields["net.http_host"] == "shop.example");
     assert_eq!(request["output_fields"]["fd.sip.name"], name);
+
+    // `printf` gave the request 43 bytes; the server answered with a page.
+    let flow = fields("Flow ended", &|fields| fields["fd.sport"] == 8080 && fields["flow.bytes_out"] == 43);
+    assert_eq!(flow["output_fields"]["fd.sip.name"], name, "{flow:#}");
+    assert!(flow["output_fields"]["flow.bytes_in"].as_u64().is_some_and(|bytes| bytes > 50), "{flow:#}");
 
     std::thread::sleep(Duration::from_secs(1));
     daemon.signal("TERM");

@@ -1,3 +1,5 @@
+//! The totals of a group, read from folders made for it.
+
 use std::path::PathBuf;
 
 use super::*;

@@ -1,0 +1,205 @@
+//! Who the numbers are: processes as `/proc` showed them last, and the records made of that.
+
+use hashbrown::HashMap;
+use tw_model::event::EventKind;
+use tw_model::raw::{COMM, CallBody, Encoder, ExecBody, ExitBody, ForkBody, Header, to_words};
+
+use super::message::{Numbers, Word};
+use crate::clock;
+use crate::facts::{self, Cred, Stat, Status};
+
+/// Processes remembered; all are forgotten when there are more, and read anew.
+const MAX_PROCESSES: usize = 65_536;
+/// `PTRACE_ATTACH`.
+const ATTACH: u64 = 16;
+/// An argument that leaves things as they are.
+const UNCHANGED: u64 = u32::MAX as u64;
+/// The root cgroup.
+const ROOT_CGROUP: u64 = 1;
+
+/// A process as it was last seen.
+#[derive(Clone, Debug, Default)]
+struct Person {
+    start: u64,
+    cred: Cred,
+    comm: [u8; COMM],
+    cgroup: u64,
+}
+
+/// A record, and whether the program that it tells of could not be looked at.
+pub(super) struct Told {
+    pub(super) kind: EventKind,
+    pub(super) words: Vec<u64>,
+    pub(super) unseen: bool,
+}
+
+/// Everybody known.
+#[derive(Default)]
+pub(super) struct People {
+    pub(super) numbers: Numbers,
+    known: HashMap<u32, Person, foldhash::fast::RandomState>,
+    /// Where the unified hierarchy of cgroups is.
+    mount: Option<Option<String>>,
+}
+
+impl People {
+    /// The record of what was said.
+    pub(super) fn record(&mut self, word: Word) -> Option<Told> {
+        match word {
+            Word::Answer(_) => None,
+            Word::Fork { parent, child, at } => Some(self.fork(parent, child, at)),
+            Word::Exec { pid, at } => Some(self.exec(pid, at)),
+            Word::Users { pid, tid, groups, real, effective, at } => {
+                let kind = if groups { EventKind::Setresgid } else { EventKind::Setresuid };
+                let status = Status::read(tid);
+                let person = self.person(pid);
+                person.cred = status.map_or(person.cred, |status| status.cred);
+                *(if groups { &mut person.cred.gid } else { &mut person.cred.uid }) = effective;
+                let args = [u64::from(real), u64::from(effective), UNCHANGED, 0, 0, 0];
+                Some(self.call(kind, pid, tid, at, args))
+            }
+            Word::Trace { pid, tracer, at } => {
+                Some(self.call(EventKind::Ptrace, tracer, tracer, at, [ATTACH, u64::from(pid), 0, 0, 0, 0]))
+            }
+            Word::Exit { pid, code, at } => {
+                let header = self.header(EventKind::Procexit, pid, pid, 0, at);
+                self.known.remove(&pid);
+                let body = ExitBody { code, ..ExitBody::default() };
+                let words = to_words(&Encoder::new(&header, size_of::<ExitBody>()).finish(&body));
+                Some(Told { kind: EventKind::Procexit, words, unseen: false })
+            }
+        }
+    }
+
+    fn fork(&mut self, parent: u32, child: u32, at: u64) -> Told {
+        let mut person = self.person(parent).clone();
+        let parent_start = person.start;
+        // One that has ended already can only be dated by when the kernel said so.
+        person.start = Stat::read(child).map_or_else(|| boot_time(at), |stat| stat.start_ns);
+        let vpid = Status::read(child).map_or(child, |status| status.vpid);
+        let body = ForkBody {
+            child_start: person.start,
+            parent_start,
+            child_pid: child,
+            parent_pid: parent,
+            child_vpid: vpid,
+            ..ForkBody::default()
+        };
+        self.remember(child, person);
+        let header = self.header(EventKind::Clone, parent, parent, i64::from(child), at);
+        let words = to_words(&Encoder::new(&header, size_of::<ForkBody>()).finish(&body));
+        Told { kind: EventKind::Clone, words, unseen: false }
+    }
+
+    fn exec(&mut self, pid: u32, at: u64) -> Told {
+        // What goes first is gone first: the arguments are read before anything else.
+        let header = Header { kind: EventKind::Execve as u16, ..Header::default() };
+        let mut out = Encoder::new(&header, size_of::<ExecBody>());
+        let (mut body, cred) = facts::exec(&mut out, pid, b"", None);
+        // As the kernel half has it: without a name of its own the file is what was called.
+        body.filename = body.exepath;
+        let unseen = body.args.len == 0 && body.ino == 0;
+        let (cgroup, name) = self.cgroup(pid);
+        body.cgroup_name = out.text(name.as_bytes());
+        let person = self.person(pid);
+        if !unseen {
+            person.cred = cred;
+        }
+        let comm = facts::comm(pid);
+        if comm[0] != 0 {
+            person.comm = comm;
+        }
+        if let Some(cgroup) = cgroup {
+            person.cgroup = cgroup;
+        }
+        let header = self.header(EventKind::Execve, pid, pid, 0, at);
+        out.set_header(&header);
+        Told { kind: EventKind::Execve, words: to_words(&out.finish(&body)), unseen }
+    }
+
+    fn call(&mut self, kind: EventKind, pid: u32, tid: u32, at: u64, args: [u64; 6]) -> Told {
+        let header = self.header(kind, pid, tid, 0, at);
+        let cred = self.person(pid).cred;
+        let body = CallBody {
+            args,
+            cap_effective: cred.cap_effective,
+            cap_permitted: cred.cap_permitted,
+            cap_inheritable: cred.cap_inheritable,
+            ..CallBody::default()
+        };
+        let words = to_words(&Encoder::new(&header, size_of::<CallBody>()).finish(&body));
+        Told { kind, words, unseen: false }
+    }
+
+    fn header(&mut self, kind: EventKind, pid: u32, tid: u32, ret: i64, at: u64) -> Header {
+        let person = self.person(pid);
+        Header {
+            kind: kind as u16,
+            time: boot_time(at),
+            start: person.start,
+            cgroup: person.cgroup,
+            pid,
+            tid,
+            uid: person.cred.uid,
+            gid: person.cred.gid,
+            ret,
+            comm: person.comm,
+            ..Header::default()
+        }
+    }
+
+    /// What is known of a process; read now if nothing is.
+    fn person(&mut self, pid: u32) -> &mut Person {
+        if !self.known.contains_key(&pid) {
+            let person = Person {
+                start: facts::start_of(pid),
+                cred: Status::read(pid).map(|status| status.cred).unwrap_or_default(),
+                comm: facts::comm(pid),
+                cgroup: self.cgroup(pid).0.unwrap_or(ROOT_CGROUP),
+            };
+            self.remember(pid, person);
+        }
+        self.known.entry(pid).or_default()
+    }
+
+    fn remember(&mut self, pid: u32, person: Person) {
+        if self.known.len() >= MAX_PROCESSES {
+            self.known.clear();
+        }
+        self.known.insert(pid, person);
+    }
+
+    /// The cgroup of a process in the unified hierarchy: the number that the kernel half tells, and the last part of its
+    /// path.
+    fn cgroup(&mut self, pid: u32) -> (Option<u64>, String) {
+        let mount = self.mount.get_or_insert_with(find_mount).as_deref();
+        let Some((text, _)) = facts::read(&format!("/proc/{pid}/cgroup"), 16_384) else { return (None, String::new()) };
+        let text = String::from_utf8_lossy(&text);
+        let Some(path) = text.lines().find_map(|line| line.strip_prefix("0::")) else { return (None, String::new()) };
+        // A `..` shows a cgroup outside our own namespace: no folder of ours has that name.
+        if path.split('/').any(|part| part == "..") {
+            return (None, String::new());
+        }
+        let folder = mount.map(|mount| format!("{mount}{path}"));
+        let number = folder.and_then(|folder| rustix::fs::stat(folder).ok()).map(|stat| stat.st_ino);
+        let name = path.rsplit('/').next().unwrap_or_default().to_owned();
+        (if path == "/" { Some(ROOT_CGROUP) } else { number }, name)
+    }
+}
+
+fn find_mount() -> Option<String> {
+    let (text, _) = facts::read("/proc/self/mounts", 1 << 20)?;
+    let text = String::from_utf8_lossy(&text).into_owned();
+    text.lines().find_map(|line| {
+        let mut words = line.split(' ').skip(1);
+        let (folder, kind) = (words.next()?, words.next()?);
+        (kind == "cgroup2").then(|| folder.to_owned())
+    })
+}
+
+/// The kernel's time of an event, which leaves out the time asleep, as nanoseconds since boot.
+fn boot_time(at: u64) -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    let now = now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64;
+    clock::boot_ns().saturating_sub(now.saturating_sub(at))
+}

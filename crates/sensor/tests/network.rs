@@ -1,0 +1,228 @@
+//! What the sensor tells of the network, on the real kernel: DNS as libraries speak it, and flows.
+//!
+//! Needs root and eBPF; without them the tests say so and pass, unless `TIDEWATCH_REQUIRE_E2E` is set.
+
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use tw_model::event::EventKind;
+use tw_model::raw::{Raw, from_words, sock_attr, to_words};
+use tw_sensor::{EbpfSensor, Options};
+
+/// A record that outlives the ring.
+struct Record(Vec<u64>);
+
+impl Record {
+    fn raw(&self) -> Raw<'_> {
+        Raw::parse(from_words(&self.0)).unwrap()
+    }
+}
+
+/// A sensor sees the whole host: one test at a time, lest one test's storm drowns another's events.
+static ALONE: std::sync::Mutex<()> = std::sync::Mutex::new(());
+
+fn sensor(options: &Options) -> Option<(EbpfSensor, std::sync::MutexGuard<'static, ()>)> {
+    let alone = ALONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    match EbpfSensor::start(options) {
+        Ok(sensor) => Some((sensor, alone)),
+        Err(error) if std::env::var_os("TIDEWATCH_REQUIRE_E2E").is_some() => panic!("{error}"),
+        Err(error) => {
+            eprintln!("skipped: {error}");
+            None
+        }
+    }
+}
+
+/// Runs `script` with python3 under the sensor; returns the records of it and its children.
+fn watch(sensor: &mut EbpfSensor, script: &str) -> Vec<Record> {
+    let mut records: Vec<Record> = Vec::new();
+    let mut take = |bytes: &[u8]| {
+        records.push(Record(to_words(bytes)));
+    };
+    let out = Command::new("/usr/bin/python3").args(["-c", script]).output().unwrap();
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    let deadline = Instant::now() + Duration::from_millis(300);
+    while Instant::now() < deadline {
+        sensor.drain(&mut take);
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    records
+}
+
+fn text<'r>(raw: &Raw<'r>, what: tw_model::raw::Str) -> std::borrow::Cow<'r, str> {
+    String::from_utf8_lossy(raw.text(what))
+}
+
+/// A name server on loopback, asked in all the ways in which libraries ask.
+const NAMES: &str = r#"
+import ctypes, os, socket, struct, threading
+libc = ctypes.CDLL(None, use_errno=True)
+os.system('true')
+def query(number, name, kind=1):
+    return struct.pack('>6H', number, 0x100, 1, 0, 0, 0) + b''.join(
+        bytes([len(l)]) + l for l in name.split(b'.')) + b'\0' + struct.pack('>2H', kind, 1)
+def answer(asked):
+    return asked[:2] + b'\x81\x80' + asked[4:6] + b'\0\1' + asked[8:] + b'\xc0\x0c\0\1\0\1\0\0\1\x2c\0\4\xc0\0\2\x09'
+HERE = ('127.0.0.77', 53)
+udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); udp.bind(HERE)
+tcp = socket.socket(); tcp.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1); tcp.bind(HERE); tcp.listen(4)
+def serve():
+    for _ in range(5):
+        asked, peer = udp.recvfrom(2000)
+        udp.sendto(answer(asked), peer)
+    c, _ = tcp.accept()
+    asked = c.recv(2000)
+    told = answer(asked[2:])
+    c.sendall(struct.pack('>H', len(told)) + told)
+    c.recv(1); c.close()
+served = threading.Thread(target=serve); served.start()
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)                 # without a peer
+s.sendto(query(1, b'sendto.example'), HERE); s.recvfrom(2000)
+s.sendmsg([query(2, b'sendmsg.example')], [], 0, HERE); s.recvmsg(2000)
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.connect(HERE)  # with one
+os.write(s.fileno(), query(3, b'write.example', 28)); os.read(s.fileno(), 2000)
+class Vec(ctypes.Structure): _fields_ = [('base', ctypes.c_char_p), ('len', ctypes.c_size_t)]
+class Msg(ctypes.Structure): _fields_ = [('name', ctypes.c_void_p), ('namelen', ctypes.c_int), ('iov', ctypes.POINTER(Vec)),
+    ('iovlen', ctypes.c_size_t), ('control', ctypes.c_void_p), ('controllen', ctypes.c_size_t), ('flags', ctypes.c_int)]
+class MMsg(ctypes.Structure): _fields_ = [('msg', Msg), ('len', ctypes.c_uint)]
+two = (MMsg * 2)()
+asks = [query(4, b'first.example'), query(5, b'second.example')]     # as the C library asks for A and AAAA
+vecs = [Vec(ask, len(ask)) for ask in asks]
+for m, vec in zip(two, vecs): m.msg.iov, m.msg.iovlen = ctypes.pointer(vec), 1
+assert libc.sendmmsg(s.fileno(), two, 2, 0) == 2
+s.recv(2000); s.recv(2000)
+t = socket.create_connection(HERE)                                     # the length by itself when it comes back
+ask = query(6, b'stream.example')
+os.writev(t.fileno(), [struct.pack('>H', len(ask)), ask])
+length, = struct.unpack('>H', t.recv(2)); assert len(t.recv(length)) == length
+t.close(); served.join()
+o = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); o.sendto(b'SSH-2.0-tunnel', HERE)
+"#;
+
+#[test]
+fn dns_is_told_however_a_library_asks() {
+    let Some((mut sensor, _alone)) = sensor(&Options::default()) else { return };
+    let records = watch(&mut sensor, NAMES);
+    let told: Vec<(String, bool, bool, bool, u64)> = records
+        .iter()
+        .map(Record::raw)
+        .filter(|raw| raw.kind() == EventKind::Dns && raw.comm() == b"python3")
+        .filter(|raw| {
+            raw.sock()
+                .unwrap()
+                .local()
+                .into_iter()
+                .chain(raw.sock().unwrap().remote())
+                .any(|ip| ip == std::net::IpAddr::from([127, 0, 0, 77]))
+        })
+        .map(|raw| {
+            let sock = raw.sock().unwrap();
+            let name = raw
+                .dns()
+                .map_or_else(|| text(&raw, sock.data).into_owned(), |m| format!("{} {}", m.name.as_str(), m.qtype));
+            let answers = raw.dns().map_or(0, |m| m.answers().filter(|a| a.address().is_some()).count()) as u64;
+            (
+                name,
+                raw.dns().is_some_and(|m| m.is_answer()),
+                sock.has(sock_attr::RECEIVED),
+                sock.has(sock_attr::CLIENT),
+                answers,
+            )
+        })
+        .collect();
+    for name in [
+        "sendto.example 1",
+        "sendmsg.example 1",
+        "write.example 28",
+        "first.example 1",
+        "second.example 1",
+        "stream.example 1",
+    ] {
+        for (answer, received, client) in
+            [(false, false, true), (false, true, false), (true, false, false), (true, true, true)]
+        {
+            let expected = (name.to_owned(), answer, received, client, u64::from(answer));
+            assert!(told.contains(&expected), "{expected:?} is missing in {told:#?}");
+        }
+    }
+    assert!(told.iter().any(|one| one.0 == "SSH-2.0-tunnel"), "what is no DNS on its port is told too");
+    let asked = records
+        .iter()
+        .map(Record::raw)
+        .filter(|raw| raw.kind() == EventKind::Dns && raw.sock().unwrap().has(sock_attr::CLIENT));
+    let servers = asked
+        .filter(|raw| raw.comm() == b"python3")
+        .map(|raw| (raw.sock().unwrap().remote(), raw.sock().unwrap().rport));
+    assert!(servers.clone().count() > 10);
+    assert!(
+        servers.into_iter().all(|server| server == (Some([127, 0, 0, 77].into()), 53)),
+        "also where the socket has no peer"
+    );
+}
+
+/// A connection of known size, one that is broken off, and datagrams.
+const FLOWS: &str = r#"
+import os, socket, struct
+os.system('true')
+l = socket.socket(); l.bind(('127.0.0.78', 0)); l.listen(4)
+c = socket.create_connection(l.getsockname()); a, _ = l.accept()
+def all(s, n):
+    while n: n -= len(s.recv(n))
+c.sendall(b'x' * 1000); all(a, 1000); a.sendall(b'y' * 70000); all(c, 70000)
+c.close(); a.recv(1); a.close()
+c = socket.create_connection(l.getsockname()); a, _ = l.accept()
+c.sendall(b'z' * 10); all(a, 10)
+c.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack('ii', 1, 0)); c.close()
+try: a.recv(1)
+except ConnectionResetError: pass
+a.close()
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.bind(('127.0.0.78', 0))
+u = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+for _ in range(3): u.sendto(b'd' * 100, s.getsockname()); s.recv(200)
+kept = socket.create_connection(l.getsockname()); b, _ = l.accept(); kept.sendall(b'open'); all(b, 4)
+import time; time.sleep(4)
+"#;
+
+#[test]
+fn flows_are_told_with_what_went_over_them_and_whose_they_are() {
+    let second = Duration::from_secs(1);
+    let options = Options { flow_told_every: second, flow_idle_after: second, ..Options::default() };
+    let Some((mut sensor, _alone)) = sensor(&options) else { return };
+    let mut child = Command::new("/usr/bin/python3").args(["-c", FLOWS]).spawn().unwrap();
+    std::thread::sleep(Duration::from_millis(2800));
+    sensor.sweep().unwrap();
+    let mut records: Vec<Record> = Vec::new();
+    let mut take = |bytes: &[u8]| records.push(Record(to_words(bytes)));
+    sensor.drain(&mut take);
+    let pid = child.id();
+    assert!(child.wait().unwrap().success());
+    std::thread::sleep(Duration::from_millis(200));
+    sensor.drain(&mut take);
+    let flows = records.iter().map(Record::raw).filter(|raw| raw.kind() == EventKind::Flow && raw.header.pid == pid);
+    let told: Vec<(&str, bool, u64, u64, u16)> = flows
+        .map(|raw| {
+            let (sock, flow) = (raw.sock().unwrap(), raw.flow().unwrap());
+            assert_eq!((raw.comm(), raw.header.tid), (b"python3".as_slice(), pid));
+            assert!(flow.started > 0 && flow.started <= raw.header.time);
+            let here = std::net::IpAddr::from([127, 0, 0, 78]);
+            let client = sock.has(sock_attr::CLIENT);
+            let end = if client { sock.remote() } else { sock.local() };
+            assert_eq!(end, Some(here), "{sock:?}");
+            assert!(flow.packets_out + flow.packets_in >= 3, "{flow:?}");
+            (flow.state_name().unwrap(), client, flow.bytes_out, flow.bytes_in, sock.proto)
+        })
+        .collect();
+    for expected in [
+        ("closed", true, 1000, 70_000, 6),
+        ("closed", false, 70_000, 1000, 6),
+        ("reset", true, 10, 0, 6),
+        ("reset", false, 0, 10, 6),
+        ("idle", true, 300, 0, 17),
+        ("idle", false, 0, 300, 17),
+        ("open", true, 4, 0, 6),
+    ] {
+        assert!(told.contains(&expected), "{expected:?} is missing in {told:#?}");
+    }
+}

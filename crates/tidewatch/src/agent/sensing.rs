@@ -1,0 +1,86 @@
+//! Which way this host is watched: the best that the kernel and our rights allow, unless the settings name one.
+
+use std::process::ExitCode;
+
+use tw_model::Mode;
+use tw_sensor::{ConnectorSensor, ConnectorSocket, EbpfSensor, SensorError, Source};
+
+use crate::config::{Config, SensorChoice};
+use crate::screen;
+
+/// A way that was chosen, with what must be opened before rights are given up.
+pub enum Prepared {
+    /// eBPF.
+    Ebpf,
+    /// The process connector, since eBPF is not to be had or was not asked for.
+    Connector(ConnectorSocket),
+}
+
+impl Prepared {
+    /// Chooses. Where nothing works it is eBPF: its error says what is in the way.
+    ///
+    /// # Errors
+    /// If the settings name a way that is not to be had.
+    pub fn choose(config: &Config) -> Result<Self, SensorError> {
+        match config.agent.sensor {
+            SensorChoice::Ebpf => Ok(Self::Ebpf),
+            SensorChoice::Connector => ConnectorSocket::open().map(Self::Connector),
+            SensorChoice::Auto => match EbpfSensor::probe() {
+                Ok(()) => Ok(Self::Ebpf),
+                Err(error) => match ConnectorSocket::open() {
+                    Ok(socket) => {
+                        tracing::warn!("{error}: executions alone are watched, through the process connector");
+                        Ok(Self::Connector(socket))
+                    }
+                    Err(_) => Ok(Self::Ebpf),
+                },
+            },
+        }
+    }
+
+    /// The way.
+    pub fn mode(&self) -> Mode {
+        match self {
+            Self::Ebpf => Mode::Ebpf,
+            Self::Connector(_) => Mode::Connector,
+        }
+    }
+
+    /// Begins to watch.
+    ///
+    /// # Errors
+    /// If that is not to be had after all.
+    pub fn start(self, config: &Config) -> Result<Box<dyn Source>, SensorError> {
+        let options =
+            tw_sensor::Options { privileged_rate: config.agent.privileged_rate, ..tw_sensor::Options::default() };
+        Ok(match self {
+            Self::Ebpf => Box::new(EbpfSensor::start(&options)?),
+            Self::Connector(socket) => Box::new(ConnectorSensor::start(socket)?),
+        })
+    }
+}
+
+/// One line on what is missing and two on what works without.
+pub fn cannot_watch(error: &SensorError) -> ExitCode {
+    let remedy = match error {
+        SensorError::NotPermitted(_) | SensorError::NoConnector(_) if !rustix::process::geteuid().is_root() => {
+            "run it as root: sudo tidewatch run"
+        }
+        SensorError::NotPermitted(_) => {
+            "give it CAP_BPF, CAP_PERFMON and CAP_SYS_PTRACE, and a kernel that allows bpf(), or CAP_NET_ADMIN for \
+             --sensor connector"
+        }
+        SensorError::NoConnector(_) => "it takes root with CAP_NET_ADMIN in the host's own pid and network namespaces",
+        SensorError::NoBtf | SensorError::Load(_) => {
+            "tidewatch doctor tells more; --sensor connector watches executions without eBPF"
+        }
+        SensorError::Ring { .. } => "tidewatch doctor tells more",
+    };
+    let style = screen::ERROR;
+    anstream::eprintln!(
+        "{style}cannot watch:{style:#} {error}; {remedy}.\n\
+         What works without: tidewatch wrap -- COMMAND watches one command and all that it starts, as any user;\n\
+         and rules, replay of captures, config, completion, doctor."
+    );
+    ExitCode::from(3)
+}
