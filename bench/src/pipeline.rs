@@ -183,7 +183,7 @@ fn cpu_time() -> anyhow::Result<Duration> {
 
 /// Events a CPU second, and findings in the last pass.
 fn run(records: &Records, rules: RuleSet, way: Way) -> anyhow::Result<(f64, u64)> {
-    let mut world = World::new(WorldOptions { docker_socket: None, ..WorldOptions::default() })?;
+    let mut world = World::new(WorldOptions::default())?;
     let mut detector = Detector::new(rules);
     let mut scratch = Bump::new();
     let (mut findings, mut passes) = (0, 0_u64);

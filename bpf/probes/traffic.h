@@ -15,7 +15,29 @@ struct transfer {
 	u64 len2;
 	const void *addr;
 	u16 kind;
+	const void *kernel_addr; /* the kernel's copy of the address, if there is one already */
+	bool ring; /* through io_uring */
 };
+
+#define PF_IO_WORKER 0x10
+
+/* What is sent through a ring, in the call that hands the requests over or in one of the ring's own threads. */
+static __always_inline bool find_ring_sending(struct transfer *out)
+{
+	u64 key = bpf_get_current_pid_tgid();
+	struct ring_send *send = bpf_map_lookup_elem(&ring_sends, &key);
+
+	out->kind = config.kind_sendto;
+	out->ring = true;
+	if (send) {
+		out->buf = (void *)send->buf;
+		out->len = send->len;
+		out->addr = (void *)send->addr;
+		out->kernel_addr = (void *)send->kernel_addr;
+		bpf_map_delete_elem(&ring_sends, &key);
+	}
+	return true;
+}
 
 static __always_inline void take_vector(struct transfer *out, const void *vec, u64 count)
 {
@@ -63,6 +85,8 @@ static __always_inline bool find_sending(struct task_struct *task, struct transf
 	u64 nr = call_number(regs);
 	const void *second = (void *)call_arg(regs, compat, 2);
 
+	if (task->flags & PF_IO_WORKER || (!compat && nr == config.nr_ring))
+		return find_ring_sending(out);
 	if (compat)
 		return false;
 	if (nr == config.nr_write || nr == config.nr_sendto) {
@@ -219,6 +243,8 @@ static __always_inline void tell_sent(struct sock *sk, s64 ret, struct transfer 
 	scratch = begin(kind, ret, sizeof(*out), &slot);
 	if (!scratch)
 		return;
+	if (sending->ring)
+		((struct tw_hdr *)scratch->record)->flags |= TW_F_RING;
 	out = (void *)scratch->record;
 	out->fd = -1;
 	out->oldfd = -1;
@@ -231,6 +257,8 @@ static __always_inline void tell_sent(struct sock *sk, s64 ret, struct transfer 
 	} else {
 		if (!out->rport)
 			fill_remote(out, sending->addr);
+		if (!out->rport)
+			fill_remote_copy(out, sending->kernel_addr);
 		fresh.addr = peer_number(out->raddr, out->rport);
 		if (is_told(peer, fresh.addr, fresh.at, kind, ret)) {
 			drop(scratch);

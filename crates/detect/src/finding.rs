@@ -2,7 +2,7 @@
 
 use tw_model::coverage::Window;
 use tw_model::finding::{ContainerSummary, ProcessSummary, Shown, finding_id, fnv1a};
-use tw_model::{Cause, Container, Event, Finding, Priority, Process};
+use tw_model::{Cause, Event, Finding, Priority, Process, WorkloadRef};
 use tw_rules::Rule;
 
 /// Ancestors shown with a finding.
@@ -10,6 +10,7 @@ const LINEAGE: usize = 12;
 
 /// What a rule found in an event.
 pub(crate) fn of_rule(rule: &Rule, event: &Event<'_>, session: u64) -> Finding {
+    let workload = workload(event);
     let lineage = std::iter::once(event.process).chain(event.processes.ancestors(event.process));
     Finding {
         id: finding_id(session, event.wall_ns, event.num, &rule.name),
@@ -32,11 +33,8 @@ pub(crate) fn of_rule(rule: &Rule, event: &Event<'_>, session: u64) -> Finding {
             digest: container.digest.clone(),
         }),
         coverage: event.coverage.map(Window::coverage),
-        fingerprint: fnv1a(&[
-            rule.name.as_bytes(),
-            event.container.map_or(b"host", workload),
-            &event.process.image.exepath,
-        ]),
+        fingerprint: fnv1a(&[rule.name.as_bytes(), workload.as_bytes(), &event.process.image.exepath]),
+        workload,
     }
 }
 
@@ -73,6 +71,7 @@ pub fn of_sensor(session: u64, number: u64, time_ns: u64, notice: Notice<'_>) ->
         event: "internal".into(),
         lineage: Vec::new(),
         container: None,
+        workload: String::new(),
         coverage: None,
         fingerprint: fnv1a(&[name.as_bytes()]),
         message: notice.message,
@@ -91,9 +90,13 @@ fn summary(process: &Process) -> ProcessSummary {
     }
 }
 
-/// What "the same workload" is until workloads are known: the image, else the container.
-fn workload(container: &Container) -> &[u8] {
-    if container.repository.is_empty() { container.id.as_bytes() } else { container.repository.as_bytes() }
+/// Whose process it was, in the sense of "the same again".
+fn workload(event: &Event<'_>) -> String {
+    match (event.container, event.unit) {
+        (Some(container), _) => WorkloadRef::of(container).key(),
+        (None, Some(unit)) => format!("unit/{unit}"),
+        (None, None) => "host".into(),
+    }
 }
 
 #[cfg(test)]

@@ -34,8 +34,8 @@ const PATIENCE: u64 = 32;
 const MISSES_PER_SEARCH: u64 = 8;
 /// Longest cgroup path taken from anywhere, bytes (the kernel's own limit).
 const MAX_PATH: usize = 4_096;
-/// Top folders that hold containers, by prefix: Docker, Kubernetes, podman and systemd services.
-const CONTAINER_PARENTS: [&str; 4] = ["docker", "kubepods", "machine.slice", "system.slice"];
+/// Top folders that are looked into last: those of sessions hold many cgroups and few containers.
+const LAST: [&str; 2] = ["user.slice", "init.scope"];
 
 type Map<V> = HashMap<u64, V, foldhash::fast::RandomState>;
 
@@ -170,12 +170,17 @@ impl Cgroups {
 
     fn search(&mut self, cgroup_id: u64) -> bool {
         let Some(mount) = self.mount.clone() else { return false };
-        let parents: Vec<PathBuf> = folders(&mount)
-            .into_iter()
-            .filter(|(_, name)| CONTAINER_PARENTS.iter().any(|parent| name.starts_with(parent)))
-            .map(|(_, name)| PathBuf::from(name))
-            .collect();
-        // The folders themselves are in reach of the walk only as children of the root.
+        // The top first: runc, and containerd outside of Kubernetes, put containers at or below it.
+        let mut parents: Vec<PathBuf> = Vec::new();
+        for (ino, name) in folders(&mount) {
+            if ino == cgroup_id {
+                self.insert(ino, &format!("/{name}"));
+                return true;
+            }
+            if !LAST.contains(&name.as_str()) {
+                parents.push(name.into());
+            }
+        }
         if self.walk(&mount, parents, MAX_SHORT_WALK, cgroup_id) {
             return true;
         }
@@ -256,6 +261,13 @@ pub fn find_mount(proc_root: &Path) -> Option<PathBuf> {
         let point = fields.nth(1)?;
         (fields.next()? == b"cgroup2").then(|| PathBuf::from(std::ffi::OsString::from_vec(unescape(point))))
     })
+}
+
+/// The systemd unit that a cgroup belongs to: the innermost service or scope on its path.
+pub fn unit_in_cgroup_path(path: &str) -> Option<&str> {
+    let is_unit =
+        |name: &&str| [".service", ".scope", ".socket", ".mount", ".swap"].iter().any(|end| name.ends_with(end));
+    path.rsplit('/').find(is_unit)
 }
 
 /// Undoes the kernel's `\ooo` escapes for blanks and backslashes in mount tables.

@@ -38,6 +38,13 @@ pub enum Context {
         /// Id of the container.
         container: String,
     },
+    /// A cgroup of the host belongs to a systemd unit.
+    Unit {
+        /// Id of the cgroup.
+        cgroup: u64,
+        /// Name of the unit.
+        unit: String,
+    },
     /// A container, as far as it is known.
     Container {
         /// The container.
@@ -162,9 +169,10 @@ impl World {
             Context::Events { count } => self.events = count,
             Context::Clock { boot_to_wall_ns } => self.boot_to_wall_ns = boot_to_wall_ns,
             Context::Place { cgroup, container } => self.membership.put(cgroup, container),
+            Context::Unit { cgroup, unit } => self.membership.put_host(cgroup, Some(unit)),
             Context::Container { container } => self.membership.restore(*container),
             Context::Gone { id } => {
-                self.membership.apply(crate::RuntimeUpdate::Gone(id));
+                self.membership.apply(0, crate::RuntimeUpdate::Gone(id));
             }
             Context::Names { container, uid, gid, loginuid, names } => {
                 self.told_names.insert((container.into(), uid, gid, loginuid), names);

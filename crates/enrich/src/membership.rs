@@ -1,65 +1,69 @@
 //! Which container an event belongs to, and what is known of it; with a waiting room for events of containers
-//! that the runtime has not told about yet, so that no alert is anonymous.
+//! that no runtime has told about yet, so that no alert is anonymous.
+//!
+//! Several may tell of one container: what its runtime leaves on disk, first; the runtime itself, all of it. Events wait
+//! until one has told the whole, or all that were asked have told what they can, or for so long.
+
+mod waiting;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use hashbrown::HashMap;
-use tw_model::raw::to_words;
 use tw_model::{Container, Raw};
 
-use crate::cgroup::Cgroups;
-use crate::docker::DockerWatcher;
+use crate::bundle::Announced;
+use crate::cgroup::{Cgroups, unit_in_cgroup_path};
 use crate::journal::{Context, Journal};
 use crate::runtime::RuntimeUpdate;
+use crate::sources::{Mask, RuntimeState, Sources};
+use waiting::{Room, Whose};
 
 /// How long events of an unknown container wait for its name, in nanoseconds.
 const PATIENCE_NS: u64 = 700_000_000;
-/// Bytes of records that may wait, over all containers; beyond that the oldest go on unnamed.
-const ROOM: usize = 16 << 20;
 /// Containers remembered; the longest gone make room.
 const MAX_CONTAINERS: usize = 16_384;
 /// Cgroups remembered.
 const MAX_CGROUPS: usize = 65_536;
+/// Paths of cgroups that were told; the first told make room.
+const MAX_PATHS: usize = 16_384;
+/// Top folders that hold the containers of a runtime, or everything.
+const SHARED: [&str; 8] =
+    ["docker", "kubepods", "default", "k8s.io", "libpod_parent", "machine", "init.scope", "system.slice"];
 /// The root cgroup, where the host's own tasks live.
 const ROOT_CGROUP: u64 = 1;
 
 /// What an event of a cgroup has to do.
 #[derive(Clone, Debug)]
 enum Member {
-    /// Not in a container.
-    Host,
+    /// Not in a container; in this systemd unit, if in one.
+    Host(Option<Arc<str>>),
     /// In the container with this id.
     Container(Arc<str>),
+    /// Somebody was asked whose it is; events wait until this boot time. 0: none came yet.
+    Asked(u64),
 }
 
 /// A container and whether its events still wait for more.
 struct Entry {
     container: Arc<Container>,
-    /// Boot time until which events wait; 0: they do not.
+    /// Boot time until which events wait; 0: they do not; [`u64::MAX`]: none came yet.
     wait_until: u64,
+    /// Who was asked and has not told all that it can.
+    pending: Mask,
 }
 
-/// A record in the waiting room.
-struct Waiting {
-    id: Arc<str>,
-    /// The record, in words so that it stays aligned.
-    words: Vec<u64>,
+impl Entry {
+    fn waits(&self) -> bool {
+        self.wait_until != 0 && (!self.container.complete || self.pending != 0)
+    }
 }
 
-/// What the world learnt from the runtime that a person should know.
+/// What the world learnt from a runtime that a person should know.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Notice {
-    /// The runtime answers.
-    RuntimeAvailable {
-        /// Its version.
-        version: String,
-    },
-    /// The runtime does not answer: containers stay without name and image.
-    RuntimeUnavailable {
-        /// Why.
-        reason: String,
-    },
+    /// It answers, or does not.
+    Runtime(RuntimeState),
 }
 
 /// Counters of the membership tables.
@@ -75,17 +79,21 @@ pub struct MembershipCounts {
     pub evicted: u64,
 }
 
-/// Cgroup → container → what the runtime says of it.
+/// Cgroup → container → what the runtimes say of it.
 pub struct Membership {
     cgroups: Cgroups,
     by_cgroup: HashMap<u64, Member, foldhash::fast::RandomState>,
     containers: HashMap<Arc<str>, Entry, foldhash::fast::RandomState>,
+    /// Containers by the path of their cgroup, where their runtime told it.
+    paths: HashMap<Box<str>, Arc<str>, foldhash::fast::RandomState>,
+    /// Paths in the order in which they were told.
+    path_order: VecDeque<Box<str>>,
     /// Containers that the runtime removed, longest gone first.
     gone: VecDeque<Arc<str>>,
-    waiting: VecDeque<Waiting>,
-    waiting_bytes: usize,
-    watcher: Option<DockerWatcher>,
-    runtime_answers: bool,
+    room: Room,
+    sources: Sources,
+    /// Whether a runtime is asked and answers: else nothing waits.
+    somebody_answers: bool,
     counts: MembershipCounts,
     /// Cgroups forgotten because the table was full.
     forgotten: u64,
@@ -95,17 +103,18 @@ pub struct Membership {
 }
 
 impl Membership {
-    /// Nothing known yet. Without a `watcher` containers have ids only, and nothing waits.
-    pub fn new(cgroups: Cgroups, watcher: Option<DockerWatcher>) -> Self {
+    /// Nothing known yet. Without sources containers have ids only, and nothing waits.
+    pub(crate) fn new(cgroups: Cgroups, sources: Sources) -> Self {
         Self {
             cgroups,
             by_cgroup: HashMap::default(),
             containers: HashMap::default(),
+            paths: HashMap::default(),
+            path_order: VecDeque::new(),
             gone: VecDeque::new(),
-            waiting: VecDeque::new(),
-            waiting_bytes: 0,
-            runtime_answers: watcher.is_some(),
-            watcher,
+            room: Room::default(),
+            sources,
+            somebody_answers: false,
             counts: MembershipCounts::default(),
             forgotten: 0,
             version: 0,
@@ -113,9 +122,9 @@ impl Membership {
         }
     }
 
-    /// Whether a runtime is asked and answers.
-    pub fn runtime_answers(&self) -> bool {
-        self.runtime_answers
+    /// Those who are asked.
+    pub(crate) fn sources(&self) -> &Sources {
+        &self.sources
     }
 
     /// Grows with each change of what is known of containers and of which cgroups are theirs.
@@ -126,8 +135,16 @@ impl Membership {
     /// The container of a cgroup, as far as it is known.
     pub fn container(&self, cgroup: u64) -> Option<&Container> {
         match self.by_cgroup.get(&cgroup)? {
-            Member::Host => None,
+            Member::Host(_) | Member::Asked(_) => None,
             Member::Container(id) => self.containers.get(id).map(|entry| &*entry.container),
+        }
+    }
+
+    /// The systemd unit of a cgroup that is in no container.
+    pub fn unit(&self, cgroup: u64) -> Option<&str> {
+        match self.by_cgroup.get(&cgroup)? {
+            Member::Host(unit) => unit.as_deref(),
+            Member::Container(_) | Member::Asked(_) => None,
         }
     }
 
@@ -150,7 +167,7 @@ impl Membership {
         [
             ("containers", row(self.containers.len(), MAX_CONTAINERS, self.counts.evicted)),
             ("cgroups", row(self.by_cgroup.len(), MAX_CGROUPS, self.forgotten)),
-            ("waiting_bytes", row(self.waiting_bytes, ROOM, self.counts.unnamed)),
+            ("waiting_bytes", row(self.room.bytes(), waiting::ROOM, self.counts.unnamed)),
         ]
     }
 
@@ -169,17 +186,25 @@ impl Membership {
         let id = match self.cgroups.path(cgroup) {
             Some(path) => self.outermost_known(path).or(found),
             // Gone already, or hidden from us: what the kernel said is all there is.
-            None => found.or_else(|| name.and_then(Container::id_in_cgroup_path).map(str::to_owned)),
+            None => found.or_else(|| self.id_by_name(name?)),
         };
         self.make_room();
-        let Some(id) = id else {
+        if let Some(id) = id {
+            self.put(cgroup, id);
+            return;
+        }
+        let Some(path) = self.cgroups.path(cgroup) else {
             // A cgroup that was not found may yet be: remember only what is sure.
-            if self.cgroups.path(cgroup).is_some() || name.is_some() {
-                self.by_cgroup.insert(cgroup, Member::Host);
+            if name.is_some() {
+                self.by_cgroup.insert(cgroup, Member::Host(None));
             }
             return;
         };
-        self.put(cgroup, id);
+        if may_be_a_containers(path) && self.sources.look(cgroup, path) {
+            self.by_cgroup.insert(cgroup, Member::Asked(0));
+            return;
+        }
+        self.put_on_host(cgroup);
     }
 
     /// Forgets all cgroups if there are too many: they are looked up again.
@@ -200,14 +225,30 @@ impl Membership {
         self.by_cgroup.insert(cgroup, Member::Container(Arc::clone(&id)));
         if !self.containers.contains_key(&id) {
             let container = Container { id: id.to_string(), ..Container::default() };
-            self.remember(id, container, u64::MAX);
+            self.remember(id, Entry { container: Arc::new(container), wait_until: u64::MAX, pending: 0 });
         }
+    }
+
+    fn put_on_host(&mut self, cgroup: u64) {
+        let unit = self.cgroups.path(cgroup).and_then(unit_in_cgroup_path).map(str::to_owned);
+        self.put_host(cgroup, unit);
+    }
+
+    /// Says that a cgroup belongs to no container, but maybe to a systemd unit.
+    pub(crate) fn put_host(&mut self, cgroup: u64, unit: Option<String>) {
+        if let Some(unit) = &unit {
+            self.version += 1;
+            self.journal.note(|| Context::Unit { cgroup, unit: unit.clone() });
+        }
+        self.by_cgroup.insert(cgroup, Member::Host(unit.map(Arc::from)));
     }
 
     /// Puts back a container as it was told.
     pub(crate) fn restore(&mut self, container: Container) {
         self.version += 1;
-        self.remember(container.id.as_str().into(), container, 0);
+        self.revive(&container.id);
+        let id = container.id.as_str().into();
+        self.remember(id, Entry { container: Arc::new(container), wait_until: 0, pending: 0 });
     }
 
     /// Tells everything known: containers, those that are gone in their order, cgroups.
@@ -219,47 +260,66 @@ impl Membership {
             tell(Context::Gone { id: id.to_string() });
         }
         for (cgroup, member) in &self.by_cgroup {
-            if let Member::Container(id) = member {
-                tell(Context::Place { cgroup: *cgroup, container: id.to_string() });
+            match member {
+                Member::Container(id) => tell(Context::Place { cgroup: *cgroup, container: id.to_string() }),
+                Member::Host(Some(unit)) => tell(Context::Unit { cgroup: *cgroup, unit: unit.to_string() }),
+                Member::Host(None) | Member::Asked(_) => {}
             }
         }
     }
 
-    /// A container may name a cgroup of its own after another container: the outermost id that the runtime
-    /// knows counts.
+    /// A container may name a cgroup of its own after another container: the outermost that a runtime knows counts.
     fn outermost_known(&self, path: &str) -> Option<String> {
-        path.split('/')
-            .filter_map(Container::id_in_cgroup_path)
-            .find(|id| self.containers.get(*id).is_some_and(|entry| entry.container.complete))
-            .map(str::to_owned)
+        for (end, _) in path.match_indices('/').skip(1).chain([(path.len(), "/")]) {
+            let prefix = &path[..end];
+            if let Some(id) = self.paths.get(prefix) {
+                return Some(id.to_string());
+            }
+            let name = prefix.rsplit('/').next().and_then(Container::id_in_cgroup_path);
+            if let Some(id) = name.filter(|id| self.containers.get(*id).is_some_and(|entry| entry.container.complete)) {
+                return Some(id.to_owned());
+            }
+        }
+        None
     }
 
-    fn remember(&mut self, id: Arc<str>, container: Container, wait_until: u64) {
+    /// The container whose cgroup has this last component, as far as it can be told by that alone.
+    fn id_by_name(&self, name: &str) -> Option<String> {
+        if let Some(id) = Container::id_in_cgroup_path(name) {
+            return Some(id.to_owned());
+        }
+        // runc and containerd name the cgroup after the container.
+        self.containers.contains_key(name).then(|| name.to_owned())
+    }
+
+    fn remember(&mut self, id: Arc<str>, entry: Entry) {
         while self.containers.len() >= MAX_CONTAINERS && !self.containers.contains_key(&id) {
             let oldest = self.gone.pop_front().or_else(|| self.containers.keys().next().cloned());
             let Some(oldest) = oldest else { break };
             self.containers.remove(&oldest);
             self.counts.evicted += 1;
         }
-        self.containers.insert(id, Entry { container: Arc::new(container), wait_until });
+        self.containers.insert(id, entry);
     }
 
-    /// Takes news from the runtime.
-    pub fn apply(&mut self, update: RuntimeUpdate) -> Option<Notice> {
+    /// A container with the id of one that is gone is another: runc and containerd let the user choose.
+    fn revive(&mut self, id: &str) -> bool {
+        let before = self.gone.len();
+        self.gone.retain(|gone| &**gone != id);
+        self.gone.len() != before
+    }
+
+    /// Takes news from the source with this number.
+    pub fn apply(&mut self, source: usize, update: RuntimeUpdate) -> Option<Notice> {
         match update {
-            RuntimeUpdate::Container(container) => {
-                let id: Arc<str> = container.id.as_str().into();
-                let known = self.containers.get(&id);
-                // The first word has only the name; it must not replace more.
-                if container.complete || !known.is_some_and(|entry| entry.container.complete) {
-                    let wait_until = match known {
-                        _ if container.complete => 0,
-                        Some(entry) => entry.wait_until,
-                        None => u64::MAX,
-                    };
-                    self.journal.note(|| Context::Container { container: container.clone() });
-                    self.version += 1;
-                    self.remember(id, *container, wait_until);
+            RuntimeUpdate::Container(container) => self.told(source, *container),
+            RuntimeUpdate::Path { path, id } => self.put_path(path, &id),
+            RuntimeUpdate::Looked { cgroup } => {
+                if matches!(self.by_cgroup.get(&cgroup), Some(Member::Asked(_))) {
+                    match self.cgroups.path(cgroup).and_then(|path| self.outermost_known(path)) {
+                        Some(id) => self.put(cgroup, id),
+                        None => self.put_on_host(cgroup),
+                    }
                 }
             }
             RuntimeUpdate::Gone(id) => {
@@ -275,185 +335,233 @@ impl Membership {
                     }
                 }
             }
-            RuntimeUpdate::Unknown(id) => {
-                if let Some(entry) = self.containers.get_mut(id.as_str()) {
-                    entry.wait_until = 0;
+            RuntimeUpdate::NoMore(id) => self.settle(source, &id),
+            RuntimeUpdate::Unavailable(_) | RuntimeUpdate::Absent(_) | RuntimeUpdate::Available { .. } => {
+                let state = self.sources.note(source, &update)?;
+                self.somebody_answers = self.sources.any_up();
+                if state.up {
+                    self.ask_newcomer(source);
+                } else {
+                    // Nobody waits for it any more.
+                    let waiting = self.containers.iter().filter(|(_, entry)| entry.pending & (1 << source) != 0);
+                    for id in waiting.map(|(id, _)| Arc::clone(id)).collect::<Vec<_>>() {
+                        self.settle(source, &id);
+                    }
                 }
-            }
-            RuntimeUpdate::Unavailable(reason) => {
-                self.runtime_answers = false;
-                return Some(Notice::RuntimeUnavailable { reason });
-            }
-            RuntimeUpdate::Available { version } => {
-                self.runtime_answers = true;
-                return Some(Notice::RuntimeAvailable { version });
+                return Some(Notice::Runtime(state));
             }
         }
         None
     }
 
+    /// Somebody was seen to run a bundle: its container is known before its first event, by its id at least, which tells
+    /// it from its cgroup's name even when that is gone.
+    pub fn announce(&mut self, announced: &Announced) {
+        let id: Arc<str> = announced.id.as_str().into();
+        let again = self.revive(&id);
+        if self.containers.contains_key(&id) && !again {
+            return;
+        }
+        let pending = self.sources.announce(announced);
+        if pending == 0 {
+            return;
+        }
+        let container = Container { id: id.to_string(), ..Container::default() };
+        self.remember(id, Entry { container: Arc::new(container), wait_until: u64::MAX, pending });
+    }
+
+    /// Asks a runtime that answers from now on about the containers whose images nobody could name.
+    fn ask_newcomer(&mut self, source: usize) {
+        if self.sources.reads_files(source) {
+            return;
+        }
+        for (id, entry) in &mut self.containers {
+            let nameless = entry.container.image.is_empty() && !self.gone.contains(id);
+            if nameless && entry.pending & (1 << source) == 0 {
+                let asked = self.sources.ask_one(source, id);
+                if asked != 0 && entry.wait_until == 0 {
+                    entry.wait_until = u64::MAX;
+                }
+                entry.pending |= asked;
+            }
+        }
+    }
+
+    fn put_path(&mut self, path: String, id: &str) {
+        // A container that has the name of a folder in which runtimes put theirs does not get those.
+        let name = path.strip_prefix('/').unwrap_or(&path);
+        if name.is_empty() || name.ends_with(".slice") || SHARED.contains(&name) {
+            return;
+        }
+        if self.paths.insert(path.clone().into(), id.into()).is_none() {
+            self.path_order.push_back(path.into());
+        }
+        while self.path_order.len() > MAX_PATHS {
+            if let Some(oldest) = self.path_order.pop_front() {
+                self.paths.remove(&oldest);
+            }
+        }
+    }
+
+    /// A source told of a container.
+    fn told(&mut self, source: usize, mut container: Container) {
+        let id: Arc<str> = container.id.as_str().into();
+        let again = self.revive(&id);
+        let known = self.containers.get(&id).filter(|_| !again);
+        let (mut wait_until, mut pending) = known.map_or((u64::MAX, 0), |known| (known.wait_until, known.pending));
+        if let Some(known) = known {
+            if known.container.complete && !container.complete {
+                // A first word has little; it must not replace more.
+                let mut whole = (*known.container).clone();
+                whole.fill_gaps(&container);
+                container = whole;
+            } else {
+                container.fill_gaps(&known.container);
+            }
+            if container == *known.container {
+                return;
+            }
+        }
+        if container.complete {
+            (wait_until, pending) = (0, 0);
+        } else if known.is_none_or(|known| known.pending & !(1 << source) == 0 && known.wait_until != 0)
+            && self.sources.reads_files(source)
+        {
+            // What lies on disk is there before the first event: the runtime is asked while there is time.
+            pending |= self.sources.ask(&id, Some(source)) | (1 << source);
+        }
+        self.journal.note(|| Context::Container { container: Box::new(container.clone()) });
+        self.version += 1;
+        self.remember(id, Entry { container: Arc::new(container), wait_until, pending });
+    }
+
+    /// A source has no more to tell of a container. If no other has, what is known is the whole.
+    fn settle(&mut self, source: usize, id: &str) {
+        let Some(entry) = self.containers.get_mut(id) else { return };
+        entry.pending &= !(1 << source);
+        if entry.pending != 0 {
+            return;
+        }
+        entry.wait_until = 0;
+        if !entry.container.complete && !entry.container.runtime.is_empty() {
+            let container = Arc::make_mut(&mut entry.container);
+            container.complete = true;
+            self.version += 1;
+            let container = Box::new(container.clone());
+            self.journal.note(|| Context::Container { container });
+        }
+    }
+
     /// Whether it is known whose the cgroup is, and events of it need not wait.
     pub fn is_settled(&self, cgroup: u64) -> bool {
         match self.by_cgroup.get(&cgroup) {
-            Some(Member::Host) => true,
-            Some(Member::Container(id)) => self.containers.get(id).is_some_and(|entry| self.is_ready(entry)),
+            Some(Member::Host(_)) => true,
+            Some(Member::Asked(_)) => false,
+            Some(Member::Container(id)) => {
+                self.containers.get(id).is_some_and(|entry| !entry.waits() || !self.somebody_answers)
+            }
             None => cgroup == ROOT_CGROUP,
         }
     }
 
-    fn is_ready(&self, entry: &Entry) -> bool {
-        entry.container.complete || entry.wait_until == 0 || !self.runtime_answers
-    }
-
     /// Whether the event may go on. If not, its record is kept and comes back from [`Membership::release`].
     pub fn admit(&mut self, raw: &Raw<'_>) -> bool {
-        let Some(Member::Container(id)) = self.by_cgroup.get(&raw.header.cgroup) else { return true };
-        let id = Arc::clone(id);
-        if self.containers.get(&id).is_none_or(|entry| self.is_ready(entry)) {
+        if !self.somebody_answers {
             return true;
         }
-        let Some(entry) = self.containers.get_mut(&id) else { return true };
-        if entry.wait_until == u64::MAX {
-            entry.wait_until = raw.header.time + PATIENCE_NS;
-            if let Some(watcher) = &self.watcher {
-                watcher.request(&id);
+        let cgroup = raw.header.cgroup;
+        let whose = match self.by_cgroup.get_mut(&cgroup) {
+            None | Some(Member::Host(_)) => return true,
+            Some(Member::Asked(wait_until)) => {
+                if *wait_until == 0 {
+                    *wait_until = raw.header.time + PATIENCE_NS;
+                }
+                Whose::Cgroup(cgroup)
             }
-        }
-        if self.waiting_bytes + raw.bytes().len() > ROOM {
-            entry.wait_until = 0;
-            self.counts.unnamed += 1;
+            Some(Member::Container(id)) => {
+                let Some(entry) = self.containers.get_mut(id).filter(|entry| entry.waits()) else { return true };
+                if entry.wait_until == u64::MAX {
+                    entry.wait_until = raw.header.time + PATIENCE_NS;
+                    if entry.pending == 0 {
+                        entry.pending = self.sources.ask(id, None);
+                    }
+                    if entry.pending == 0 && self.sources.states().next().is_some() {
+                        entry.wait_until = 0;
+                        return true;
+                    }
+                }
+                Whose::Container(Arc::clone(id))
+            }
+        };
+        if !self.room.take(whose.clone(), raw) {
+            self.give_up(&whose);
             return true;
         }
         self.counts.waited += 1;
-        let words = to_words(raw.bytes());
-        self.waiting_bytes += words.len() * 8;
-        self.waiting.push_back(Waiting { id, words });
         false
+    }
+
+    /// Nobody waits for this any more.
+    fn give_up(&mut self, whose: &Whose) {
+        self.counts.unnamed += 1;
+        match whose {
+            Whose::Cgroup(cgroup) => self.put_on_host(*cgroup),
+            Whose::Container(id) => {
+                if let Some(entry) = self.containers.get_mut(id) {
+                    entry.wait_until = 0;
+                }
+            }
+        }
     }
 
     /// Records whose wait is over at boot time `now_ns`, in the order in which they came per container.
     pub fn release(&mut self, now_ns: u64) -> Vec<Vec<u64>> {
-        if self.waiting.is_empty() {
+        if self.room.is_empty() {
             return Vec::new();
         }
         let mut released = Vec::new();
-        let mut kept = VecDeque::new();
-        for waiting in std::mem::take(&mut self.waiting) {
-            let ready = match self.containers.get_mut(&waiting.id) {
-                Some(entry) if !entry.container.complete && entry.wait_until != 0 && self.runtime_answers => {
-                    let over = now_ns >= entry.wait_until;
-                    if over {
-                        entry.wait_until = 0;
-                        self.counts.unnamed += 1;
+        for mut waiting in self.room.all() {
+            // It was found out whose it is; what is known of that may still be little.
+            if let Whose::Cgroup(cgroup) = waiting.whose
+                && let Some(Member::Container(id)) = self.by_cgroup.get(&cgroup)
+            {
+                waiting.whose = Whose::Container(Arc::clone(id));
+                if let Some(entry) = self.containers.get_mut(id).filter(|entry| entry.wait_until == u64::MAX) {
+                    entry.wait_until = now_ns.saturating_add(PATIENCE_NS);
+                    if entry.pending == 0 {
+                        entry.pending = self.sources.ask(id, None);
                     }
-                    over
                 }
-                _ => true,
+            }
+            let wait_until = match &waiting.whose {
+                Whose::Cgroup(cgroup) => match self.by_cgroup.get(cgroup) {
+                    Some(Member::Asked(wait_until)) => Some(*wait_until),
+                    _ => None,
+                },
+                Whose::Container(id) => {
+                    self.containers.get(id).filter(|entry| entry.waits()).map(|entry| entry.wait_until)
+                }
             };
-            if ready {
-                self.waiting_bytes -= waiting.words.len() * 8;
-                released.push(waiting.words);
-            } else {
-                kept.push_back(waiting);
+            match wait_until.filter(|_| self.somebody_answers) {
+                Some(wait_until) if now_ns < wait_until => self.room.put_back(waiting),
+                Some(_) => {
+                    self.give_up(&waiting.whose);
+                    released.push(waiting.words);
+                }
+                None => released.push(waiting.words),
             }
         }
-        self.waiting = kept;
         released
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const ID: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
-    const OTHER: &str = "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb";
-
-    fn named(id: &str) -> RuntimeUpdate {
-        RuntimeUpdate::Container(Box::new(Container {
-            id: id.into(),
-            name: "web".into(),
-            complete: true,
-            ..Container::default()
-        }))
-    }
-
-    fn membership(path: &str) -> Membership {
-        let mut cgroups = Cgroups::at(None);
-        cgroups.insert(7, path);
-        let mut membership = Membership::new(cgroups, None);
-        membership.runtime_answers = true;
-        membership
-    }
-
-    fn record(time: u64) -> Vec<u64> {
-        use tw_model::raw::{Encoder, ExitBody, Header};
-        let kind = tw_model::EventKind::Procexit as u16;
-        let header = Header { kind, time, cgroup: 7, ..Header::default() };
-        to_words(&Encoder::new(&header, size_of::<ExitBody>()).finish(&ExitBody::default()))
-    }
-
-    fn admit(membership: &mut Membership, words: &[u64]) -> bool {
-        membership.admit(&Raw::parse(tw_model::raw::from_words(words)).unwrap())
-    }
-
-    #[test]
-    fn events_wait_for_the_name_and_keep_their_order() {
-        let mut membership = membership(&format!("/docker/{ID}"));
-        membership.place(7, None);
-        assert!(!admit(&mut membership, &record(1)));
-        assert!(!admit(&mut membership, &record(2)));
-        assert!(membership.release(3).is_empty());
-        membership.apply(named(ID));
-        assert_eq!(membership.release(4), [record(1), record(2)]);
-        assert!(admit(&mut membership, &record(5)));
-        assert_eq!(membership.container(7).map(|c| c.name.as_str()), Some("web"));
-    }
-
-    #[test]
-    fn the_wait_is_bounded_in_time_and_ends_when_nobody_knows_the_container() {
-        let mut bounded = membership(&format!("/docker/{ID}"));
-        bounded.place(7, None);
-        assert!(!admit(&mut bounded, &record(1)));
-        assert_eq!(bounded.release(1 + PATIENCE_NS).len(), 1);
-        assert!(admit(&mut bounded, &record(2)), "one wait is enough");
-
-        let mut unknown = membership(&format!("/docker/{ID}"));
-        unknown.place(7, None);
-        assert!(!admit(&mut unknown, &record(1)));
-        unknown.apply(RuntimeUpdate::Unknown(ID.into()));
-        assert_eq!(unknown.release(2).len(), 1);
-    }
-
-    #[test]
-    fn room_is_given_back_whatever_the_length_of_a_record() {
-        let mut membership = membership(&format!("/docker/{ID}"));
-        membership.place(7, None);
-        let mut odd = record(1);
-        // The first two bytes are the record's size; the kernel writes sizes that are no multiple of 8.
-        odd[0] = (odd[0] & !0xffff) | (odd.len() as u64 * 8 + 5);
-        odd.push(0);
-        assert!(!admit(&mut membership, &odd));
-        membership.apply(named(ID));
-        assert_eq!(membership.release(2), [odd]);
-        assert_eq!(membership.waiting_bytes, 0);
-    }
-
-    #[test]
-    fn a_container_cannot_pass_for_another_by_the_name_of_a_child_cgroup() {
-        let mut membership = membership(&format!("/docker/{ID}/{OTHER}"));
-        membership.apply(named(ID));
-        membership.apply(named(OTHER));
-        membership.place(7, Some(OTHER));
-        assert_eq!(membership.container(7).map(|c| c.id.as_str()), Some(ID));
-    }
-
-    #[test]
-    fn a_first_word_does_not_replace_the_whole() {
-        let mut membership = membership(&format!("/docker/{ID}"));
-        membership.apply(named(ID));
-        membership.apply(RuntimeUpdate::Container(Box::new(Container { id: ID.into(), ..Container::default() })));
-        membership.place(7, None);
-        assert_eq!(membership.container(7).map(|c| c.name.as_str()), Some("web"));
-    }
+/// Whether a cgroup may be that of a container whose id is a name: those of services are not, and slices only hold
+/// others.
+fn may_be_a_containers(path: &str) -> bool {
+    let name = path.rsplit('/').next().unwrap_or_default();
+    let in_unit = unit_in_cgroup_path(path).is_some_and(|unit| unit != name || !name.ends_with(".scope"));
+    !name.is_empty() && !name.ends_with(".slice") && !in_unit
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,7 +7,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 use bumpalo::Bump;
@@ -19,12 +19,13 @@ use tw_model::raw::{Body, CAPS_UNKNOWN, ExecBody, ForkBody, attr, sock_attr};
 use tw_model::{Container, Event, KnownNames, Names, Place, ProcKey, Process, ProcessTable, Raw};
 
 use crate::cgroup::Cgroups;
-use crate::docker::DockerWatcher;
 use crate::journal::{Context, LATE_NS};
+use crate::launch::launched;
 use crate::ledger::{Ledger, Missing};
 use crate::membership::{Membership, MembershipCounts, Notice};
 use crate::procfs::{Procfs, keep_env};
 use crate::runtime::RuntimeUpdate;
+use crate::sources::{RuntimeOptions, RuntimeState, Sources};
 use crate::users::UserDb;
 
 mod credentials;
@@ -39,19 +40,15 @@ const SEED_PATIENCE: Duration = Duration::from_secs(3);
 pub struct WorldOptions {
     /// Where `/proc` of the host is.
     pub proc_root: PathBuf,
-    /// Socket of Docker; `None`: do not ask Docker.
-    pub docker_socket: Option<PathBuf>,
+    /// Who is asked about containers; nobody by default.
+    pub runtimes: RuntimeOptions,
     /// Most processes remembered, living and dead.
     pub max_processes: usize,
 }
 
 impl Default for WorldOptions {
     fn default() -> Self {
-        Self {
-            proc_root: "/proc".into(),
-            docker_socket: Some(crate::docker::DEFAULT_SOCKET.into()),
-            max_processes: 32_768,
-        }
+        Self { proc_root: "/proc".into(), runtimes: RuntimeOptions::default(), max_processes: 32_768 }
     }
 }
 
@@ -79,7 +76,6 @@ pub struct World {
     pub(crate) membership: Membership,
     pub(crate) ledger: Ledger,
     pub(crate) known_names: KnownNames,
-    updates: Option<Receiver<RuntimeUpdate>>,
     host_users: UserDb,
     container_users: HashMap<Box<str>, UserDb, foldhash::fast::RandomState>,
     /// Added to a boot time to get the wall-clock time.
@@ -99,25 +95,18 @@ pub struct World {
 type NameKey = (Box<str>, u32, u32, u32);
 
 impl World {
-    /// An empty world; starts to listen to the container runtime.
+    /// An empty world; starts to listen to the container runtimes.
     ///
     /// # Errors
-    /// If the thread that listens cannot be started. A runtime that does not answer is no error: see
+    /// If a thread that listens cannot be started. A runtime that does not answer is no error: see
     /// [`World::news`].
     pub fn new(options: WorldOptions) -> std::io::Result<Self> {
-        let (watcher, updates) = match &options.docker_socket {
-            Some(socket) => {
-                let (watcher, updates) = DockerWatcher::start(socket.clone())?;
-                (Some(watcher), Some(updates))
-            }
-            None => (None, None),
-        };
+        let sources = Sources::start(&options.runtimes)?;
         Ok(Self {
             processes: ProcessTable::new(options.max_processes),
-            membership: Membership::new(Cgroups::new(), watcher),
+            membership: Membership::new(Cgroups::new(), sources),
             ledger: Ledger::default(),
             known_names: KnownNames::default(),
-            updates,
             host_users: UserDb::host_at(Path::new("/")),
             container_users: HashMap::default(),
             boot_to_wall_ns: 0,
@@ -136,10 +125,9 @@ impl World {
     pub fn reliving(max_processes: usize) -> Self {
         Self {
             processes: ProcessTable::new(max_processes),
-            membership: Membership::new(Cgroups::at(None), None),
+            membership: Membership::new(Cgroups::at(None), Sources::default()),
             ledger: Ledger::default(),
             known_names: KnownNames::default(),
-            updates: None,
             host_users: UserDb::host_at(Path::new("/nonexistent")),
             container_users: HashMap::default(),
             boot_to_wall_ns: 0,
@@ -149,7 +137,7 @@ impl World {
             user_lists_evicted: 0,
             told_names: HashMap::default(),
             reliving: true,
-            options: WorldOptions { proc_root: "/nonexistent".into(), docker_socket: None, max_processes },
+            options: WorldOptions { proc_root: "/nonexistent".into(), max_processes, ..WorldOptions::default() },
         }
     }
 
@@ -178,9 +166,9 @@ impl World {
         self.membership.version()
     }
 
-    /// Whether the container runtime answers.
-    pub fn runtime_answers(&self) -> bool {
-        self.membership.runtime_answers()
+    /// How those are who are asked about containers.
+    pub fn runtimes(&self) -> impl Iterator<Item = &RuntimeState> {
+        self.membership.sources().states()
     }
 
     /// Reads the processes that run already. Returns how many were found, and whether all could be read in time.
@@ -215,29 +203,24 @@ impl World {
             self.boot_to_wall_ns = boot_to_wall_ns;
             self.membership.journal.note(|| Context::Clock { boot_to_wall_ns });
         }
-        let mut notices = Vec::new();
-        if let Some(updates) = &self.updates {
-            while let Ok(update) = updates.try_recv() {
-                if let RuntimeUpdate::Gone(id) = &update {
-                    self.container_users.remove(id.as_str());
-                }
-                notices.extend(self.membership.apply(update));
-            }
-        }
-        notices
+        let taken = self.membership.sources().take();
+        self.take(taken)
     }
 
-    /// Waits up to `patience` for the runtime's first word, so that running containers have names from the first
+    /// Waits up to `patience` for the first word of each runtime, so that running containers have names from the first
     /// event on.
-    pub fn await_runtime(&mut self, patience: Duration) -> Vec<Notice> {
-        let Some(updates) = &self.updates else { return Vec::new() };
-        let deadline = Instant::now() + patience;
+    pub fn await_runtimes(&mut self, patience: Duration) -> Vec<Notice> {
+        let taken = self.membership.sources().meet(patience);
+        self.take(taken)
+    }
+
+    fn take(&mut self, updates: Vec<(usize, RuntimeUpdate)>) -> Vec<Notice> {
         let mut notices = Vec::new();
-        while notices.is_empty() {
-            match updates.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-                Ok(update) => notices.extend(self.membership.apply(update)),
-                Err(_) => break,
+        for (source, update) in updates {
+            if let RuntimeUpdate::Gone(id) = &update {
+                self.container_users.remove(id.as_str());
             }
+            notices.extend(self.membership.apply(source, update));
         }
         notices
     }
@@ -312,6 +295,7 @@ impl World {
             process,
             processes: &self.processes,
             container: self.membership.container(raw.header.cgroup),
+            unit: self.membership.unit(raw.header.cgroup),
             context: self.membership.version(),
             coverage: Some(self.ledger.window(account)),
             prior,
@@ -364,6 +348,7 @@ impl World {
         child.exit_ns = None;
         // Its only thread has the credentials of the thread that forked, or those of a new user namespace.
         child.threads_differ = false;
+        child.jumped_from = None;
         if raw.header.caps != CAPS_UNKNOWN {
             child.cred.cap_effective = body.child_caps;
             child.cred.cap_permitted |= body.child_caps;
@@ -374,6 +359,12 @@ impl World {
     }
 
     fn exec(&mut self, raw: &Raw<'_>, body: &ExecBody) {
+        if raw.header.uid == 0
+            && self.membership.container(raw.header.cgroup).is_none()
+            && let Some(launched) = launched(raw.text(body.exepath), raw.text(body.args), raw.text(body.cwd))
+        {
+            self.membership.announce(&launched);
+        }
         let cred = Credentials {
             uid: raw.header.uid,
             gid: raw.header.gid,

@@ -10,7 +10,7 @@ use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use tw_enrich::{Cgroups, DockerWatcher, RuntimeUpdate, UserDb, docker, procfs};
+use tw_enrich::{Api, Cgroups, RuntimeUpdate, RuntimeWatcher, UserDb, docker, procfs};
 use tw_model::Container;
 
 const WAIT: Duration = Duration::from_secs(15);
@@ -92,8 +92,8 @@ impl Drop for Rig {
 }
 
 /// Starts a watcher and waits until it reached the daemon.
-fn watch() -> (DockerWatcher, Receiver<RuntimeUpdate>) {
-    let (watcher, updates) = DockerWatcher::start(PathBuf::from(docker::DEFAULT_SOCKET)).unwrap();
+fn watch() -> (RuntimeWatcher, Receiver<RuntimeUpdate>) {
+    let (watcher, updates) = RuntimeWatcher::start(Api::Docker, PathBuf::from(docker::DEFAULT_SOCKET)).unwrap();
     match updates.recv_timeout(WAIT).unwrap() {
         RuntimeUpdate::Available { version } => assert!(!version.is_empty()),
         other => panic!("{other:?}"),
@@ -196,7 +196,7 @@ fn a_running_container_is_found_at_start_and_on_request() {
     assert_eq!(wait_container(&updates, |container| container.id == id), listed);
     let absent = "0".repeat(64);
     assert!(watcher.request(&absent));
-    wait(&updates, |update| (update == RuntimeUpdate::Unknown(absent.clone())).then_some(()));
+    wait(&updates, |update| (update == RuntimeUpdate::NoMore(absent.clone())).then_some(()));
 
     // The other modules see the same container through the kernel.
     let process = procfs::read_process(Path::new("/proc"), listed.pid).unwrap();
@@ -255,7 +255,7 @@ fn a_daemon_that_comes_back_is_told_and_what_went_meanwhile_too() {
     let stays = rig.docker("create", "stays", &[], &["true"]);
     let goes = rig.docker("create", "goes", &[], &["true"]);
     let proxy = Proxy::open(&socket);
-    let (_watcher, updates) = DockerWatcher::start(socket.clone()).unwrap();
+    let (_watcher, updates) = RuntimeWatcher::start(Api::Docker, socket.clone()).unwrap();
     let mut missing = BTreeSet::from([stays.clone(), goes.clone()]);
     wait(&updates, |update| {
         if let RuntimeUpdate::Container(container) = update {
@@ -264,7 +264,7 @@ fn a_daemon_that_comes_back_is_told_and_what_went_meanwhile_too() {
         missing.is_empty().then_some(())
     });
     proxy.close();
-    wait(&updates, |update| matches!(update, RuntimeUpdate::Unavailable(_)).then_some(()));
+    wait(&updates, |update| matches!(update, RuntimeUpdate::Unavailable(_) | RuntimeUpdate::Absent(_)).then_some(()));
     cli(&["rm", &goes]);
     let proxy = Proxy::open(&socket);
     wait(&updates, |update| matches!(update, RuntimeUpdate::Available { .. }).then_some(()));

@@ -123,8 +123,7 @@ struct Twins {
 impl Twins {
     /// The live world after `before`, and its twin.
     fn after(processes: &[Process], before: &[Vec<u64>]) -> Self {
-        let mut live =
-            World::new(WorldOptions { docker_socket: None, max_processes: 256, ..WorldOptions::default() }).unwrap();
+        let mut live = World::new(WorldOptions { max_processes: 256, ..WorldOptions::default() }).unwrap();
         live.keep_journal();
         live.news(1_700_000_000 * SECOND);
         for process in processes {

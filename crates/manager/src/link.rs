@@ -400,8 +400,10 @@ async fn store_batch(state: &State, node: &Node, batch: &[Incoming]) {
 }
 
 fn with_workload(spooled: Spooled, workloads: &HashMap<String, String>) -> Incoming {
-    let container = spooled.finding.container.as_ref();
-    let workload = container.and_then(|container| workloads.get(&container.id)).cloned().unwrap_or_default();
+    // The agent says it; one of before did not.
+    let container = spooled.finding.container.as_ref().filter(|_| spooled.finding.workload.is_empty());
+    let known = container.and_then(|container| workloads.get(&container.id)).cloned();
+    let workload = known.unwrap_or_else(|| spooled.finding.workload.clone());
     Incoming { spooled, workload }
 }
 

@@ -2,6 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
+/// Most labels that one container keeps.
+pub const MAX_LABELS: usize = 256;
+
 /// A mount of a container, as its runtime states it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -18,13 +21,40 @@ pub struct Mount {
     pub propagation: String,
 }
 
+/// The pod of Kubernetes that a container belongs to, as its runtime states it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Pod {
+    /// Name; empty if the container is in no pod.
+    pub name: String,
+    /// Namespace of Kubernetes.
+    pub namespace: String,
+    /// Uid.
+    pub uid: String,
+    /// Id of its sandbox, the container that holds its namespaces.
+    pub sandbox_id: String,
+    /// Name that the container has in the pod; empty for the sandbox itself.
+    pub container: String,
+    /// Address; empty if unknown or that of the host.
+    pub ip: String,
+    /// Labels of the pod, by name.
+    pub labels: std::collections::BTreeMap<String, String>,
+}
+
+impl Pod {
+    /// Whether nothing is known of a pod.
+    pub fn is_empty(&self) -> bool {
+        self.name.is_empty() && self.uid.is_empty() && self.sandbox_id.is_empty()
+    }
+}
+
 /// What is known of a container.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Container {
-    /// Full id, 64 hexadecimal digits as a rule.
+    /// Full id, 64 hexadecimal digits as a rule; those of runc and containerd may be any name.
     pub id: String,
-    /// Which runtime: `docker`, `containerd`, `cri-o`, `podman`; empty if unknown.
+    /// Which runtime: `docker`, `containerd`, `cri-o`, `podman`, `runc`, `crun`; empty if unknown.
     pub runtime: String,
     /// Name; empty until the runtime told it.
     pub name: String,
@@ -58,6 +88,8 @@ pub struct Container {
     pub started_ns: u64,
     /// Process number of its first process on the host, 0 if unknown.
     pub pid: u32,
+    /// Its pod, if Kubernetes manages it.
+    pub pod: Pod,
     /// False until the runtime's answer was merged in: then only the id is sure.
     pub complete: bool,
 }
@@ -66,6 +98,54 @@ impl Container {
     /// The first twelve digits of the id, as `docker ps` shows it.
     pub fn short_id(&self) -> &str {
         self.id.get(..12).unwrap_or(&self.id)
+    }
+
+    /// Takes from `other`, which tells of the same container, what is not known here.
+    pub fn fill_gaps(&mut self, other: &Self) {
+        let fill = |mine: &mut String, theirs: &String| {
+            if mine.is_empty() {
+                mine.clone_from(theirs);
+            }
+        };
+        // The parts of an image's name belong together.
+        if self.image.is_empty() || self.image == other.image {
+            fill(&mut self.image, &other.image);
+            fill(&mut self.repository, &other.repository);
+            fill(&mut self.tag, &other.tag);
+            fill(&mut self.digest, &other.digest);
+        }
+        fill(&mut self.runtime, &other.runtime);
+        fill(&mut self.name, &other.name);
+        fill(&mut self.image_id, &other.image_id);
+        fill(&mut self.ip, &other.ip);
+        fill(&mut self.rootfs, &other.rootfs);
+        self.privileged |= other.privileged;
+        self.host_pid |= other.host_pid;
+        self.host_network |= other.host_network;
+        self.host_ipc |= other.host_ipc;
+        if self.mounts.is_empty() {
+            self.mounts.clone_from(&other.mounts);
+        }
+        for (name, value) in &other.labels {
+            if self.labels.len() < MAX_LABELS && !self.labels.contains_key(name) {
+                self.labels.insert(name.clone(), value.clone());
+            }
+        }
+        if self.started_ns == 0 {
+            self.started_ns = other.started_ns;
+        }
+        if self.pid == 0 {
+            self.pid = other.pid;
+        }
+        fill(&mut self.pod.name, &other.pod.name);
+        fill(&mut self.pod.namespace, &other.pod.namespace);
+        fill(&mut self.pod.uid, &other.pod.uid);
+        fill(&mut self.pod.sandbox_id, &other.pod.sandbox_id);
+        fill(&mut self.pod.container, &other.pod.container);
+        fill(&mut self.pod.ip, &other.pod.ip);
+        if self.pod.labels.is_empty() {
+            self.pod.labels.clone_from(&other.pod.labels);
+        }
     }
 
     /// Finds the container id in the path of a cgroup, as Docker, containerd, CRI-O, podman and
@@ -114,6 +194,27 @@ mod tests {
         }
         assert_eq!(Container::id_in_cgroup_path("/user.slice/user-0.slice/session-1.scope"), None);
         assert_eq!(Container::id_in_cgroup_path(""), None);
+    }
+
+    #[test]
+    fn gaps_are_filled_and_what_is_known_stays() {
+        let text = str::to_owned;
+        let mut known = Container { image: text("nginx"), name: text("web"), ..Container::default() };
+        let pod = Pod { name: text("web-0"), ..Pod::default() };
+        let labels: std::collections::BTreeMap<_, _> = [(text("a"), text("b"))].into();
+        let told = Container {
+            image: text("other:1"),
+            digest: text("sha256:1"),
+            name: text("else"),
+            ip: text("10.0.0.1"),
+            labels: labels.clone(),
+            pod: pod.clone(),
+            pid: 7,
+            ..Container::default()
+        };
+        known.fill_gaps(&told);
+        assert_eq!((&*known.image, &*known.digest, &*known.name), ("nginx", "", "web"), "not the digest of another");
+        assert_eq!((&*known.ip, &known.labels, &known.pod, known.pid), ("10.0.0.1", &labels, &pod, 7));
     }
 
     #[test]

@@ -91,6 +91,8 @@ pub struct Event<'e> {
     pub processes: &'e ProcessTable,
     /// The container of the process; `None` on the host.
     pub container: Option<&'e Container>,
+    /// The systemd unit of a process of the host, such as `nginx.service`, by its cgroup.
+    pub unit: Option<&'e str>,
     /// Changes whenever something known of containers and their cgroups changes. What was worked out about a process
     /// holds as long as this, its stamp and its lineage are the same.
     pub context: u64,

@@ -169,6 +169,10 @@ pub struct Finding {
     pub lineage: Vec<ProcessSummary>,
     /// The container, `None` on the host.
     pub container: Option<ContainerSummary>,
+    /// [`crate::Workload::key`] of the container; on the host `unit/NAME` if a systemd unit did it, else `host`. Empty
+    /// if it is about the agent itself.
+    #[serde(default)]
+    pub workload: String,
     /// How much was seen of the container (of the host, if there is none) in the minute before; `None` if that is not
     /// known: the agent speaks of itself, or nobody kept a ledger.
     #[serde(default, skip_serializing_if = "Option::is_none")]

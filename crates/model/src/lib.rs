@@ -32,4 +32,4 @@ pub use mode::Mode;
 pub use process::{ProcKey, Process, ProcessTable};
 pub use raw::Raw;
 pub use value::{FieldType, Value};
-pub use workload::Workload;
+pub use workload::{Workload, WorkloadRef};

@@ -287,6 +287,7 @@ impl Sample {
             process: &process,
             processes: &table,
             container: container.as_ref(),
+            unit: None,
             context: 0,
             coverage: None,
             prior,

@@ -33,6 +33,7 @@ struct Extra<'f> {
     event_num: u64,
     fingerprint: String,
     container: Option<&'f ContainerSummary>,
+    workload: &'f str,
     #[serde(skip_serializing_if = "Option::is_none")]
     coverage: Option<CoverageOf<'f>>,
     lineage: &'f [ProcessSummary],
@@ -92,6 +93,7 @@ pub fn line(finding: &Finding, hostname: &str) -> String {
             event_num: finding.event_num,
             fingerprint: format!("{:016x}", finding.fingerprint),
             container: finding.container.as_ref(),
+            workload: &finding.workload,
             coverage: finding.coverage.as_ref().map(CoverageOf::new),
             lineage: &finding.lineage,
         },
@@ -137,6 +139,7 @@ mod tests {
                 image: "registry:5000/nginx:1.27".into(),
                 digest: String::new(),
             }),
+            workload: String::new(),
             coverage: Some(Coverage {
                 seen: 992,
                 missed: vec![Missed { class: Class::File, reason: Miss::RingFull, events: 8 }],

@@ -30,8 +30,13 @@ pub fn block(finding: &Finding) -> String {
         let image = if container.image.is_empty() { "image unknown" } else { &container.image };
         let (name, image) = (escape::short(name, 60), escape::short(image, 90));
         row(&mut out, style, "container", &format!("{name}  {DIM}{image}  {}{DIM:#}", escape::line(&container.id)));
+        // Where nothing manages it, the image above is the workload.
+        if !finding.workload.is_empty() && !finding.workload.starts_with("container/") {
+            row(&mut out, style, "workload", &escape::line(&finding.workload));
+        }
     } else if !finding.lineage.is_empty() {
-        row(&mut out, style, "host", "not in a container");
+        let unit = finding.workload.strip_prefix("unit/").map(|unit| format!("unit {}", escape::line(unit)));
+        row(&mut out, style, "host", unit.as_deref().unwrap_or("not in a container"));
     }
     if let Some(process) = finding.lineage.first() {
         let who = format!(
@@ -166,6 +171,7 @@ mod tests {
             event: "execve".into(),
             lineage: vec![process("sh\u{1b}[1m"), process("nginx"), process("containerd-shim")],
             container: None,
+            workload: String::new(),
             coverage: Some(Coverage::default()),
             fingerprint: 0,
         };

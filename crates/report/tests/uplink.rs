@@ -160,6 +160,7 @@ fn finding(number: u64) -> Finding {
         event: "execve".into(),
         lineage: Vec::new(),
         container: None,
+        workload: String::new(),
         coverage: None,
         fingerprint: 0,
     }

@@ -129,6 +129,7 @@ fn main() -> io::Result<()> {
                 process,
                 processes: &table,
                 container: Some(&container),
+                unit: None,
                 coverage: None,
                 context: 1,
                 prior: tw_model::event::Prior::default(),

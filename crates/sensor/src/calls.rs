@@ -16,6 +16,29 @@ pub(crate) const CALLS: usize = 512;
 /// Kinds of events that the tables have room for (`TW_KINDS`).
 pub(crate) const KINDS: usize = 128;
 
+/// Operations of io_uring that the table has room for (`TW_RING_OPS`).
+const RING_OPS: usize = 64;
+
+/// Operations of io_uring that are told, as the calls that they stand for (include/uapi/linux/io_uring.h).
+const RING: &[(usize, EventKind)] = &[
+    (9, EventKind::Sendmsg),
+    (13, EventKind::Accept4),
+    (16, EventKind::Connect),
+    (18, EventKind::Openat),
+    (26, EventKind::Sendto),
+    (28, EventKind::Openat2),
+    (35, EventKind::Renameat2),
+    (36, EventKind::Unlinkat),
+    (37, EventKind::Mkdirat),
+    (38, EventKind::Symlinkat),
+    (39, EventKind::Linkat),
+    (45, EventKind::Socket),
+    (47, EventKind::Sendto),
+    (48, EventKind::Sendmsg),
+    (56, EventKind::Bind),
+    (57, EventKind::Listen),
+];
+
 /// `enum tw_handler` of bpf/tidewatch.h.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
@@ -125,6 +148,9 @@ pub(crate) struct Config {
     lane: [u8; KINDS],
     class: [u8; KINDS],
     args: [Args; KINDS],
+    ring_kind: [u8; RING_OPS],
+    nr_ring: u16,
+    ring_cqe: u16,
 }
 
 /// One watched call: event kind, number here ([`NO_NUMBER`]: none), number in the 32-bit table of x86 (0: none), handler,
@@ -355,7 +381,13 @@ impl Config {
             lane: [0; KINDS],
             class: [Class::Other as u8; KINDS],
             args: [NONE; KINDS],
+            ring_kind: [0; RING_OPS],
+            nr_ring: libc::SYS_io_uring_enter as u16,
+            ring_cqe: 0,
         };
+        for (op, kind) in RING {
+            config.ring_kind[*op] = *kind as u8;
+        }
         for info in EVENTS {
             config.lane[info.kind as usize] = Lane::ALL.iter().position(|lane| *lane == info.lane).unwrap_or(2) as u8;
         }
@@ -393,6 +425,11 @@ impl Config {
         let handler = Handler::ALL.into_iter().find(|handler| Some(&(*handler as u8)) == handlers.get(slot))?;
         let info = EVENTS.get(usize::from(*kinds.get(slot)?))?;
         Some(Watched { kind: info.kind, handler, args: self.args[info.kind as usize] })
+    }
+
+    /// How the tracepoint of an answer of io_uring gives it: as the entry of the queue, or in parts.
+    pub(crate) fn ring_answers_in_entries(&mut self, entries: bool) {
+        self.ring_cqe = entries.into();
     }
 
     /// Numbers that are watched, of the 32-bit table of x86 if `compat`.

@@ -3,6 +3,7 @@
 use std::os::fd::AsFd as _;
 use std::time::{Duration, Instant};
 
+use libbpf_rs::btf::{Btf, BtfType, ReferencesType as _, types};
 use libbpf_rs::{Link, MapCore as _, Object, ObjectBuilder, PrintLevel, ProgramInput};
 use tw_model::coverage::Miss;
 use tw_model::event::{EVENTS, EventKind};
@@ -58,10 +59,15 @@ const HOOKS: &[(&str, &str, &str, bool)] = &[
     ("on_exec", "tp_btf/sched_process_exec", "executions", true),
     ("on_exit", "tp_btf/sched_process_exit", "ends of processes", true),
     ("on_signal", "tp_btf/signal_generate", "whom a signal went to", false),
+    ("on_ring_submit", "tp_btf/io_uring_submit_req", "names in calls through io_uring", false),
+    ("on_ring_complete", "tp_btf/io_uring_complete", "calls through io_uring", false),
     ("on_send", "tp_btf/sock_send_length", "datagrams, first bytes of connections, DNS queries", false),
     ("on_receive", "tp_btf/sock_recv_length", "DNS answers, names of addresses", false),
     ("on_state", "tp_btf/inet_sock_set_state", "ends of connections, how much went over them", false),
 ];
+
+/// Tracepoints that had another name in earlier kernels (6.0 to 6.2), with the same first argument.
+const EARLIER_NAMES: &[(&str, &str)] = &[("io_uring_submit_req", "io_uring_submit_sqe")];
 
 /// The rings, in the order of [`tw_model::event::Lane`], with their sizes in bytes (bpf/maps.h).
 const RINGS: [(&str, usize); 3] = [("ring_life", 4 << 20), ("ring_priv", 1 << 20), ("ring_bulk", 16 << 20)];
@@ -146,7 +152,7 @@ impl EbpfSensor {
     /// in [`EbpfSensor::health`] instead.
     pub fn start(options: &Options) -> Result<Self, SensorError> {
         quiet_libbpf();
-        let btf = libbpf_rs::btf::Btf::from_vmlinux().map_err(|_| {
+        let btf = Btf::from_vmlinux().map_err(|_| {
             if rustix::process::geteuid().is_root() { SensorError::NoBtf } else { not_permitted("not root") }
         })?;
         let mut hooks = Vec::new();
@@ -154,10 +160,22 @@ impl EbpfSensor {
             ObjectBuilder::default().open_memory(OBJECT).map_err(|error| SensorError::Load(error.to_string()))?;
         for &(program, name, serves, needed) in HOOKS {
             let tracepoint = name.strip_prefix("tp_btf/").unwrap_or(name);
-            let known = btf.type_by_name::<libbpf_rs::btf::BtfType<'_>>(&format!("btf_trace_{tracepoint}")).is_some();
             let mut hook = Hook { name, serves, problem: None };
-            if !known {
-                let why = format!("this kernel has no tracepoint {tracepoint}");
+            let mut why = None;
+            if program.starts_with("on_ring") && btf.type_by_name::<BtfType<'_>>("io_cmd_data").is_none() {
+                why = Some("this kernel describes requests of io_uring otherwise: Linux 6.0 or later is needed".into());
+            } else if !has_tracepoint(&btf, tracepoint) {
+                match EARLIER_NAMES.iter().find(|(now, before)| *now == tracepoint && has_tracepoint(&btf, before)) {
+                    Some((_, before)) => {
+                        for mut prog in open.progs_mut().filter(|prog| prog.name() == program) {
+                            prog.set_attach_target(0, Some((*before).to_owned()))
+                                .map_err(|error| SensorError::Load(error.to_string()))?;
+                        }
+                    }
+                    None => why = Some(format!("this kernel has no tracepoint {tracepoint}")),
+                }
+            }
+            if let Some(why) = why {
                 if needed {
                     return Err(SensorError::Load(why));
                 }
@@ -168,7 +186,9 @@ impl EbpfSensor {
             }
             hooks.push(hook);
         }
-        let config = Config::new(std::process::id(), options);
+        let mut config = Config::new(std::process::id(), options);
+        // Ring, request, entry; before, the parts of the entry each by itself.
+        config.ring_answers_in_entries(arguments(&btf, "io_uring_complete") == Some(3));
         for mut map in open.maps_mut() {
             if map.name() == ".rodata.config" {
                 map.set_initial_value(config.as_bytes()).map_err(|error| SensorError::Load(error.to_string()))?;
@@ -322,6 +342,19 @@ impl EbpfSensor {
     pub fn attached(&self) -> usize {
         self.links.len()
     }
+}
+
+fn has_tracepoint(btf: &Btf<'_>, name: &str) -> bool {
+    btf.type_by_name::<BtfType<'_>>(&format!("btf_trace_{name}")).is_some()
+}
+
+/// Number of arguments that a tracepoint gives to its programs.
+fn arguments(btf: &Btf<'_>, tracepoint: &str) -> Option<usize> {
+    let named: types::Typedef<'_> = btf.type_by_name(&format!("btf_trace_{tracepoint}"))?;
+    let pointer = types::Ptr::try_from(named.referenced_type()).ok()?;
+    let function = types::FuncProto::try_from(pointer.referenced_type()).ok()?;
+    // The first is libbpf's own.
+    function.len().checked_sub(1)
 }
 
 fn time_of(bytes: &[u8]) -> u64 {

@@ -53,7 +53,7 @@ pub use sensing::{Prepared, cannot_watch};
 pub use tape::Settings;
 
 pub use boot::{
-    AgentOptions, end_with_supervisor, hostname, meet_docker, restarts, run, stop_flag, supervisor, without_secrets,
+    AgentOptions, end_with_supervisor, hostname, meet_runtimes, restarts, run, stop_flag, supervisor, without_secrets,
 };
 
 /// How often it looks after itself: losses, status, the recorder.
@@ -90,8 +90,6 @@ struct Agent {
     malformed: u64,
     /// Findings about the agent itself.
     notices: u64,
-    /// What Docker said last: its version, or why it does not answer.
-    docker: Result<String, String>,
     containers_told: Option<u64>,
 }
 
@@ -101,7 +99,7 @@ impl Agent {
         self.look_at_the_clock();
         self.take_reloaded(sensor);
         for notice in self.world.news(self.clock.offset_ns()) {
-            self.docker = boot::log_notice(notice);
+            boot::log_notice(&notice);
         }
         self.released(kernel::boot_ns());
         let taken = sensor.drain_giving_way(&mut |bytes, gives_way| match Raw::parse(bytes) {

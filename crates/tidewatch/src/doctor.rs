@@ -3,6 +3,7 @@
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anstyle::AnsiColor;
 use serde_json::json;
@@ -16,6 +17,9 @@ use crate::cli::DoctorArgs;
 use crate::config::{Config, ConfigErrors};
 use crate::screen::{self, print_stdout};
 use modes::Ways;
+
+/// How long all container runtimes are waited for.
+const RUNTIME_PATIENCE: Duration = Duration::from_secs(3);
 
 /// One thing that was looked at.
 struct Finding {
@@ -54,7 +58,7 @@ pub fn run(args: &DoctorArgs, config: &Config, errors: Option<&ConfigErrors>) ->
     }
     found.extend(modes::all(config));
     found.push(cgroups());
-    found.push(docker(&config.agent.docker_socket));
+    found.extend(runtimes(config));
     found.extend(folders(config));
     found.push(account(config));
     found.extend(service);
@@ -137,19 +141,30 @@ fn cgroups() -> Finding {
     Finding::new("unified cgroup hierarchy", mount.is_some(), says, remedy)
 }
 
-fn docker(socket: &Path) -> Finding {
-    let answer = UnixStream::connect(socket);
-    let says = match &answer {
-        Ok(_) => format!("{} answers", socket.display()),
-        Err(error) => format!("{}: {error}", socket.display()),
+/// Asks each runtime as the agent does, for as long as it takes.
+fn runtimes(config: &Config) -> Vec<Finding> {
+    let options = tw_enrich::WorldOptions { runtimes: config.runtime_options(), ..tw_enrich::WorldOptions::default() };
+    let mut world = match tw_enrich::World::new(options) {
+        Ok(world) => world,
+        Err(error) => return vec![Finding::new("container runtimes", false, error.to_string(), "try again")],
     };
-    let remedy = match &answer {
-        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
-            "only root may ask Docker: sudo tidewatch doctor; the service itself runs as root"
+    world.await_runtimes(RUNTIME_PATIENCE);
+    let root = rustix::process::geteuid().is_root();
+    let remedy = |name: &str| match name {
+        _ if !root => "only root may ask it: sudo tidewatch doctor; the service itself runs as root".to_owned(),
+        "docker" => "start Docker, or name its socket with --docker-socket; without it what is on disk is known".into(),
+        name => format!("start it, or set runtimes.{name} to its socket, or to null"),
+    };
+    let mut found: Vec<Finding> = Vec::new();
+    for runtime in world.runtimes() {
+        let what = if runtime.name == "files" { "folders of runtimes" } else { runtime.name };
+        if runtime.absent {
+            found.push(Finding::new(what, true, format!("not installed ({})", runtime.says), ""));
+        } else {
+            found.push(Finding::new(what, runtime.up, runtime.says.clone(), &remedy(runtime.name)));
         }
-        _ => "start Docker, or name its socket with --docker-socket; without it containers have ids but no names",
-    };
-    Finding::new("Docker", answer.is_ok(), says, remedy)
+    }
+    found
 }
 
 /// Whether there is room where things are kept.

@@ -46,14 +46,7 @@ pub fn print_stdout(text: &str) -> std::io::Result<()> {
 }
 
 /// The one-screen status, on standard error.
-pub fn status(
-    sensor: &dyn Source,
-    world: &World,
-    rules: &RulesStatus,
-    mute: usize,
-    seeded: (usize, bool),
-    docker: &Docker,
-) {
+pub fn status(sensor: &dyn Source, world: &World, rules: &RulesStatus, mute: usize, seeded: (usize, bool)) {
     let mut out = anstream::AutoStream::auto(std::io::stderr().lock());
     let release = rustix::system::uname().release().to_string_lossy().into_owned();
     // A status that cannot be shown is no reason not to watch.
@@ -95,15 +88,17 @@ pub fn status(
         let _ = write!(out, ", {DIM}{} (tidewatch rules check){DIM:#}", count(warnings, "warning"));
     }
     let _ = writeln!(out);
-    let _ = match docker {
-        Docker::Answers(version) => writeln!(out, "  runtime     {GOOD}Docker {}{GOOD:#}", escape::short(version, 40)),
-        Docker::Silent(reason) => writeln!(
-            out,
-            "  runtime     {DOUBT}no Docker: containers have ids but no names ({}){DOUBT:#}",
-            escape::short(reason, 100)
-        ),
-        Docker::Off => writeln!(out, "  runtime     {DIM}not asked (--no-docker){DIM:#}"),
-    };
+    let mut runtimes = world.runtimes().filter(|runtime| !runtime.absent).peekable();
+    if runtimes.peek().is_none() {
+        let _ = writeln!(out, "  runtime     {DOUBT}none: containers have ids but no names{DOUBT:#}");
+    }
+    for runtime in runtimes {
+        let (name, says) = (runtime.name, escape::short(&runtime.says, 100));
+        let _ = match runtime.up {
+            true => writeln!(out, "  runtime     {GOOD}{name}{GOOD:#} {DIM}{says}{DIM:#}"),
+            false => writeln!(out, "  runtime     {DOUBT}{name} does not answer ({says}){DOUBT:#}"),
+        };
+    }
     let (processes, all_read) = seeded;
     let partly = if all_read { "" } else { " (reading /proc took too long: known from now on only)" };
     let _ = writeln!(out, "  processes   {processes}{partly}");
@@ -122,14 +117,4 @@ pub fn status(
         let _ = writeln!(out, "              {DIM}and {} more{DIM:#}", containers.len() - LISTED);
     }
     let _ = writeln!(out, "{DIM}watching; Ctrl-C stops and leaves nothing behind{DIM:#}\n");
-}
-
-/// What Docker said at start.
-pub enum Docker {
-    /// It answers; its version.
-    Answers(String),
-    /// It does not; why.
-    Silent(String),
-    /// It was not asked.
-    Off,
 }

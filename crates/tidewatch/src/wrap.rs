@@ -95,7 +95,7 @@ impl<'w> Wrap<'w> {
         let stage = Stage {
             args,
             least: config.agent.priority,
-            world: World::new(WorldOptions { docker_socket: None, ..WorldOptions::default() })?,
+            world: World::new(WorldOptions::default())?,
             detector: Detector::new(loaded.rules).in_session(session),
             redactor: config.redaction.enabled.then(|| Redactor::new(salt)),
             hostname: hostname(),

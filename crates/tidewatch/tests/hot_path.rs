@@ -71,7 +71,7 @@ fn nothing_is_allocated_when_nothing_is_found() {
     let (rules, problems) = pack().finish();
     assert!(problems.iter().all(|problem| !problem.is_error()), "{problems:?}");
     let mut detector = Detector::new(rules);
-    let mut world = World::new(WorldOptions { docker_socket: None, ..WorldOptions::default() }).unwrap();
+    let mut world = World::new(WorldOptions::default()).unwrap();
     let mut scratch = Bump::with_capacity(64 << 10);
     let records: Vec<Vec<u64>> = (0..1000).map(|n| to_words(&if n % 2 == 0 { open(n) } else { connect(n) })).collect();
     let mut found = 0;

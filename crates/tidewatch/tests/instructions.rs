@@ -121,7 +121,7 @@ fn work() {
     let Ok(wanted) = std::env::var("TIDEWATCH_COUNT") else { return };
     let (name, rounds) = wanted.split_once(' ').unwrap();
     let mut detector = Detector::new(rules(name));
-    let mut world = World::new(WorldOptions { docker_socket: None, ..WorldOptions::default() }).unwrap();
+    let mut world = World::new(WorldOptions::default()).unwrap();
     let mut scratch = Bump::new();
     // All are made, so that making them does not count.
     let records: Vec<_> = (0..40).flat_map(round).collect();

@@ -3,7 +3,7 @@
 //! The daemon is trusted to be root, not to make sense: it may be another program behind the same socket, and
 //! names, labels and paths in its answers are the user's. Everything is cut to a length and a number.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use bollard::models::{
     ContainerInspectResponse, DriverData, EventActor, HostConfig, ImageInspect, MountPoint, NetworkSettings,
@@ -11,14 +11,7 @@ use bollard::models::{
 use tw_model::Container;
 use tw_model::container::{Mount, split_image};
 
-/// Most bytes of a name of a container, a label or an image.
-const MAX_NAME: usize = 512;
-/// Most bytes of a label's value or a path.
-const MAX_TEXT: usize = 4_096;
-/// Most labels, and most mounts, of one container.
-const MAX_ITEMS: usize = 256;
-/// Most bytes of all labels of one container, and of all its mounts: with its names it has 64 KiB of text at most.
-const MAX_TEXTS: usize = 28 << 10;
+use crate::bounded::{self, MAX_NAME, MAX_TEXT, cut};
 
 /// What we take from the description of an image.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -82,8 +75,8 @@ pub fn from_inspect(answer: ContainerInspectResponse, names: &ImageNames) -> Opt
         host_ipc: host.ipc_mode.as_deref() == Some("host"),
         ip: address(&host, answer.network_settings.unwrap_or_default()),
         rootfs: answer.graph_driver.and_then(root_directory).unwrap_or_default(),
-        mounts: mounts(answer.mounts.unwrap_or_default()),
-        labels: labels(config.labels.unwrap_or_default()),
+        mounts: bounded::mounts(answer.mounts.unwrap_or_default().into_iter().map(mount)),
+        labels: bounded::labels(config.labels.unwrap_or_default()),
         started_ns: state.started_at.as_deref().map_or(0, nanoseconds),
         pid: state.pid.and_then(|pid| u32::try_from(pid).ok()).unwrap_or(0),
         complete: true,
@@ -91,6 +84,11 @@ pub fn from_inspect(answer: ContainerInspectResponse, names: &ImageNames) -> Opt
     };
     set_image(&mut container, config.image.unwrap_or_default(), names);
     Some(container)
+}
+
+/// Fills image, repository, tag and digest from the name that the user gave.
+pub(crate) fn set_image_name(container: &mut Container, given: &str) {
+    set_image(container, given.to_owned(), &ImageNames::default());
 }
 
 /// Fills image, repository, tag and digest from the name that the user gave and the image's own names.
@@ -116,7 +114,7 @@ fn set_image(container: &mut Container, given: String, names: &ImageNames) {
 }
 
 /// Whether the user named the image by its id or the beginning of it.
-fn names_an_id(given: &str, image_id: &str) -> bool {
+pub(crate) fn names_an_id(given: &str, image_id: &str) -> bool {
     given.starts_with("sha256:") || (given.len() >= 4 && is_hex(given) && image_id.starts_with(given))
 }
 
@@ -148,21 +146,6 @@ fn root_directory(driver: DriverData) -> Option<String> {
     merged.starts_with('/').then(|| cut(merged, MAX_TEXT))
 }
 
-/// In their order, but for those that do not fit.
-fn mounts(points: Vec<MountPoint>) -> Vec<Mount> {
-    let mut room = MAX_TEXTS;
-    let size = |mount: &Mount| [&mount.source, &mount.dest, &mount.mode, &mount.propagation].map(String::len);
-    let all = points.into_iter().take(MAX_ITEMS).map(mount);
-    all.filter(|mount| take_room(&mut room, size(mount).iter().sum())).collect()
-}
-
-/// Whether so much still fits; if so it is taken.
-fn take_room(room: &mut usize, size: usize) -> bool {
-    let rest = room.checked_sub(size);
-    *room = rest.unwrap_or(*room);
-    rest.is_some()
-}
-
 fn mount(point: MountPoint) -> Mount {
     let source = point.source.filter(|source| !source.is_empty()).or(point.name);
     let text = |text: Option<String>| cut(text.unwrap_or_default(), MAX_TEXT);
@@ -175,24 +158,9 @@ fn mount(point: MountPoint) -> Mount {
     }
 }
 
-fn labels(labels: HashMap<String, String>) -> BTreeMap<String, String> {
-    let cut_to_size = |(name, value)| (cut(name, MAX_NAME), cut(value, MAX_TEXT));
-    let mut all: Vec<(String, String)> = labels.into_iter().map(cut_to_size).collect();
-    // The short ones first: those say what a container is, the long ones are documents. In a fixed order, so that the
-    // same labels are kept each time.
-    all.sort_unstable_by(|a, b| (a.0.len() + a.1.len(), a).cmp(&(b.0.len() + b.1.len(), b)));
-    let mut room = MAX_TEXTS;
-    all.into_iter().take(MAX_ITEMS).take_while(|(name, value)| take_room(&mut room, name.len() + value.len())).collect()
-}
-
 /// Nanoseconds since the epoch of an RFC 3339 time; 0 for nonsense and for Docker's "never" (year 1).
-fn nanoseconds(text: &str) -> u64 {
+pub(crate) fn nanoseconds(text: &str) -> u64 {
     text.parse::<jiff::Timestamp>().ok().and_then(|time| u64::try_from(time.as_nanosecond()).ok()).unwrap_or(0)
-}
-
-fn cut(mut text: String, limit: usize) -> String {
-    text.truncate(text.floor_char_boundary(limit));
-    text
 }
 
 #[cfg(test)]
@@ -261,6 +229,7 @@ mod tests {
             labels: [("a".to_owned(), "b".to_owned())].into(),
             started_ns: 1_795_473_470_247_027_981,
             pid: 3582,
+            pod: tw_model::container::Pod::default(),
             complete: true,
         };
         assert_eq!(container, expected);
@@ -326,7 +295,7 @@ mod tests {
     fn many_small_labels_are_bounded_in_number() {
         let labels: serde_json::Map<String, _> = (0..1000).map(|n| (format!("{n:04}"), json!("v"))).collect();
         let container = read(json!({ "Id": ID, "Config": { "Labels": labels } }), &ImageNames::default()).unwrap();
-        assert_eq!(container.labels.len(), MAX_ITEMS);
+        assert_eq!(container.labels.len(), tw_model::container::MAX_LABELS);
         assert!(container.labels.contains_key("0255"));
     }
 

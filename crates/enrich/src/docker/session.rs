@@ -1,10 +1,6 @@
 //! One connection to the daemon, from the first answer until it is lost.
-//!
-//! Questions run side by side, a few at a time, since one container that is locked must not hold up the
-//! others. Each question has a number, and an answer is dropped when a later question was answered first.
 
 use std::cell::RefCell;
-use std::collections::VecDeque;
 use std::path::Path;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -17,106 +13,55 @@ use bollard::{API_DEFAULT_VERSION, Docker};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use hashbrown::{HashMap, HashSet};
-use tw_model::Container;
 
 use super::answer::{self, ImageNames};
-use super::{Closed, Known, Updates, Watcher};
 use crate::runtime::RuntimeUpdate;
+use crate::watcher::inquiry::{Answer, Failure, Inquiry, MAX_CONTAINERS};
+use crate::watcher::{CALL, End, Known, Line, Updates, reason, too_late};
 
-/// Limit in time of each call.
-const CALL: Duration = Duration::from_secs(2);
 /// How often a quiet daemon is asked whether it is alive.
 const PING: Duration = Duration::from_secs(10);
-/// Most questions at a time.
-const MAX_RUNNING: usize = 8;
-/// Most containers known or waiting to be asked for.
-const MAX_CONTAINERS: usize = 16_384;
 /// Most images whose names are remembered.
 const MAX_IMAGES: usize = 512;
-/// How often a question about one container is asked again when it fails.
-const MAX_TRIES: u8 = 3;
-/// Most bytes of a reason.
-const MAX_REASON: usize = 200;
 
-/// Why a session ended.
-pub(super) enum End {
-    /// The daemon went away or stopped to answer, and how.
-    Lost(String),
-    /// Nobody listens to the updates any more.
-    Closed,
-}
-
-impl From<Closed> for End {
-    fn from(_: Closed) -> Self {
-        Self::Closed
-    }
-}
-
-/// A question about one container.
-#[derive(Debug)]
-struct Question {
-    id: String,
-    /// Grows with each question.
-    number: u64,
-    /// The pipeline asked: it wants to know too that there is none.
-    requested: bool,
-    tries: u8,
-}
-
-/// An answer.
+/// An answer that is not about one container.
 enum Done {
     Listed(Result<Vec<ContainerSummary>, String>),
-    Told(Question, Result<Option<Box<Container>>, Failure>),
     Alive(Result<(), String>),
-}
-
-/// Why there is no answer about a container.
-enum Failure {
-    /// There is no such container.
-    Absent,
-    Other(String),
 }
 
 type Running = FuturesUnordered<Pin<Box<dyn Future<Output = Done>>>>;
 type Images = Rc<RefCell<HashMap<String, Rc<ImageNames>>>>;
 
 /// One connection to the daemon.
-pub(super) struct Session {
+pub(crate) struct Session {
     docker: Docker,
     images: Images,
     running: Running,
-    waiting: VecDeque<Question>,
-    /// Ids in `waiting`.
-    queued: HashSet<String>,
-    next_number: u64,
+    inquiry: Inquiry,
     pinging: bool,
-    /// A failed question was logged; the others of this session go to the debug log.
-    warned: bool,
 }
 
-impl Session {
-    /// Connects and agrees on a version. Gives the daemon's version too, or the reason for the failure.
-    pub async fn open(socket: &Path) -> Result<(Self, String), String> {
+impl crate::watcher::Session for Session {
+    /// Connects and agrees on a version of the API.
+    async fn open(socket: &Path) -> Result<(Self, String), String> {
         let path = socket.to_str().ok_or("the socket's path is not UTF-8")?;
-        let docker = Docker::connect_with_unix(path, CALL.as_secs(), API_DEFAULT_VERSION).map_err(reason)?;
+        let docker =
+            Docker::connect_with_unix(path, CALL.as_secs(), API_DEFAULT_VERSION).map_err(|error| reason(&error))?;
         let docker = in_time(docker.negotiate_version()).await?;
         let version = in_time(docker.version()).await?.version.unwrap_or_default();
         let session = Self {
             docker,
             images: Images::default(),
             running: Running::new(),
-            waiting: VecDeque::new(),
-            queued: HashSet::new(),
-            next_number: 0,
+            inquiry: Inquiry::new("docker"),
             pinging: false,
-            warned: false,
         };
         Ok((session, version.chars().take(64).collect()))
     }
 
-    /// Follows events, answers requests, keeps the pipeline informed; until the daemon is lost.
-    pub async fn follow(mut self, watcher: &mut Watcher) -> End {
-        let Watcher { updates, requests, known, .. } = watcher;
+    async fn follow(mut self, line: &mut Line) -> End {
+        let Line { updates, requests, known } = line;
         // Numbers start again with each session; what was told before is older than any answer now.
         known.values_mut().for_each(|number| *number = 0);
         let before: Vec<String> = known.keys().cloned().collect();
@@ -129,15 +74,21 @@ impl Session {
         let mut ping = tokio::time::interval_at(tokio::time::Instant::now() + PING, PING);
         ping.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
-            self.ask_next();
+            let (docker, images) = (&self.docker, &self.images);
+            self.inquiry.send_off(|id| {
+                let (docker, images) = (docker.clone(), Rc::clone(images));
+                Box::pin(async move { inspect(&docker, &images, &id).await })
+            });
             let step = tokio::select! {
                 event = events.next() => match event {
                     Some(Ok(event)) => self.on_event(event, updates, known).await,
-                    Some(Err(error)) => Err(End::Lost(reason(error))),
+                    Some(Err(error)) => Err(End::Lost(reason(&error))),
                     None => Err(End::Lost("the daemon closed the stream of events".into())),
                 },
                 Some(done) = self.running.next() => self.on_done(done, &before, updates, known).await,
-                Some(id) = requests.recv() => { self.ask(id, true, true); Ok(()) },
+                Some((question, answer)) = self.inquiry.next() =>
+                    self.inquiry.settle(question, answer, updates, known).await.map_err(End::from),
+                Some(id) = requests.recv() => { self.inquiry.ask(id, true, true); Ok(()) },
                 _ = ping.tick() => { self.ping(); Ok(()) },
             };
             if let Err(end) = step {
@@ -145,7 +96,9 @@ impl Session {
             }
         }
     }
+}
 
+impl Session {
     async fn on_event(&mut self, event: EventMessage, updates: &Updates, known: &mut Known) -> Result<(), End> {
         let (Some(action), Some(actor)) = (event.action, event.actor) else { return Ok(()) };
         let Some(first_word) = answer::from_event(&actor) else { return Ok(()) };
@@ -157,7 +110,7 @@ impl Session {
                     known.insert(id.clone(), 0);
                     updates.send(RuntimeUpdate::Container(Box::new(first_word))).await?;
                 }
-                self.ask(id, false, true);
+                self.inquiry.ask(id, false, true);
             }
             _ => {}
         }
@@ -177,7 +130,6 @@ impl Session {
                 alive.map_err(End::Lost)
             }
             Done::Listed(list) => self.on_list(list.map_err(End::Lost)?, before, updates, known).await,
-            Done::Told(question, answer) => self.on_answer(question, answer, updates, known).await,
         }
     }
 
@@ -201,70 +153,9 @@ impl Session {
             if known.len() < MAX_CONTAINERS {
                 known.entry(id.clone()).or_insert(0);
             }
-            self.ask(id, false, false);
+            self.inquiry.ask(id, false, false);
         }
         Ok(())
-    }
-
-    async fn on_answer(
-        &mut self,
-        mut question: Question,
-        answer: Result<Option<Box<Container>>, Failure>,
-        updates: &Updates,
-        known: &mut Known,
-    ) -> Result<(), End> {
-        match answer {
-            Ok(Some(container)) => {
-                if question.requested && known.len() < MAX_CONTAINERS {
-                    known.entry(container.id.clone()).or_insert(0);
-                }
-                // Not known: destroyed while the question was on its way.
-                if let Some(latest) = known.get_mut(&container.id).filter(|latest| **latest < question.number) {
-                    *latest = question.number;
-                    updates.send(RuntimeUpdate::Container(container)).await?;
-                }
-            }
-            Ok(None) => self.complain(&question.id, "the answer makes no sense"),
-            Err(Failure::Absent) if question.requested => updates.send(RuntimeUpdate::Unknown(question.id)).await?,
-            Err(Failure::Absent) => {}
-            Err(Failure::Other(reason)) => {
-                self.complain(&question.id, &reason);
-                question.tries += 1;
-                if question.tries < MAX_TRIES && self.queued.insert(question.id.clone()) {
-                    self.waiting.push_back(question);
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Puts a question in line: in front if somebody waits for it.
-    fn ask(&mut self, id: String, requested: bool, urgent: bool) {
-        // One that waits will tell what is true when it is asked. But a request needs an answer of its own.
-        if self.waiting.len() >= MAX_CONTAINERS || (!self.queued.insert(id.clone()) && !requested) {
-            return;
-        }
-        let question = Question { id, number: 0, requested, tries: 0 };
-        if urgent {
-            self.waiting.push_front(question);
-        } else {
-            self.waiting.push_back(question);
-        }
-    }
-
-    /// Sends questions off while there is room.
-    fn ask_next(&mut self) {
-        while self.running.len() < MAX_RUNNING {
-            let Some(mut question) = self.waiting.pop_front() else { return };
-            self.queued.remove(&question.id);
-            self.next_number += 1;
-            question.number = self.next_number;
-            let (docker, images) = (self.docker.clone(), Rc::clone(&self.images));
-            self.running.push(Box::pin(async move {
-                let answer = inspect(&docker, &images, &question.id).await;
-                Done::Told(question, answer)
-            }));
-        }
     }
 
     fn ping(&mut self) {
@@ -273,14 +164,6 @@ impl Session {
         }
         let docker = self.docker.clone();
         self.running.push(Box::pin(async move { Done::Alive(in_time(docker.ping()).await.map(|_| ())) }));
-    }
-
-    fn complain(&mut self, id: &str, reason: &str) {
-        if std::mem::replace(&mut self.warned, true) {
-            tracing::debug!(id, reason, "Docker did not describe a container");
-        } else {
-            tracing::warn!(id, reason, "Docker did not describe a container; more of this goes to the debug log");
-        }
     }
 }
 
@@ -297,11 +180,11 @@ fn event_options() -> EventsOptions {
 }
 
 /// Asks for a container and for its image's names. `None` if the answer makes no sense.
-async fn inspect(docker: &Docker, images: &Images, id: &str) -> Result<Option<Box<Container>>, Failure> {
+async fn inspect(docker: &Docker, images: &Images, id: &str) -> Answer {
     let answer = match tokio::time::timeout(CALL, docker.inspect_container(id, None)).await {
         Ok(Ok(answer)) => answer,
         Ok(Err(Error::DockerResponseServerError { status_code: 404, .. })) => return Err(Failure::Absent),
-        Ok(Err(error)) => return Err(Failure::Other(reason(error))),
+        Ok(Err(error)) => return Err(Failure::Other(reason(&error))),
         Err(_) => return Err(Failure::Other(too_late())),
     };
     let names = image_names(docker, images, answer.image.as_deref().unwrap_or_default()).await;
@@ -329,25 +212,5 @@ async fn image_names(docker: &Docker, images: &Images, id: &str) -> Rc<ImageName
 
 /// Waits for an answer for at most [`CALL`].
 async fn in_time<T>(call: impl Future<Output = Result<T, Error>>) -> Result<T, String> {
-    tokio::time::timeout(CALL, call).await.map_err(|_| too_late())?.map_err(reason)
-}
-
-fn too_late() -> String {
-    format!("no answer in {} seconds", CALL.as_secs())
-}
-
-/// An error with its causes, in bounded length.
-#[expect(clippy::needless_pass_by_value, reason = "for map_err")]
-fn reason(error: Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(&error);
-    while let Some(inner) = cause {
-        text = format!("{text}: {inner}");
-        cause = inner.source();
-        if text.len() > MAX_REASON {
-            break;
-        }
-    }
-    text.truncate(text.floor_char_boundary(MAX_REASON));
-    text
+    tokio::time::timeout(CALL, call).await.map_err(|_| too_late())?.map_err(|error| reason(&error))
 }

@@ -25,7 +25,7 @@ pub struct FindingItem {
     pub received: String,
     /// Node that found it.
     pub node: String,
-    /// Workload of its container; empty if it is not known.
+    /// Workload of its container, `unit/NAME` or `host` on the host; empty if it is not known.
     pub workload: String,
     /// The finding itself.
     #[schema(value_type = shape::Finding)]

@@ -103,6 +103,7 @@ fn finding() -> tw_model::Finding {
         event: "execve".into(),
         lineage: vec![ProcessSummary { key, ..ProcessSummary::default() }],
         container: Some(ContainerSummary::default()),
+        workload: String::new(),
         coverage: Some(coverage()),
         fingerprint: 0,
     }

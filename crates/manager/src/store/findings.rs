@@ -196,6 +196,7 @@ impl Store {
             event: self.text(row, "event")?.into(),
             lineage: Vec::new(),
             container: None,
+            workload: self.text(row, "workload")?,
             coverage: None,
             fingerprint: u64::from_str_radix(&self.text(row, "fingerprint")?, 16).unwrap_or(0),
         })

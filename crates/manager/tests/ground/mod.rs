@@ -42,6 +42,7 @@ pub fn finding(n: u64) -> Finding {
             image: "shop/web:1.4".into(),
             digest: String::new(),
         }),
+        workload: String::new(),
         coverage: None,
         fingerprint: n % 5,
     }

@@ -6,6 +6,7 @@ use super::Arg;
 use crate::container::{Container, Mount};
 use crate::event::Event;
 use crate::value::Value;
+use crate::workload::WorkloadRef;
 
 fn known(text: &str) -> Option<Value<'_>> {
     (!text.is_empty()).then_some(Value::Text(text.as_bytes()))
@@ -32,16 +33,19 @@ container! {
     container_host_pid: |c| c.complete.then_some(Value::Bool(c.host_pid));
     container_host_network: |c| c.complete.then_some(Value::Bool(c.host_network));
     container_host_ipc: |c| c.complete.then_some(Value::Bool(c.host_ipc));
-    pod_name: |c| label(c, "io.kubernetes.pod.name");
-    pod_uid: |c| label(c, "io.kubernetes.pod.uid");
-    pod_namespace: |c| label(c, "io.kubernetes.pod.namespace");
-    pod_ip: |c| label(c, "io.kubernetes.pod.name").and_then(|_| known(&c.ip));
+    pod_name: |c| known(&c.pod.name).or_else(|| label(c, "io.kubernetes.pod.name"));
+    pod_uid: |c| known(&c.pod.uid).or_else(|| label(c, "io.kubernetes.pod.uid"));
+    pod_namespace: |c| known(&c.pod.namespace).or_else(|| label(c, "io.kubernetes.pod.namespace"));
+    pod_ip: |c| known(&c.pod.ip).or_else(|| label(c, "io.kubernetes.pod.name").and_then(|_| known(&c.ip)));
     full_sandbox_id: |c| sandbox(c).map(|id| Value::Text(id.as_bytes()));
     sandbox_id: |c| sandbox(c).map(|id| Value::Text(id.get(..12).unwrap_or(id).as_bytes()));
 }
 
-/// The pod's sandbox by the labels of the runtimes that set one.
+/// The pod's sandbox, told or by the labels of the runtimes that set one.
 fn sandbox(container: &Container) -> Option<&str> {
+    if !container.pod.sandbox_id.is_empty() {
+        return Some(&container.pod.sandbox_id);
+    }
     let names = ["io.kubernetes.cri.sandbox-id", "io.kubernetes.sandbox.id", "io.kubernetes.cri-o.SandboxID"];
     names.iter().find_map(|name| container.labels.get(*name)).map(String::as_str)
 }
@@ -77,12 +81,25 @@ pub(super) fn container_label<'e>(event: &Event<'e>, arg: &Arg) -> Option<Value<
 }
 
 pub(super) fn container_labels<'e>(event: &Event<'e>, _: &Arg) -> Option<Value<'e>> {
+    // Falco leaves out what Kubernetes keeps for itself.
+    let own = |name: &str| name.starts_with("io.kubernetes.") || name.starts_with("annotation.");
+    Some(list(event, event.container?.labels.iter().filter(|(name, _)| !own(name))))
+}
+
+pub(super) fn pod_label<'e>(event: &Event<'e>, arg: &Arg) -> Option<Value<'e>> {
+    let Arg::Key(name) = arg else { return None };
+    event.container?.pod.labels.get(&**name).map(|value| Value::Text(value.as_bytes()))
+}
+
+pub(super) fn pod_labels<'e>(event: &Event<'e>, _: &Arg) -> Option<Value<'e>> {
+    let pod = &event.container?.pod;
+    (!pod.is_empty()).then(|| list(event, pod.labels.iter()))
+}
+
+/// Labels as `name:value`, with commas between.
+fn list<'e>(event: &Event<'e>, labels: impl Iterator<Item = (&'e String, &'e String)>) -> Value<'e> {
     let mut text = BumpVec::new_in(event.scratch);
-    for (name, value) in &event.container?.labels {
-        // Falco leaves out what Kubernetes keeps for itself.
-        if name.starts_with("io.kubernetes.") || name.starts_with("annotation.") {
-            continue;
-        }
+    for (name, value) in labels {
         if !text.is_empty() {
             text.extend_from_slice(b", ");
         }
@@ -92,7 +109,27 @@ pub(super) fn container_labels<'e>(event: &Event<'e>, _: &Arg) -> Option<Value<'
             text.extend_from_slice(value.as_bytes());
         }
     }
-    Some(Value::Text(text.into_bump_slice()))
+    Value::Text(text.into_bump_slice())
+}
+
+pub(super) fn workload_name<'e>(event: &Event<'e>, _: &Arg) -> Option<Value<'e>> {
+    match event.container {
+        Some(container) => known(WorkloadRef::of(container).name),
+        None => Some(Value::Text(event.unit.unwrap_or("host").as_bytes())),
+    }
+}
+
+pub(super) fn workload_kind<'e>(event: &Event<'e>, _: &Arg) -> Option<Value<'e>> {
+    let kind = match event.container {
+        Some(container) => WorkloadRef::of(container).kind,
+        None if event.unit.is_some() => "unit",
+        None => "host",
+    };
+    Some(Value::Text(kind.as_bytes()))
+}
+
+pub(super) fn workload_namespace<'e>(event: &Event<'e>, _: &Arg) -> Option<Value<'e>> {
+    known(WorkloadRef::of(event.container?).namespace)
 }
 
 pub(super) fn container_mounts<'e>(event: &Event<'e>, _: &Arg) -> Option<Value<'e>> {

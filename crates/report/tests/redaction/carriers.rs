@@ -30,6 +30,7 @@ fn a_finding_loses_its_secrets_and_nothing_else() {
         event: "execve".into(),
         lineage: vec![process.clone(), process],
         container: None,
+        workload: String::new(),
         coverage: None,
         fingerprint: 9,
     };

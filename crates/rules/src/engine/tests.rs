@@ -305,6 +305,7 @@ fn both_find_the_same(set: &RuleSet, steps: &[(usize, bool, Step)]) -> Result<us
             process: world.table.get(raw.key()).unwrap(),
             processes: &world.table,
             container: world.container.as_ref(),
+            unit: None,
             context: world.context,
             coverage: None,
             prior: tw_model::event::Prior::default(),

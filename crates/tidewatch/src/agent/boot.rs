@@ -35,12 +35,12 @@ use super::{Agent, first_rules, first_settings, identity};
 use crate::config::{self, Config, Sources};
 use crate::log::LogLevel;
 use crate::outlet::{Outlet, OutletOptions, Shape};
-use crate::screen::{self, Docker};
+use crate::screen;
 use crate::service::Account;
 use crate::{sandbox, socket};
 
-/// How long the start waits for Docker's first word.
-const DOCKER_PATIENCE: Duration = Duration::from_secs(2);
+/// How long the start waits for the first word of all runtimes.
+const RUNTIME_PATIENCE: Duration = Duration::from_secs(2);
 /// Upper bounds of the classes of seconds from event to finding.
 const LATENCY: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5];
 
@@ -86,12 +86,7 @@ pub fn run(config: Config, options: AgentOptions) -> anyhow::Result<ExitCode> {
     };
     let started = Instant::now();
     let mut agent = open(config, listener, options.sources, options.level, wanted, &mut first)?;
-    let docker = meet_docker(&mut agent.world, &agent.config);
-    agent.docker = match &docker {
-        Docker::Answers(version) => Ok(version.clone()),
-        Docker::Silent(reason) => Err(reason.clone()),
-        Docker::Off => Err("not asked".into()),
-    };
+    meet_runtimes(&mut agent.world);
     let redactor = agent.redactor.clone();
     let seeded = agent.world.seed(|process| without_secrets(redactor.as_ref(), process));
     if let Some(tape) = &mut agent.tape {
@@ -110,7 +105,7 @@ pub fn run(config: Config, options: AgentOptions) -> anyhow::Result<ExitCode> {
         agent.say(notice);
     }
     let mute = tw_rules::reach::mute(agent.detector.rules(), sensor.mode()).len();
-    screen::status(&*sensor, &agent.world, &agent.rules, mute, seeded, &docker);
+    screen::status(&*sensor, &agent.world, &agent.rules, mute, seeded);
     if let Err(error) = std::fs::write(agent.config.ready_file(), std::process::id().to_string()) {
         tracing::warn!("cannot write {}: {error}", agent.config.ready_file().display());
     }
@@ -172,10 +167,7 @@ fn open(
         spool: Some(spool),
         bell,
     })?;
-    let mut world = World::new(WorldOptions {
-        docker_socket: config.agent.docker.then(|| config.agent.docker_socket.clone()),
-        ..WorldOptions::default()
-    })?;
+    let mut world = World::new(WorldOptions { runtimes: config.runtime_options(), ..WorldOptions::default() })?;
     let path = folder.join("beat");
     let (pulse, unwatched) = Pulse::open(&path, &node.boot_id, kernel::wall_ns())
         .with_context(|| format!("cannot open {}", path.display()))?;
@@ -211,7 +203,6 @@ fn open(
         looked: None,
         malformed: 0,
         notices: 0,
-        docker: Err("no answer yet".into()),
         containers_told: None,
         config,
     })
@@ -267,34 +258,25 @@ pub fn end_with_supervisor() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Waits a moment for Docker's first word, and says what it was.
-pub fn meet_docker(world: &mut World, config: &Config) -> Docker {
-    if !config.agent.docker {
-        return Docker::Off;
-    }
-    match world.await_runtime(DOCKER_PATIENCE).into_iter().next() {
-        Some(Notice::RuntimeAvailable { version }) => {
-            // The list of what runs follows at once; give it a moment, so that the status is whole.
-            std::thread::sleep(Duration::from_millis(150));
-            world.news(kernel::boot_to_wall_ns());
-            Docker::Answers(version)
-        }
-        Some(Notice::RuntimeUnavailable { reason }) => Docker::Silent(reason),
-        None => Docker::Silent("no answer yet".to_owned()),
+/// Waits a moment for the first word of each runtime, and tells the log.
+pub fn meet_runtimes(world: &mut World) {
+    let notices = world.await_runtimes(RUNTIME_PATIENCE);
+    notices.iter().for_each(log_notice);
+    if world.runtimes().any(|runtime| runtime.up) {
+        // The list of what runs follows at once; give it a moment, so that the status is whole.
+        std::thread::sleep(Duration::from_millis(150));
+        world.news(kernel::boot_to_wall_ns()).iter().for_each(log_notice);
     }
 }
 
-/// Tells the log, and says what of it stays true: the runtime's version, or why it does not answer.
-pub(super) fn log_notice(notice: Notice) -> Result<String, String> {
-    match notice {
-        Notice::RuntimeAvailable { version } => {
-            tracing::info!("Docker {version} answers");
-            Ok(version)
-        }
-        Notice::RuntimeUnavailable { reason } => {
-            tracing::warn!("Docker does not answer ({reason}): new containers have ids but no names until it does");
-            Err(reason)
-        }
+/// Tells the log.
+pub(super) fn log_notice(notice: &Notice) {
+    let Notice::Runtime(runtime) = notice;
+    let (name, says) = (runtime.name, &runtime.says);
+    if runtime.up {
+        tracing::info!("{name} answers: {says}");
+    } else if !runtime.absent {
+        tracing::warn!("{name} does not answer ({says}): of its new containers only what is on disk is known");
     }
 }
 

@@ -126,14 +126,12 @@ impl Agent {
     }
 
     fn runtimes(&self) -> Vec<RuntimeStatus> {
-        if !self.config.agent.docker {
-            return Vec::new();
-        }
-        let (up, says) = match &self.docker {
-            Ok(version) => (true, version.clone()),
-            Err(reason) => (false, reason.clone()),
+        let status = |runtime: &tw_enrich::RuntimeState| RuntimeStatus {
+            name: runtime.name.to_owned(),
+            up: runtime.up,
+            says: runtime.says.clone(),
         };
-        vec![RuntimeStatus { name: "docker".into(), up, says }]
+        self.world.runtimes().filter(|runtime| !runtime.absent).map(status).collect()
     }
 }
 
@@ -158,6 +156,15 @@ fn rings(sensor: &dyn Source) -> Vec<RingStatus> {
 
 fn redactions(redactor: &tw_report::redact::Redactor) -> Vec<(String, u64)> {
     redactor.counts().into_iter().filter(|(_, n)| *n > 0).map(|(name, n)| (name.to_owned(), n)).collect()
+}
+
+fn runtime_remedy(name: &str) -> &'static str {
+    match name {
+        "docker" => "start it, set agent.docker_socket, or set agent.docker to false",
+        "containerd" => "start it, or set runtimes.containerd to its socket or to null",
+        "podman" => "start its service, or set runtimes.podman to its socket or to null",
+        _ => "start it, or set runtimes.cri to its socket or to null",
+    }
 }
 
 fn output_failed(what: String) -> Problem {
@@ -203,8 +210,11 @@ fn problems(status: &AgentStatus, dropped: u64) -> Vec<Problem> {
         add("programs-unseen", false, what, "eBPF sees them: tidewatch doctor says what it takes here");
     }
     for runtime in status.runtimes.iter().filter(|runtime| !runtime.up) {
-        let what = format!("{} does not answer: new containers have ids but no names ({})", runtime.name, runtime.says);
-        add("runtime-down", false, what, "start it, set agent.docker_socket, or set agent.docker to false");
+        let what = format!(
+            "{} does not answer: of its new containers only what is on disk is known ({})",
+            runtime.name, runtime.says
+        );
+        add("runtime-down", false, what, runtime_remedy(&runtime.name));
     }
     if let Some(error) = &status.rules.last_error {
         let (code, what) = match status.rules.origin {

@@ -162,7 +162,7 @@ fn append(recorder: &mut Recorder, frame: &mut Vec<u8>, kind: FrameKind, what: &
 
 fn kind(context: &Context) -> FrameKind {
     match context {
-        Context::Place { .. } => FrameKind::Place,
+        Context::Place { .. } | Context::Unit { .. } => FrameKind::Place,
         Context::Container { .. } | Context::Gone { .. } => FrameKind::Container,
         Context::Names { .. } => FrameKind::Names,
         Context::Clock { .. } => FrameKind::Clock,

@@ -67,7 +67,7 @@ fn check_text(key: &Key, text: &str) -> Result<(), Wrong> {
     }
     match key.path.as_str() {
         "run_dir" => check_socket(&format!("{text}/control.sock"), "the sockets in it"),
-        "agent.docker_socket" => check_socket(text, "it"),
+        "agent.docker_socket" | "runtimes.containerd" | "runtimes.cri" | "runtimes.podman" => check_socket(text, "it"),
         "manager.user" => check_user(text),
         "store.url" => check_url(text),
         "metrics.listen" => check_listen(text),

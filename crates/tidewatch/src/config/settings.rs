@@ -30,6 +30,8 @@ pub struct Config {
     pub rules: Rules,
     /// The process that watches.
     pub agent: Agent,
+    /// Container runtimes besides Docker: who tells names, images and pods.
+    pub runtimes: Runtimes,
     /// Where alerts are written besides the store.
     pub output: Output,
     /// Findings on disk until the store has them.
@@ -102,7 +104,7 @@ pub struct Agent {
     /// Socket of Docker Engine.
     #[schemars(extend("format" = "path", "x-applies" = "agent"))]
     pub docker_socket: PathBuf,
-    /// Ask Docker for names and images; without it containers have ids only.
+    /// Ask Docker for names, images and labels; without it what Docker leaves in runtimes.folders is all that is known.
     #[schemars(extend("x-applies" = "agent"))]
     pub docker: bool,
     /// Privileged calls (mount, setns, ptrace, setuid …) per second and cgroup that are looked at; what is beyond is
@@ -120,6 +122,24 @@ pub struct Agent {
     #[serde(with = "priority")]
     #[schemars(schema_with = "priority::schema", extend("x-applies" = "live"))]
     pub priority: Priority,
+}
+
+/// Container runtimes besides Docker: who tells names, images and pods.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Runtimes {
+    /// Socket of containerd, which is asked for the containers of Kubernetes, nerdctl and ctr; null: it is not asked.
+    #[schemars(extend("format" = "path", "x-applies" = "agent"))]
+    pub containerd: Option<PathBuf>,
+    /// Socket of a runtime of Kubernetes (CRI) that is not containerd, such as CRI-O; null: none is asked.
+    #[schemars(extend("format" = "path", "x-applies" = "agent"))]
+    pub cri: Option<PathBuf>,
+    /// Socket of podman's service, which adds labels to what its files say; null: it is not asked.
+    #[schemars(extend("format" = "path", "x-applies" = "agent"))]
+    pub podman: Option<PathBuf>,
+    /// Folders in which runtimes leave what they know of each container: containerd, runc, crun, podman, CRI-O, Docker.
+    #[schemars(extend("format" = "path", "x-applies" = "agent"))]
+    pub folders: Vec<PathBuf>,
 }
 
 /// How the host is watched.
@@ -293,6 +313,7 @@ impl Default for Config {
             run_dir: "/run/tidewatch".into(),
             rules: Rules::default(),
             agent: Agent::default(),
+            runtimes: Runtimes::default(),
             output: Output::default(),
             spool: Spool::default(),
             recorder: Recorder::default(),
@@ -330,6 +351,26 @@ impl Default for Agent {
             cpu_budget: 5,
             resources_seconds: 1,
             priority: Priority::Debug,
+        }
+    }
+}
+
+impl Default for Runtimes {
+    fn default() -> Self {
+        let usual = tw_enrich::RuntimeOptions::usual();
+        Self { containerd: usual.containerd, cri: usual.cri, podman: usual.podman, folders: usual.folders }
+    }
+}
+
+impl Config {
+    /// Who is asked about containers.
+    pub fn runtime_options(&self) -> tw_enrich::RuntimeOptions {
+        tw_enrich::RuntimeOptions {
+            docker: self.agent.docker.then(|| self.agent.docker_socket.clone()),
+            podman: self.runtimes.podman.clone(),
+            containerd: self.runtimes.containerd.clone(),
+            cri: self.runtimes.cri.clone(),
+            folders: self.runtimes.folders.clone(),
         }
     }
 }

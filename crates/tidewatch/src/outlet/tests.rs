@@ -53,6 +53,7 @@ fn finding(number: u64, priority: Priority, message: usize) -> Finding {
         event: "execve".into(),
         lineage: Vec::new(),
         container: None,
+        workload: String::new(),
         coverage: None,
         fingerprint: 0,
     }

@@ -44,15 +44,9 @@ pub(super) fn run(args: &RecordArgs, config: &Config) -> anyhow::Result<ExitCode
             return Ok(agent::cannot_watch(&error));
         }
     };
-    let mut world = World::new(WorldOptions {
-        docker_socket: config.agent.docker.then(|| config.agent.docker_socket.clone()),
-        ..WorldOptions::default()
-    })?;
+    let mut world = World::new(WorldOptions { runtimes: config.runtime_options(), ..WorldOptions::default() })?;
     world.keep_journal();
-    let docker = agent::meet_docker(&mut world, config);
-    if let screen::Docker::Silent(reason) = &docker {
-        tracing::warn!("Docker does not answer ({reason}): containers have ids but no names");
-    }
+    agent::meet_runtimes(&mut world);
     world.news(kernel::boot_to_wall_ns());
     world.seed(|process| agent::without_secrets(redactor.as_ref(), process));
     if !is_known(&world, &whose) && !whose.is_everybody() {

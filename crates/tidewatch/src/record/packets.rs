@@ -30,7 +30,7 @@ use tw_sensor::packets::{Packet, PacketTap};
 use super::{Show, Whose, broken, create};
 use crate::cli::RecordArgs;
 use crate::config::Config;
-use crate::screen::{self, Docker};
+use crate::screen;
 use crate::{agent, sandbox};
 
 /// How long a look for the next frame takes at most.
@@ -143,12 +143,9 @@ fn tell(
 
 /// The container, its first process, and the namespace that this process is in.
 fn find(whose: &Whose, config: &Config) -> anyhow::Result<(Container, OwnedFd, File)> {
-    anyhow::ensure!(config.agent.docker, "agent.docker is off: without Docker nobody knows where the container runs");
-    let socket = Some(config.agent.docker_socket.clone());
-    let mut world = World::new(WorldOptions { docker_socket: socket, ..WorldOptions::default() })?;
-    if let Docker::Silent(reason) = agent::meet_docker(&mut world, config) {
-        anyhow::bail!("Docker does not answer ({reason}): it has to say where the container runs");
-    }
+    let options = WorldOptions { runtimes: config.runtime_options(), ..WorldOptions::default() };
+    let mut world = World::new(options)?;
+    agent::meet_runtimes(&mut world);
     world.news(kernel::boot_to_wall_ns());
     let wanted = tw_report::escape::line(whose.0.as_deref().unwrap_or_default()).into_owned();
     let running = || world.containers().filter(|container| container.pid != 0);

@@ -156,6 +156,11 @@ impl Daemon {
         found
     }
 
+    /// Waits for an alert that is wanted.
+    pub fn wait_alert(&self, wanted: impl Fn(&Value) -> bool) -> Option<Value> {
+        self.wait(PATIENCE, |heard| heard.alerts.iter().find(|alert| wanted(alert)).cloned())
+    }
+
     /// The alerts so far about this container.
     pub fn alerts_about(&self, container: &str) -> Vec<Value> {
         self.heard().alerts.iter().filter(|alert| is_about(alert, container)).cloned().collect()

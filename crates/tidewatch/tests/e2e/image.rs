@@ -168,7 +168,8 @@ impl Root {
             .expect("tar is there");
         let label = format!("LABEL {}", lab::label());
         let imported = Command::new("docker")
-            .args(["import", "-c", &label, "-", &name])
+            // A command of its own makes it the image of a pod's sandbox as well.
+            .args(["import", "-c", &label, "-c", "CMD [\"/bin/sleep\", \"3600\"]", "-", &name])
             .stdin(tar.stdout.take().expect("its output is a pipe"))
             .output()
             .expect("docker is there");

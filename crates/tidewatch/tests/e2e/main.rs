@@ -10,6 +10,8 @@
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 mod container;
+mod containerd;
+mod cri;
 mod daemon;
 mod docker;
 mod drill;
@@ -26,6 +28,7 @@ mod quiet;
 mod record;
 mod reload;
 mod robustness;
+mod runtimes;
 mod service;
 mod stock_rules;
 mod stories;
