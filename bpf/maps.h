@@ -124,6 +124,37 @@ struct {
 	__uint(max_entries, 1024);
 } signals SEC(".maps");
 
+struct ring_names {
+	char first[TW_RING_NAME];
+	char second[TW_RING_NAME];
+};
+
+/*
+ * Names in requests of io_uring, from where they are taken in to the answer, by address of the kernel's request. LRU: a
+ * request that is never answered must not stay.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__type(key, u64);
+	__type(value, struct ring_names);
+	__uint(max_entries, 1024);
+} ring_requests SEC(".maps");
+
+struct ring_send {
+	u64 buf;
+	u64 len;
+	u64 addr;
+	u64 kernel_addr; /* the kernel's copy of the address */
+};
+
+/* What a thread sends through a ring, by thread: from the request to the socket. LRU, for not every request gets there. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__type(key, u64);
+	__type(value, struct ring_send);
+	__uint(max_entries, 1024);
+} ring_sends SEC(".maps");
+
 struct peer {
 	u64 addr;
 	u64 at;

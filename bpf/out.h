@@ -89,12 +89,10 @@ static __always_inline bool left_out(u16 kind, s64 ret, u32 one_in)
 	return true;
 }
 
-/* A free scratch buffer with the header filled in, or null (and the loss counted). */
-static __always_inline struct scratch *begin(u16 kind, s64 ret, u32 size, u32 *slot)
+/* A free scratch buffer, or null. */
+static __always_inline struct scratch *claim(u32 *slot)
 {
-	struct task_struct *task = bpf_get_current_task_btf();
-	struct scratch *scratch = 0;
-	struct tw_hdr *hdr;
+	struct scratch *scratch;
 
 	for (u32 i = 0; i < 3; i++) {
 		u32 row = i;
@@ -102,10 +100,19 @@ static __always_inline struct scratch *begin(u16 kind, s64 ret, u32 size, u32 *s
 		scratch = bpf_map_lookup_elem(&scratches, &row);
 		if (scratch && !__sync_val_compare_and_swap(&scratch->busy, 0, 1)) {
 			*slot = i;
-			break;
+			return scratch;
 		}
-		scratch = 0;
 	}
+	return 0;
+}
+
+/* The same with the header filled in; if there is none, the loss is counted. */
+static __always_inline struct scratch *begin(u16 kind, s64 ret, u32 size, u32 *slot)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct scratch *scratch = claim(slot);
+	struct tw_hdr *hdr;
+
 	if (!scratch) {
 		miss(kind, ret, TW_M_SCRATCH);
 		return 0;

@@ -66,6 +66,7 @@ static __always_inline u64 arg_or(struct watched *call, u8 n, u64 otherwise)
 #include "probes/network.h"
 #include "probes/traffic.h"
 #include "probes/call.h"
+#include "probes/ring.h"
 
 /* Handlers are tail calls, so that each has the verifier's whole patience and the dispatcher stays short. */
 struct {
@@ -85,6 +86,8 @@ struct {
 		[TW_H_MEMORY] = (void *)&handle_memory,
 		[TW_H_PRCTL] = (void *)&handle_prctl,
 		[TW_H_FSCONTEXT] = (void *)&handle_fscontext,
+		[TW_H_SEND] = (void *)&handle_send,
+		[TW_H_RECEIVE] = (void *)&handle_receive,
 	},
 };
 

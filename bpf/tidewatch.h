@@ -11,6 +11,10 @@
 #define TW_PATH_MAX 4096
 #define TW_ARGS_MAX 4096
 #define TW_ENV_MAX 4096
+/* Longest name that is kept of a request of io_uring, with its NUL. */
+#define TW_RING_NAME 512
+/* Operations of io_uring that the table has room for. */
+#define TW_RING_OPS 64
 #define TW_DATA_MAX 256
 #define TW_FIRST_MAX 1024 /* of a new connection: an HTTP request with its host */
 #define TW_HELLO_MAX 2048 /* of a TLS hello: key shares of today take 1,200 bytes */
@@ -212,6 +216,8 @@ enum tw_handler {
 	TW_H_MEMORY, /* mmap and mprotect: only what becomes executable and was or is writable */
 	TW_H_PRCTL, /* only options that matter */
 	TW_H_FSCONTEXT, /* fsconfig and fsmount: a file system in the making */
+	TW_H_SEND, /* where the kernel has no tracepoint for what is sent */
+	TW_H_RECEIVE, /* the same for what is received */
 	TW_HANDLERS,
 };
 
@@ -322,6 +328,9 @@ struct tw_config {
 	__u8 lane[TW_KINDS]; /* enum tw_lane, by kind */
 	__u8 class[TW_KINDS]; /* enum tw_class, by kind */
 	struct tw_args args[TW_KINDS];
+	__u8 ring_kind[TW_RING_OPS]; /* event kind, by operation of io_uring */
+	__u16 nr_ring; /* io_uring_enter */
+	__u16 ring_cqe; /* the tracepoint of an answer gives the entry of the queue (since 6.15), not its parts */
 };
 
 /* Counters, one per kind and CPU. */

@@ -268,11 +268,99 @@ struct fs_context {
 	struct file_system_type *fs_type;
 };
 
+struct io_cmd_data {
+	struct file *file;
+};
+
+struct io_kiocb {
+	struct file *file;
+	struct io_cmd_data cmd;
+	u8 opcode;
+	u64 flags;
+	void *async_data;
+};
+
+struct filename {
+	const char *name;
+};
+
+struct open_how___kernel {
+	u64 flags;
+	u64 mode;
+};
+
+struct io_open {
+	int dfd;
+	u32 file_slot;
+	struct filename *filename;
+	struct open_how___kernel how;
+};
+
+struct io_unlink {
+	int dfd;
+	int flags;
+	struct filename *filename;
+};
+
+struct io_rename {
+	int old_dfd;
+	int new_dfd;
+	struct filename *oldpath;
+	struct filename *newpath;
+	int flags;
+};
+
+struct io_mkdir {
+	int dfd;
+	u16 mode;
+	struct filename *filename;
+};
+
+struct io_link {
+	int old_dfd;
+	int new_dfd;
+	struct filename *oldpath;
+	struct filename *newpath;
+	int flags;
+};
+
+struct io_socket {
+	int domain;
+	int type;
+	int protocol;
+};
+
+struct io_connect {
+	void *addr;
+};
+
+struct io_listen {
+	int backlog;
+};
+
+struct io_sr_msg {
+	void *buf;
+	int len;
+};
+
+struct msghdr {
+	void *msg_name;
+};
+
+struct io_async_msghdr {
+	struct msghdr msg;
+};
+
+struct io_uring_cqe {
+	s32 res;
+};
+
 struct thread_info {
 	u32 status;
 };
 
 struct task_struct {
+	unsigned int flags;
 	struct thread_info thread_info;
 	struct mm_struct *mm;
 	int exit_code;

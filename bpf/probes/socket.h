@@ -33,24 +33,37 @@ static __always_inline void fill_sock(struct tw_sock *out, struct sock *sk)
 		out->attrs |= TW_S_CONNECTED;
 }
 
+static __always_inline void take_remote(struct tw_sock *out, struct sockaddr_any *any)
+{
+	if (any->family == AF_INET) {
+		out->family = AF_INET;
+		__builtin_memcpy(out->raddr, &any->addr4, 4);
+	} else if (any->family == AF_INET6) {
+		/* struct sockaddr_in6 has its address behind the flow label, which lies where IPv4's address does. */
+		out->family = AF_INET6;
+		__builtin_memcpy(out->raddr, any->addr6, 16);
+	} else {
+		return;
+	}
+	out->rport = bpf_ntohs(any->port);
+}
+
 /* The remote end as the caller wrote it, where the socket does not hold it (failed calls, datagrams). */
 static __always_inline void fill_remote(struct tw_sock *out, const void *addr)
 {
 	struct sockaddr_any any = {};
 
-	if (!addr || bpf_probe_read_user(&any, 28, addr))
-		return;
-	if (any.family == AF_INET) {
-		out->family = AF_INET;
-		__builtin_memcpy(out->raddr, &any.addr4, 4);
-	} else if (any.family == AF_INET6) {
-		/* struct sockaddr_in6 has its address behind the flow label, which lies where IPv4's address does. */
-		out->family = AF_INET6;
-		__builtin_memcpy(out->raddr, any.addr6, 16);
-	} else {
-		return;
-	}
-	out->rport = bpf_ntohs(any.port);
+	if (addr && !bpf_probe_read_user(&any, 28, addr))
+		take_remote(out, &any);
+}
+
+/* The same from the kernel's copy of what the caller wrote; never with an address that the caller gave. */
+static __always_inline void fill_remote_copy(struct tw_sock *out, const void *copy)
+{
+	struct sockaddr_any any = {};
+
+	if (copy && !bpf_probe_read_kernel(&any, 28, copy))
+		take_remote(out, &any);
 }
 
 /* Name that the peer of a unix socket is bound to. */

@@ -354,6 +354,7 @@ impl World {
         child.exit_ns = None;
         // Its only thread has the credentials of the thread that forked, or those of a new user namespace.
         child.threads_differ = false;
+        child.jumped_from = None;
         if raw.header.caps != CAPS_UNKNOWN {
             child.cred.cap_effective = body.child_caps;
             child.cred.cap_permitted |= body.child_caps;

@@ -192,15 +192,21 @@ fn jump(world: &mut World, record: &[u64]) -> (bool, u32) {
 #[test]
 fn rights_that_come_from_nowhere_are_told_once() {
     let mut world = world();
+    let other = |time, uid, caps| with_rights(EventKind::Prctl, 10, time, uid, caps);
     let open = |time, uid, caps| with_rights(EventKind::Openat, 10, time, uid, caps);
     feed(&mut world, &with_rights(EventKind::Execve, 10, 1, 1000, 0), |_| ());
-    assert_eq!(jump(&mut world, &open(2, 1000, 0)), (false, 1000));
-    assert_eq!(jump(&mut world, &open(3, 0, 0x1ff)), (true, 1000), "root, without any call");
-    assert_eq!(jump(&mut world, &open(4, 0, 0x1ff)), (false, 0), "told once");
+    assert_eq!(jump(&mut world, &other(2, 1000, 0)), (false, 1000));
+    assert_eq!(jump(&mut world, &other(3, 0, 0x1ff)), (true, 1000), "root, without any call");
+    assert_eq!(jump(&mut world, &other(4, 0, 0x1ff)), (false, 0), "told once");
     assert_eq!(world.processes().get(key(10)).unwrap().cred.uid, 0);
     // In a container that runs as root the user stays; what comes is capabilities.
-    assert!(jump(&mut world, &open(5, 0, 0x3ff)).0);
-    assert!(!jump(&mut world, &open(6, 0, 0x1)).0, "fewer is no jump");
+    assert!(!jump(&mut world, &open(5, 0, 0x3ff)).0, "not at an open");
+    assert!(!jump(&mut world, &open(6, 0, 0x3ff)).0);
+    assert!(
+        jump(&mut world, &with_rights(EventKind::Execve, 10, 7, 0, 0x3ff)).0,
+        "at the next event, whatever it gives"
+    );
+    assert!(!jump(&mut world, &other(8, 0, 0x1)).0, "fewer is no jump");
 }
 
 #[test]
@@ -238,7 +244,7 @@ fn a_thread_that_went_its_own_way_is_no_jump_and_its_child_is_itself() {
     let body = ForkBody { child_start: 20 * 10_000_000 + 7, child_pid: 20, child_caps: 0x1ff, ..ForkBody::default() };
     feed(&mut world, &to_words(&Encoder::new(&header, size_of::<ForkBody>()).finish(&body)), |_| ());
     assert!(!jump(&mut world, &with_rights(EventKind::Openat, 20, 6, 0, 0x1ff)).0);
-    assert!(jump(&mut world, &with_rights(EventKind::Openat, 20, 7, 0, 0x3ff)).0, "the child is judged again");
+    assert!(jump(&mut world, &with_rights(EventKind::Prctl, 20, 7, 0, 0x3ff)).0, "the child is judged again");
 }
 
 #[test]

@@ -251,6 +251,8 @@ pub struct Process {
     pub exec_ns: u64,
     /// Boot time of its end, `None` while it lives.
     pub exit_ns: Option<u64>,
+    /// Effective user and capabilities before rights came from nowhere at an open: told at the next event of another kind.
+    pub jumped_from: Option<(u32, u64)>,
     /// A thread other than the main one changed its credentials by itself: they are not those of the process.
     pub threads_differ: bool,
     /// The person behind it, if one is known.

@@ -16,6 +16,29 @@ pub(crate) const CALLS: usize = 512;
 /// Kinds of events that the tables have room for (`TW_KINDS`).
 pub(crate) const KINDS: usize = 128;
 
+/// Operations of io_uring that the table has room for (`TW_RING_OPS`).
+const RING_OPS: usize = 64;
+
+/// Operations of io_uring that are told, as the calls that they stand for (include/uapi/linux/io_uring.h).
+const RING: &[(usize, EventKind)] = &[
+    (9, EventKind::Sendmsg),
+    (13, EventKind::Accept4),
+    (16, EventKind::Connect),
+    (18, EventKind::Openat),
+    (26, EventKind::Sendto),
+    (28, EventKind::Openat2),
+    (35, EventKind::Renameat2),
+    (36, EventKind::Unlinkat),
+    (37, EventKind::Mkdirat),
+    (38, EventKind::Symlinkat),
+    (39, EventKind::Linkat),
+    (45, EventKind::Socket),
+    (47, EventKind::Sendto),
+    (48, EventKind::Sendmsg),
+    (56, EventKind::Bind),
+    (57, EventKind::Listen),
+];
+
 /// `enum tw_handler` of bpf/tidewatch.h.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
@@ -30,11 +53,37 @@ pub(crate) enum Handler {
     Memory = 8,
     Prctl = 9,
     FsContext = 10,
+    Send = 11,
+    Receive = 12,
+}
+
+/// Calls that are watched where a hook of the kernel is missing that would tell more for less.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Instead {
+    /// What sends.
+    Sends,
+    /// What receives.
+    Receives,
+}
+
+impl Instead {
+    fn calls(self) -> (&'static [i64], Handler) {
+        match self {
+            Self::Sends => (
+                &[libc::SYS_write, libc::SYS_writev, libc::SYS_sendto, libc::SYS_sendmsg, libc::SYS_sendmmsg],
+                Handler::Send,
+            ),
+            Self::Receives => (
+                &[libc::SYS_read, libc::SYS_readv, libc::SYS_recvfrom, libc::SYS_recvmsg, libc::SYS_recvmmsg],
+                Handler::Receive,
+            ),
+        }
+    }
 }
 
 impl Handler {
     /// All of them.
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 12] = [
         Self::Open,
         Self::Path,
         Self::Sock,
@@ -45,6 +94,8 @@ impl Handler {
         Self::Memory,
         Self::Prctl,
         Self::FsContext,
+        Self::Send,
+        Self::Receive,
     ];
 }
 
@@ -125,6 +176,9 @@ pub(crate) struct Config {
     lane: [u8; KINDS],
     class: [u8; KINDS],
     args: [Args; KINDS],
+    ring_kind: [u8; RING_OPS],
+    nr_ring: u16,
+    ring_cqe: u16,
 }
 
 /// One watched call: event kind, number here ([`NO_NUMBER`]: none), number in the 32-bit table of x86 (0: none), handler,
@@ -317,9 +371,9 @@ fn legacy(calls: &mut Vec<Call>) {
 fn legacy(_: &mut Vec<Call>) {}
 
 impl Config {
-    /// The tables for this machine. As many privileged calls as the options say a second and cgroup are reported one by one, after a
-    /// burst of twice as many; the rest is counted.
-    pub(crate) fn new(self_pid: u32, options: &Options) -> Self {
+    /// The tables for this machine. As many privileged calls a second and cgroup as the options say are reported one by
+    /// one, after a burst of twice as many; the rest is counted. `instead`: what stands in for hooks that are missing.
+    pub(crate) fn new(self_pid: u32, options: &Options, instead: &[Instead]) -> Self {
         let rate = options.privileged_rate;
         let millis = |time: Duration| u32::try_from(time.as_millis()).unwrap_or(u32::MAX);
         let mut config = Self {
@@ -355,7 +409,13 @@ impl Config {
             lane: [0; KINDS],
             class: [Class::Other as u8; KINDS],
             args: [NONE; KINDS],
+            ring_kind: [0; RING_OPS],
+            nr_ring: libc::SYS_io_uring_enter as u16,
+            ring_cqe: 0,
         };
+        for (op, kind) in RING {
+            config.ring_kind[*op] = *kind as u8;
+        }
         for info in EVENTS {
             config.lane[info.kind as usize] = Lane::ALL.iter().position(|lane| *lane == info.lane).unwrap_or(2) as u8;
         }
@@ -371,6 +431,13 @@ impl Config {
             if cfg!(target_arch = "x86_64") && number32 != 0 {
                 config.handler32[usize::from(number32)] = handler as u8;
                 config.kind32[usize::from(number32)] = kind as u8;
+            }
+        }
+        for (numbers, handler) in instead.iter().map(|instead| instead.calls()) {
+            for number in numbers {
+                if let Some(slot) = config.handler.get_mut(*number as usize) {
+                    *slot = handler as u8;
+                }
             }
         }
         config
@@ -393,6 +460,11 @@ impl Config {
         let handler = Handler::ALL.into_iter().find(|handler| Some(&(*handler as u8)) == handlers.get(slot))?;
         let info = EVENTS.get(usize::from(*kinds.get(slot)?))?;
         Some(Watched { kind: info.kind, handler, args: self.args[info.kind as usize] })
+    }
+
+    /// How the tracepoint of an answer of io_uring gives it: as the entry of the queue, or in parts.
+    pub(crate) fn ring_answers_in_entries(&mut self, entries: bool) {
+        self.ring_cqe = entries.into();
     }
 
     /// Numbers that are watched, of the 32-bit table of x86 if `compat`.

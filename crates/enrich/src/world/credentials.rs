@@ -17,6 +17,13 @@ impl World {
         let Some(process) = self.processes.get(raw.key()) else { return Prior::default() };
         let (header, cred) = (raw.header, &process.cred);
         let mut prior = Prior { uid: cred.uid, gid: cred.gid, cap_effective: cred.cap_effective, jumped: false };
+        let open = is_open(raw.kind());
+        if let Some((uid, cap_effective)) = process.jumped_from.filter(|_| !open) {
+            if let Some(process) = self.processes.get_mut(raw.key()) {
+                process.jumped_from = None;
+            }
+            return Prior { uid, cap_effective, jumped: true, ..prior };
+        }
         let same = header.uid == cred.uid && header.gid == cred.gid && header.caps == cred.cap_effective;
         if same
             || header.caps == CAPS_UNKNOWN
@@ -51,8 +58,12 @@ impl World {
             ..cred.clone()
         };
         let names = self.names_if_new(raw, &cred);
+        // Opens are so many that no rule should have to look at each: told at the next event of another kind.
+        let from = (prior.jumped && open).then_some((prior.uid, prior.cap_effective));
+        prior.jumped &= !open;
         if let Some(process) = self.processes.get_mut(raw.key()) {
             process.cred = cred;
+            process.jumped_from = from.or(process.jumped_from);
             if let Some(names) = names {
                 process.names = names;
             }
@@ -93,6 +104,11 @@ impl World {
             }
         }
     }
+}
+
+fn is_open(kind: EventKind) -> bool {
+    use EventKind::{Creat, Open, OpenByHandleAt, Openat, Openat2};
+    matches!(kind, Open | Openat | Openat2 | Creat | OpenByHandleAt)
 }
 
 /// Calls after which credentials may be others.

@@ -152,7 +152,7 @@ fn agent() -> Agent {
         },
         tables: vec![Default::default()],
         budget: status::BudgetStatus { given_up: vec![String::new()], ..Default::default() },
-        hooks: vec![status::HookStatus { problem: some(), ..Default::default() }],
+        hooks: vec![status::HookStatus { problem: some(), instead: some(), ..Default::default() }],
         rings: vec![Default::default()],
         events: vec![Default::default()],
         rules: status::RulesStatus {

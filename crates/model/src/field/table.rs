@@ -230,7 +230,7 @@ fields! {
     "thread.tid" Int process::tid "Number of the thread that acted.";
     "thread.ismain" Bool process::is_main_thread "The main thread acted.";
     "thread.vtid" Int process::vtid "Number of the main thread inside its pid namespace; null for other threads.";
-    "proc.cred_jump" Bool process::cred_jump "The process is root, or has capabilities, that it had not at its last event, and no set*id call, exec or namespace gave them: what an exploit of the kernel looks like. From the kernel's credentials at each event.";
+    "proc.cred_jump" Bool process::cred_jump "The process is root, or has capabilities, that it had not at its last event, and no set*id call, exec or namespace gave them: what an exploit of the kernel looks like. Told once, at the first event that is no open. From the kernel's credentials at each event.";
     "user.prior_uid" Uint process::prior_uid "Effective user before the event: of setuid and its like, the one before the call.";
     "group.prior_gid" Uint process::prior_gid "Effective group before the event.";
     "thread.prior_cap_effective" Text process::prior_cap_effective "Effective capabilities before the event, joined by blanks.";
