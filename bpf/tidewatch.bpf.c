@@ -86,6 +86,8 @@ struct {
 		[TW_H_MEMORY] = (void *)&handle_memory,
 		[TW_H_PRCTL] = (void *)&handle_prctl,
 		[TW_H_FSCONTEXT] = (void *)&handle_fscontext,
+		[TW_H_SEND] = (void *)&handle_send,
+		[TW_H_RECEIVE] = (void *)&handle_receive,
 	},
 };
 

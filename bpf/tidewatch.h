@@ -216,6 +216,8 @@ enum tw_handler {
 	TW_H_MEMORY, /* mmap and mprotect: only what becomes executable and was or is writable */
 	TW_H_PRCTL, /* only options that matter */
 	TW_H_FSCONTEXT, /* fsconfig and fsmount: a file system in the making */
+	TW_H_SEND, /* where the kernel has no tracepoint for what is sent */
+	TW_H_RECEIVE, /* the same for what is received */
 	TW_HANDLERS,
 };
 

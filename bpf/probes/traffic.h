@@ -201,6 +201,12 @@ static __always_inline u64 peer_number(const u8 *addr, u16 port)
 	return (*(u64 *)addr ^ *(u64 *)(addr + 8) ^ (u64)port << 48) | 1;
 }
 
+/*
+ * A member of a socket. The verifier knows what a tracepoint's argument points to, and a plain load is the cheapest;
+ * a socket that was found behind a descriptor must be read with a helper.
+ */
+#define SK(sk, known, member) ((known) ? (sk)->__sk_common.member : BPF_CORE_READ(sk, __sk_common.member))
+
 /* Whether a datagram to this end was told within the last second; then it is counted. */
 static __always_inline bool is_told(struct peer *peer, u64 number, u64 now, u16 kind, s64 ret)
 {
@@ -211,13 +217,13 @@ static __always_inline bool is_told(struct peer *peer, u64 number, u64 now, u16 
 }
 
 /* The end that a socket of datagrams is tied to. */
-static __always_inline u64 tied_to(struct sock *sk, u16 family, u16 port)
+static __always_inline u64 tied_to(struct sock *sk, bool known, u16 family, u16 port)
 {
 	u8 addr[16] = {};
 	u32 four;
 
 	if (family == AF_INET) {
-		four = sk->__sk_common.skc_daddr;
+		four = SK(sk, known, skc_daddr);
 		__builtin_memcpy(addr, &four, sizeof(four));
 	} else {
 		BPF_CORE_READ_INTO(&addr, sk, __sk_common.skc_v6_daddr);
@@ -226,7 +232,8 @@ static __always_inline u64 tied_to(struct sock *sk, u16 family, u16 port)
 }
 
 /* The first bytes of a connection, or a datagram to a new peer. */
-static __always_inline void tell_sent(struct sock *sk, s64 ret, struct transfer *sending, bool tcp, struct peer *peer)
+static __always_inline void tell_sent(struct sock *sk, bool known, s64 ret, struct transfer *sending, bool tcp,
+				      struct peer *peer)
 {
 	u64 key = (u64)sk;
 	struct peer fresh = { .at = bpf_ktime_get_boot_ns() };
@@ -234,11 +241,11 @@ static __always_inline void tell_sent(struct sock *sk, s64 ret, struct transfer 
 	u16 kind = tcp ? config.kind_write : sending->kind == config.kind_write ? config.kind_sendto : sending->kind;
 	struct scratch *scratch;
 	struct tw_sock *out;
-	u16 port = bpf_ntohs(sk->__sk_common.skc_dport);
+	u16 port = bpf_ntohs(SK(sk, known, skc_dport));
 	u8 first = 0;
 
 	/* Most datagrams end here, cheaply. */
-	if (!tcp && port && is_told(peer, tied_to(sk, sk->__sk_common.skc_family, port), fresh.at, kind, ret))
+	if (!tcp && port && is_told(peer, tied_to(sk, known, SK(sk, known, skc_family), port), fresh.at, kind, ret))
 		return;
 	scratch = begin(kind, ret, sizeof(*out), &slot);
 	if (!scratch)
@@ -311,7 +318,7 @@ int on_send(trace_args *ctx)
 		return 0;
 	if (tcp && !bpf_map_delete_elem(&peers, &key))
 		removed(TW_T_PEERS);
-	tell_sent(sk, ret, &sending, tcp, peer);
+	tell_sent(sk, true, ret, &sending, tcp, peer);
 	return 0;
 }
 
@@ -342,5 +349,108 @@ int on_receive(trace_args *ctx)
 	if (ret <= 2 || task->tgid == config.self || !find_receiving(task, &receiving) || !receiving.buf)
 		return 0;
 	tell_dns(sk, ret, &receiving, TW_S_RECEIVED);
+	return 0;
+}
+
+/*
+ * What stands for on_send and on_receive on kernels before 6.3, which have no tracepoints there: the calls themselves,
+ * at their exit. It costs every read and write of the host a look at its descriptor, and datagrams are not counted.
+ */
+static __always_inline void sent_by_call(struct sock *sk, s64 ret, struct transfer *sending)
+{
+	u64 key = (u64)sk;
+	struct { u16 family, port; } to = {};
+	struct peer *peer = bpf_map_lookup_elem(&peers, &key);
+	u16 port = bpf_ntohs(BPF_CORE_READ(sk, __sk_common.skc_dport));
+	bool dns = is_dns(port) || is_dns(BPF_CORE_READ(sk, __sk_common.skc_num));
+	bool tcp = BPF_CORE_READ(sk, sk_protocol) == IPPROTO_TCP;
+
+	if (tcp && ((!peer && !dns) || ret <= 0))
+		return;
+	if (!port && sending->addr && !bpf_probe_read_user(&to, sizeof(to), sending->addr))
+		dns |= is_dns(bpf_ntohs(to.port));
+	if (dns && ret > 2)
+		tell_dns(sk, ret, sending, 0);
+	if (tcp && !peer)
+		return;
+	if (tcp && !bpf_map_delete_elem(&peers, &key))
+		removed(TW_T_PEERS);
+	tell_sent(sk, false, ret, sending, tcp, peer);
+}
+
+/* The socket of IP that a call reads or writes; null if it is something else. */
+static __always_inline struct sock *ip_socket(struct watched *call)
+{
+	struct sock *sk = call->compat ? 0 : sock_of(call->task, call_arg(call->regs, false, 1));
+	u16 family = sk ? BPF_CORE_READ(sk, __sk_common.skc_family) : 0;
+
+	return family == AF_INET || family == AF_INET6 ? sk : 0;
+}
+
+SEC("tp_btf/sys_exit")
+int handle_send(trace_args *ctx)
+{
+	struct watched call = read_call(ctx);
+	struct sock *sk = ip_socket(&call);
+	const struct user_mmsghdr *messages = (void *)call_arg(call.regs, false, 2);
+	struct transfer sending = {};
+	u32 len;
+
+	if (!sk)
+		return 0;
+	if (call_number(call.regs) == config.nr_sendmmsg) {
+		/* The C library asks for both kinds of address in one call. */
+		for (u32 i = 0; i < 2 && i < call.ret; i++) {
+			__builtin_memset(&sending, 0, sizeof(sending));
+			if (bpf_probe_read_user(&len, sizeof(len), &messages[i].len))
+				break;
+			take_message(&sending, &messages[i]);
+			sending.kind = config.kind_sendmsg;
+			sent_by_call(sk, len, &sending);
+		}
+	} else if (find_sending(call.task, &sending)) {
+		sent_by_call(sk, call.ret, &sending);
+	}
+	return 0;
+}
+
+SEC("tp_btf/sys_exit")
+int handle_receive(trace_args *ctx)
+{
+	struct watched call = read_call(ctx);
+	u64 nr = call_number(call.regs);
+	const struct user_mmsghdr *messages = (void *)call_arg(call.regs, false, 2);
+	struct transfer receiving = {};
+	s64 ret = call.ret;
+	struct sock *sk;
+	u64 key, flags = 0;
+	u32 len = 0;
+
+	if (ret <= 0)
+		return 0;
+	sk = ip_socket(&call);
+	if (!sk)
+		return 0;
+	key = (u64)sk;
+	if (!is_dns(bpf_ntohs(BPF_CORE_READ(sk, __sk_common.skc_dport))) &&
+	    !is_dns(BPF_CORE_READ(sk, __sk_common.skc_num)) && !bpf_map_lookup_elem(&name_servers, &key))
+		return 0;
+	if (nr == config.nr_recvfrom || nr == config.nr_recvmmsg)
+		flags = call_arg(call.regs, false, 4);
+	else if (nr == config.nr_recvmsg)
+		flags = call_arg(call.regs, false, 3);
+	if (flags & MSG_PEEK)
+		return 0;
+	if (nr == config.nr_recvmmsg) {
+		/* Only the first: whoever asks for several answers at once is no library that we know. */
+		if (bpf_probe_read_user(&len, sizeof(len), &messages->len))
+			return 0;
+		take_message(&receiving, messages);
+		ret = len;
+	} else if (!find_receiving(call.task, &receiving)) {
+		return 0;
+	}
+	if (ret > 2 && receiving.buf)
+		tell_dns(sk, ret, &receiving, TW_S_RECEIVED);
 	return 0;
 }

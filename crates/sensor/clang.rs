@@ -12,6 +12,17 @@ pub fn compile_bpf(root: &std::path::Path, source: &std::path::Path, out: &std::
         "aarch64" => "arm64",
         other => panic!("the probes do not know the registers of {other}: add them to bpf/core.h"),
     };
+    compile_for(arch, std::path::Path::new(&include), root, source, out);
+}
+
+/// The same for the kernel's name of an architecture, with libbpf's headers in `include`.
+pub fn compile_for(
+    arch: &str,
+    include: &std::path::Path,
+    root: &std::path::Path,
+    source: &std::path::Path,
+    out: &std::path::Path,
+) {
     let clang = find_clang();
     let status = std::process::Command::new(&clang)
         .args(["-target", "bpf", "-O2", "-g", "-Wall", "-Wno-unused-function", "-mcpu=v3"])
@@ -19,7 +30,7 @@ pub fn compile_bpf(root: &std::path::Path, source: &std::path::Path, out: &std::
         .arg("-I")
         .arg(root)
         .arg("-I")
-        .arg(&include)
+        .arg(include)
         .arg("-c")
         .arg(source)
         .arg("-o")

@@ -358,12 +358,14 @@ impl Membership {
     /// it from its cgroup's name even when that is gone.
     pub fn announce(&mut self, announced: &Announced) {
         let id: Arc<str> = announced.id.as_str().into();
-        let again = self.revive(&id);
-        if self.containers.contains_key(&id) && !again {
+        let known = self.containers.contains_key(&id);
+        // It may be gone because this word comes late; then what is known must stay. If it is another of the same name,
+        // what is read replaces it.
+        if known && (!self.gone.contains(&id) || has_number(&id)) {
             return;
         }
         let pending = self.sources.announce(announced);
-        if pending == 0 {
+        if pending == 0 || known {
             return;
         }
         let container = Container { id: id.to_string(), ..Container::default() };
@@ -406,7 +408,7 @@ impl Membership {
     /// A source told of a container.
     fn told(&mut self, source: usize, mut container: Container) {
         let id: Arc<str> = container.id.as_str().into();
-        let again = self.revive(&id);
+        let again = self.revive(&id) && !has_number(&id);
         let known = self.containers.get(&id).filter(|_| !again);
         let (mut wait_until, mut pending) = known.map_or((u64::MAX, 0), |known| (known.wait_until, known.pending));
         if let Some(known) = known {
@@ -553,6 +555,11 @@ impl Membership {
         }
         released
     }
+}
+
+/// Whether the id is a number that no other container will ever have, rather than a name.
+fn has_number(id: &str) -> bool {
+    id.len() == 64 && Container::id_in_cgroup_path(id).is_some()
 }
 
 /// Whether a cgroup may be that of a container whose id is a name: those of services are not, and slices only hold

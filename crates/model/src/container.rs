@@ -95,9 +95,9 @@ pub struct Container {
 }
 
 impl Container {
-    /// The first twelve digits of the id, as `docker ps` shows it.
+    /// The first twelve digits of the id, as `docker ps` shows it; an id that is a name in full.
     pub fn short_id(&self) -> &str {
-        self.id.get(..12).unwrap_or(&self.id)
+        if self.id.len() < 64 { &self.id } else { self.id.get(..12).unwrap_or(&self.id) }
     }
 
     /// Takes from `other`, which tells of the same container, what is not known here.

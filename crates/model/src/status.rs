@@ -48,6 +48,8 @@ pub struct HookStatus {
     pub serves: String,
     /// Why it does not work, if so.
     pub problem: Option<String>,
+    /// What stands in for it then, and what that leaves out.
+    pub instead: Option<String>,
 }
 
 /// Counts of one type of event.

@@ -53,11 +53,37 @@ pub(crate) enum Handler {
     Memory = 8,
     Prctl = 9,
     FsContext = 10,
+    Send = 11,
+    Receive = 12,
+}
+
+/// Calls that are watched where a hook of the kernel is missing that would tell more for less.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Instead {
+    /// What sends.
+    Sends,
+    /// What receives.
+    Receives,
+}
+
+impl Instead {
+    fn calls(self) -> (&'static [i64], Handler) {
+        match self {
+            Self::Sends => (
+                &[libc::SYS_write, libc::SYS_writev, libc::SYS_sendto, libc::SYS_sendmsg, libc::SYS_sendmmsg],
+                Handler::Send,
+            ),
+            Self::Receives => (
+                &[libc::SYS_read, libc::SYS_readv, libc::SYS_recvfrom, libc::SYS_recvmsg, libc::SYS_recvmmsg],
+                Handler::Receive,
+            ),
+        }
+    }
 }
 
 impl Handler {
     /// All of them.
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 12] = [
         Self::Open,
         Self::Path,
         Self::Sock,
@@ -68,6 +94,8 @@ impl Handler {
         Self::Memory,
         Self::Prctl,
         Self::FsContext,
+        Self::Send,
+        Self::Receive,
     ];
 }
 
@@ -343,9 +371,9 @@ fn legacy(calls: &mut Vec<Call>) {
 fn legacy(_: &mut Vec<Call>) {}
 
 impl Config {
-    /// The tables for this machine. As many privileged calls as the options say a second and cgroup are reported one by one, after a
-    /// burst of twice as many; the rest is counted.
-    pub(crate) fn new(self_pid: u32, options: &Options) -> Self {
+    /// The tables for this machine. As many privileged calls a second and cgroup as the options say are reported one by
+    /// one, after a burst of twice as many; the rest is counted. `instead`: what stands in for hooks that are missing.
+    pub(crate) fn new(self_pid: u32, options: &Options, instead: &[Instead]) -> Self {
         let rate = options.privileged_rate;
         let millis = |time: Duration| u32::try_from(time.as_millis()).unwrap_or(u32::MAX);
         let mut config = Self {
@@ -403,6 +431,13 @@ impl Config {
             if cfg!(target_arch = "x86_64") && number32 != 0 {
                 config.handler32[usize::from(number32)] = handler as u8;
                 config.kind32[usize::from(number32)] = kind as u8;
+            }
+        }
+        for (numbers, handler) in instead.iter().map(|instead| instead.calls()) {
+            for number in numbers {
+                if let Some(slot) = config.handler.get_mut(*number as usize) {
+                    *slot = handler as u8;
+                }
             }
         }
         config

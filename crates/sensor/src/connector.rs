@@ -107,7 +107,12 @@ impl ConnectorSensor {
             }
         }
         let health = Health {
-            hooks: vec![Hook { name: "connector/proc", serves: "forks, executions, users, ends", problem: None }],
+            hooks: vec![Hook {
+                name: "connector/proc",
+                serves: "forks, executions, users, ends",
+                problem: None,
+                instead: None,
+            }],
         };
         Ok(Self { socket, records, shared, health })
     }

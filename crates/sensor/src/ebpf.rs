@@ -3,14 +3,14 @@
 use std::os::fd::AsFd as _;
 use std::time::{Duration, Instant};
 
-use libbpf_rs::btf::{Btf, BtfType, ReferencesType as _, types};
-use libbpf_rs::{Link, MapCore as _, Object, ObjectBuilder, PrintLevel, ProgramInput};
+use libbpf_rs::{Link, MapCore as _, Object, ProgramInput};
 use tw_model::coverage::Miss;
 use tw_model::event::{EVENTS, EventKind};
 use zerocopy::{FromBytes, Immutable, IntoBytes as _, KnownLayout};
 
 use crate::calls::Config;
-use crate::health::{Health, Hook};
+use crate::health::Health;
+use crate::hooks;
 use crate::missed::{self, KernelTable, Missed, Missing, Sampling};
 use crate::ring::{Next, Ring};
 
@@ -36,6 +36,9 @@ pub enum SensorError {
         "the kernel has no type information (/sys/kernel/btf/vmlinux): it must be built with CONFIG_DEBUG_INFO_BTF"
     )]
     NoBtf,
+    /// The kernel's memory may not be read, not even by root's programs.
+    #[error("eBPF is not permitted: the kernel is locked down for confidentiality (kernel_lockdown(7))")]
+    LockedDown,
     /// Loading failed.
     #[error("cannot load the eBPF programs: {0}")]
     Load(String),
@@ -51,23 +54,6 @@ pub enum SensorError {
         error: std::io::Error,
     },
 }
-
-/// Where and what to attach: program, hook as a person knows it, and what is lost without it.
-const HOOKS: &[(&str, &str, &str, bool)] = &[
-    ("on_sys_exit", "tp_btf/sys_exit", "files, sockets, privileged calls", true),
-    ("on_fork", "tp_btf/task_newtask", "process tree", true),
-    ("on_exec", "tp_btf/sched_process_exec", "executions", true),
-    ("on_exit", "tp_btf/sched_process_exit", "ends of processes", true),
-    ("on_signal", "tp_btf/signal_generate", "whom a signal went to", false),
-    ("on_ring_submit", "tp_btf/io_uring_submit_req", "names in calls through io_uring", false),
-    ("on_ring_complete", "tp_btf/io_uring_complete", "calls through io_uring", false),
-    ("on_send", "tp_btf/sock_send_length", "datagrams, first bytes of connections, DNS queries", false),
-    ("on_receive", "tp_btf/sock_recv_length", "DNS answers, names of addresses", false),
-    ("on_state", "tp_btf/inet_sock_set_state", "ends of connections, how much went over them", false),
-];
-
-/// Tracepoints that had another name in earlier kernels (6.0 to 6.2), with the same first argument.
-const EARLIER_NAMES: &[(&str, &str)] = &[("io_uring_submit_req", "io_uring_submit_sqe")];
 
 /// The rings, in the order of [`tw_model::event::Lane`], with their sizes in bytes (bpf/maps.h).
 const RINGS: [(&str, usize); 3] = [("ring_life", 4 << 20), ("ring_priv", 1 << 20), ("ring_bulk", 16 << 20)];
@@ -90,6 +76,8 @@ pub struct Options {
     pub flow_told_every: Duration,
     /// Without a datagram for so long, a flow of them is over.
     pub flow_idle_after: Duration,
+    /// Hooks that are not to be used, as if the kernel had none of that name: to try what stands in.
+    pub without: &'static [&'static str],
 }
 
 impl Default for Options {
@@ -98,6 +86,7 @@ impl Default for Options {
             privileged_rate: 1000,
             flow_told_every: Duration::from_secs(60),
             flow_idle_after: Duration::from_secs(30),
+            without: &[],
         }
     }
 }
@@ -151,54 +140,19 @@ impl EbpfSensor {
     /// [`SensorError`] if a hook that everything hangs on cannot be had. A hook that is only good to have is missing
     /// in [`EbpfSensor::health`] instead.
     pub fn start(options: &Options) -> Result<Self, SensorError> {
-        quiet_libbpf();
-        let btf = Btf::from_vmlinux().map_err(|_| {
-            if rustix::process::geteuid().is_root() { SensorError::NoBtf } else { not_permitted("not root") }
-        })?;
-        let mut hooks = Vec::new();
-        let mut open =
-            ObjectBuilder::default().open_memory(OBJECT).map_err(|error| SensorError::Load(error.to_string()))?;
-        for &(program, name, serves, needed) in HOOKS {
-            let tracepoint = name.strip_prefix("tp_btf/").unwrap_or(name);
-            let mut hook = Hook { name, serves, problem: None };
-            let mut why = None;
-            if program.starts_with("on_ring") && btf.type_by_name::<BtfType<'_>>("io_cmd_data").is_none() {
-                why = Some("this kernel describes requests of io_uring otherwise: Linux 6.0 or later is needed".into());
-            } else if !has_tracepoint(&btf, tracepoint) {
-                match EARLIER_NAMES.iter().find(|(now, before)| *now == tracepoint && has_tracepoint(&btf, before)) {
-                    Some((_, before)) => {
-                        for mut prog in open.progs_mut().filter(|prog| prog.name() == program) {
-                            prog.set_attach_target(0, Some((*before).to_owned()))
-                                .map_err(|error| SensorError::Load(error.to_string()))?;
-                        }
-                    }
-                    None => why = Some(format!("this kernel has no tracepoint {tracepoint}")),
-                }
-            }
-            if let Some(why) = why {
-                if needed {
-                    return Err(SensorError::Load(why));
-                }
-                hook.problem = Some(why);
-                open.progs_mut().filter(|prog| prog.name() == program).for_each(|mut prog| {
-                    prog.set_autoload(false);
-                });
-            }
-            hooks.push(hook);
-        }
-        let mut config = Config::new(std::process::id(), options);
-        // Ring, request, entry; before, the parts of the entry each by itself.
-        config.ring_answers_in_entries(arguments(&btf, "io_uring_complete") == Some(3));
-        for mut map in open.maps_mut() {
-            if map.name() == ".rodata.config" {
+        hooks::quiet_libbpf();
+        let btf = hooks::types_of_the_kernel()?;
+        let mut hooks = hooks::look(&btf, options.without)?;
+        let object = hooks::load(OBJECT, &btf, &mut hooks, |open, present| {
+            let mut config = Config::new(std::process::id(), options, &hooks::stand_ins(present));
+            // Ring, request, entry; before, the parts of the entry each by itself.
+            config.ring_answers_in_entries(hooks::arguments(&btf, "io_uring_complete") == Some(3));
+            for mut map in open.maps_mut().filter(|map| map.name() == ".rodata.config") {
                 map.set_initial_value(config.as_bytes()).map_err(|error| SensorError::Load(error.to_string()))?;
             }
-        }
-        let object = open.load().map_err(|error| match error.kind() {
-            libbpf_rs::ErrorKind::PermissionDenied => not_permitted(&error.to_string()),
-            _ => SensorError::Load(format!("{error:#}")),
+            Ok(())
         })?;
-        let links = attach(&object, &mut hooks)?;
+        let links = hooks::attach(&object, &mut hooks)?;
         let rings = map_rings(&object)?;
         Ok(Self { rings, object, links, health: Health { hooks }, swept: Instant::now(), missed: Missed::default() })
     }
@@ -211,6 +165,9 @@ impl EbpfSensor {
     pub fn probe() -> Result<(), SensorError> {
         if !std::path::Path::new("/sys/kernel/btf/vmlinux").exists() {
             return Err(SensorError::NoBtf);
+        }
+        if hooks::is_locked_down() {
+            return Err(SensorError::LockedDown);
         }
         let options = libbpf_sys::bpf_map_create_opts {
             sz: size_of::<libbpf_sys::bpf_map_create_opts>() as libbpf_sys::size_t,
@@ -344,43 +301,12 @@ impl EbpfSensor {
     }
 }
 
-fn has_tracepoint(btf: &Btf<'_>, name: &str) -> bool {
-    btf.type_by_name::<BtfType<'_>>(&format!("btf_trace_{name}")).is_some()
-}
-
-/// Number of arguments that a tracepoint gives to its programs.
-fn arguments(btf: &Btf<'_>, tracepoint: &str) -> Option<usize> {
-    let named: types::Typedef<'_> = btf.type_by_name(&format!("btf_trace_{tracepoint}"))?;
-    let pointer = types::Ptr::try_from(named.referenced_type()).ok()?;
-    let function = types::FuncProto::try_from(pointer.referenced_type()).ok()?;
-    // The first is libbpf's own.
-    function.len().checked_sub(1)
-}
-
 fn time_of(bytes: &[u8]) -> u64 {
     bytes.get(8..16).and_then(|time| time.try_into().ok()).map_or(0, u64::from_ne_bytes)
 }
 
-fn not_permitted(why: &str) -> SensorError {
+pub(crate) fn not_permitted(why: &str) -> SensorError {
     SensorError::NotPermitted(why.to_owned())
-}
-
-fn attach(object: &Object, hooks: &mut [Hook]) -> Result<Vec<Link>, SensorError> {
-    let mut links = Vec::new();
-    for (&(program, name, _, needed), hook) in HOOKS.iter().zip(hooks) {
-        if hook.problem.is_some() {
-            continue;
-        }
-        let Some(prog) = object.progs_mut().find(|prog| prog.name() == program) else {
-            return Err(SensorError::Load(format!("program {program} is missing in the object")));
-        };
-        match prog.attach_trace() {
-            Ok(link) => links.push(link),
-            Err(error) if needed => return Err(SensorError::Load(format!("cannot attach {name}: {error}"))),
-            Err(error) => hook.problem = Some(error.to_string()),
-        }
-    }
-    Ok(links)
 }
 
 fn map_rings(object: &Object) -> Result<[Ring; 3], SensorError> {
@@ -392,17 +318,4 @@ fn map_rings(object: &Object) -> Result<[Ring; 3], SensorError> {
         rings.push(Ring::map(map.as_fd(), size).map_err(|error| SensorError::Ring { name, error })?);
     }
     rings.try_into().map_err(|_| SensorError::Load("wrong number of rings".into()))
-}
-
-/// libbpf's own messages go to our log.
-fn quiet_libbpf() {
-    fn log(level: PrintLevel, message: String) {
-        let message = message.trim_end();
-        match level {
-            PrintLevel::Warn => tracing::warn!(target: "libbpf", "{message}"),
-            PrintLevel::Info => tracing::debug!(target: "libbpf", "{message}"),
-            PrintLevel::Debug => tracing::trace!(target: "libbpf", "{message}"),
-        }
-    }
-    libbpf_rs::set_print(Some((PrintLevel::Debug, log)));
 }

@@ -9,6 +9,15 @@ pub struct Hook {
     pub serves: &'static str,
     /// Why it is missing; `None` if it works.
     pub problem: Option<String>,
+    /// What stands in for it where it is missing, and what that leaves out.
+    pub instead: Option<&'static str>,
+}
+
+impl Hook {
+    /// What it means that this is missing.
+    pub fn consequence(&self) -> String {
+        self.instead.map_or_else(|| format!("no {}", self.serves), str::to_owned)
+    }
 }
 
 /// State of the sensor.

@@ -14,6 +14,7 @@ pub mod connector;
 pub mod ebpf;
 mod facts;
 pub mod health;
+mod hooks;
 mod missed;
 pub mod packets;
 pub mod recorder;

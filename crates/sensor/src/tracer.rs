@@ -111,7 +111,7 @@ impl Tracer {
     /// # Errors
     /// [`TraceError`] if there is no such program, or tracing is not to be had.
     pub fn start(options: &TraceOptions) -> Result<Self, TraceError> {
-        let config = Box::new(Config::new(std::process::id(), &Options::default()));
+        let config = Box::new(Config::new(std::process::id(), &Options::default(), &[]));
         let filter = filter::program(&config);
         // Who may load a filter without it need not take privileges from programs of set-user-id.
         let me = Status::read(std::process::id()).unwrap_or_default();

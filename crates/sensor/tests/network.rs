@@ -103,7 +103,16 @@ o = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); o.sendto(b'SSH-2.0-tunnel'
 
 #[test]
 fn dns_is_told_however_a_library_asks() {
-    let Some((mut sensor, _alone)) = sensor(&Options::default()) else { return };
+    dns(&Options::default());
+}
+
+#[test]
+fn dns_is_told_without_the_newest_hooks() {
+    dns(&Options { without: &["tp_btf/sock_send_length", "tp_btf/sock_recv_length"], ..Options::default() });
+}
+
+fn dns(options: &Options) {
+    let Some((mut sensor, _alone)) = sensor(options) else { return };
     let records = watch(&mut sensor, NAMES);
     let told: Vec<(String, bool, bool, bool, u64)> = records
         .iter()

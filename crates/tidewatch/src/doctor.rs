@@ -123,7 +123,9 @@ fn sensor() -> Vec<Finding> {
             .hooks
             .iter()
             .map(|hook| {
-                Finding::new(hook.name, hook.problem.is_none(), hook.serves, hook.problem.as_deref().unwrap_or(""))
+                let problem = hook.problem.as_deref().unwrap_or_default();
+                let remedy = hook.instead.map_or_else(|| problem.to_owned(), |instead| format!("{problem}; {instead}"));
+                Finding::new(hook.name, hook.problem.is_none(), hook.serves, &remedy)
             })
             .collect(),
         Err(error) => {

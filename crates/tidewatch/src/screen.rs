@@ -71,7 +71,8 @@ pub fn status(sensor: &dyn Source, world: &World, rules: &RulesStatus, mute: usi
     }
     for hook in health.problems() {
         let problem = hook.problem.as_deref().unwrap_or_default();
-        let _ = writeln!(out, "              {DOUBT}without {}: no {} ({problem}){DOUBT:#}", hook.name, hook.serves);
+        let _ =
+            writeln!(out, "              {DOUBT}without {}: {} ({problem}){DOUBT:#}", hook.name, hook.consequence());
     }
     let enabled = usize::try_from(rules.enabled).unwrap_or(usize::MAX);
     // Others than were asked for are not what one hopes to see.

@@ -1,3 +1,5 @@
+//! Bundles of every layout, early, late, and made by somebody who means harm.
+
 use std::path::Path;
 use std::time::Instant;
 

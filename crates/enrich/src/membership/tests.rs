@@ -1,3 +1,5 @@
+//! Whose a cgroup is, and who waits for how long.
+
 use tw_model::raw::to_words;
 
 use super::*;
@@ -180,6 +182,19 @@ fn a_name_that_is_used_again_is_another_container() {
     membership.apply(0, with_label("new"));
     let labels: Vec<_> = membership.containers().flat_map(|container| container.labels.keys()).collect();
     assert_eq!(labels, ["new"]);
+}
+
+#[test]
+fn a_number_is_never_another_container() {
+    let mut membership = membership(&format!("/docker/{ID}"));
+    membership.place(7, None);
+    membership.apply(0, named(ID));
+    membership.apply(0, RuntimeUpdate::Gone(ID.into()));
+    let bundle = Announced { id: ID.into(), runtime: "runc", bundle: "/b".into(), root: "/r".into() };
+    membership.announce(&bundle);
+    let late = Container { id: ID.into(), runtime: "docker".into(), ..Container::default() };
+    membership.apply(0, RuntimeUpdate::Container(Box::new(late)));
+    assert_eq!(membership.container(7).map(|c| c.name.as_str()), Some("web"), "a late word takes nothing away");
 }
 
 #[test]

@@ -1,3 +1,5 @@
+//! Sockets that are absent, silent or senseless.
+
 use std::io::{Read, Write};
 use std::os::unix::net::UnixListener;
 use std::time::Instant;

@@ -175,7 +175,7 @@ mod tests {
 
     #[test]
     fn watched_calls_stop_and_all_others_run() {
-        let config = Config::new(0, &Options::default());
+        let config = Config::new(0, &Options::default(), &[]);
         let filter = program(&config);
         assert!(filter.len() < 4096, "the kernel takes no more");
         let native = |nr: libc::c_long, args| verdict(&filter, NATIVE, nr as u32, args);
@@ -211,7 +211,7 @@ mod tests {
     #[cfg(target_arch = "x86_64")]
     #[test]
     fn calls_of_32_bit_programs_have_their_own_numbers_and_those_of_x32_are_refused() {
-        let filter = program(&Config::new(0, &Options::default()));
+        let filter = program(&Config::new(0, &Options::default(), &[]));
         assert_eq!(verdict(&filter, COMPAT, 5, [0; 6]), TRACE, "open");
         assert_eq!(verdict(&filter, COMPAT, 3, [0; 6]), ALLOW, "read");
         assert_eq!(verdict(&filter, NATIVE, X32 | 1, [0; 6]), REFUSE);

@@ -157,6 +157,8 @@ impl Recorder {
                 Some(to_words(&out.finish(&ExecBody { filename, ..ExecBody::default() })))
             }
             Handler::Exec => None, // told when it happened
+            // Stand-ins of the kernel half, never in these tables.
+            Handler::Send | Handler::Receive => None,
         }
     }
 

@@ -145,7 +145,12 @@ fn mute(rules: &tw_rules::RuleSet, mode: Mode) -> Vec<String> {
 }
 
 fn hook(hook: &tw_sensor::Hook) -> HookStatus {
-    HookStatus { name: hook.name.to_owned(), serves: hook.serves.to_owned(), problem: hook.problem.clone() }
+    HookStatus {
+        name: hook.name.to_owned(),
+        serves: hook.serves.to_owned(),
+        problem: hook.problem.clone(),
+        instead: hook.problem.as_ref().and(hook.instead).map(str::to_owned),
+    }
 }
 
 fn rings(sensor: &dyn Source) -> Vec<RingStatus> {
@@ -190,7 +195,8 @@ fn problems(status: &AgentStatus, dropped: u64) -> Vec<Problem> {
     };
     for hook in &status.hooks {
         if let Some(problem) = &hook.problem {
-            let what = format!("without {}: no {} ({problem})", hook.name, hook.serves);
+            let lost = hook.instead.clone().unwrap_or_else(|| format!("no {}", hook.serves));
+            let what = format!("without {}: {lost} ({problem})", hook.name);
             add("hook-missing", false, what, "use a newer kernel if these events matter to you");
         }
     }

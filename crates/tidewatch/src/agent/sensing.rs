@@ -71,6 +71,10 @@ pub fn cannot_watch(error: &SensorError) -> ExitCode {
              --sensor connector"
         }
         SensorError::NoConnector(_) => "it takes root with CAP_NET_ADMIN in the host's own pid and network namespaces",
+        SensorError::LockedDown => {
+            "boot with lockdown=integrity, which protects the kernel and lets it be watched; \
+             --sensor connector watches executions without eBPF"
+        }
         SensorError::NoBtf | SensorError::Load(_) => {
             "tidewatch doctor tells more; --sensor connector watches executions without eBPF"
         }

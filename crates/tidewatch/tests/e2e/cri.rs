@@ -208,7 +208,7 @@ where
         let channel = endpoint.connect().await.map_err(|error| tonic::Status::unavailable(error.to_string()))?;
         let mut client = tonic::client::Grpc::new(channel);
         client.ready().await.map_err(|error| tonic::Status::unavailable(error.to_string()))?;
-        let path = PathAndQuery::from_maybe_shared(method.to_owned()).expect("a path");
+        let path = PathAndQuery::try_from(method).expect("a path");
         let answer = client.unary(tonic::Request::new(question), path, ProstCodec::<Q, A>::default()).await?;
         Ok(answer.into_inner())
     })

@@ -206,9 +206,17 @@ fn containers_that_were_there_before_are_known() {
         json!(fields(&alert, &["k8s.pod.name", "workload.kind", "workload.name"])),
         json!(["db-0", "statefulset", "db"])
     );
-    let listed = daemon.ask_json(&["containers"]);
-    let text = listed.to_string();
-    assert!(text.contains(&name) && text.contains("statefulset/shop/db") && text.contains(&plain.name), "{text}");
+    // The manager hears of them within some seconds.
+    let wanted = [&*name, "statefulset/shop/db", &*plain.name];
+    let mut text = String::new();
+    for _ in 0..40 {
+        text = daemon.ask_json(&["containers"]).to_string();
+        if wanted.iter().all(|name| text.contains(name)) {
+            break;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(250));
+    }
+    assert!(wanted.iter().all(|name| text.contains(name)), "{text}");
     let status = daemon.ask_json(&["status"]).to_string();
     assert!(status.contains("containerd") && status.contains("files"), "{status}");
     // Its stream of events says nothing while nothing is started: that is no reason to give it up.
