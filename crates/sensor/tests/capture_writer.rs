@@ -299,7 +299,7 @@ proptest! {
                 };
                 // Captures have a byte for the signal.
                 if matches!(kind, K::Kill | K::Tkill | K::Tgkill) {
-                    assert_eq!(body.args[wanted.len()], u64::from(act.number as u8));
+                    assert_eq!(body.args[wanted.len()] as u8, act.number as u8);
                 }
                 for at in wanted {
                     assert_eq!(body.args[*at] as u32, act.number);
