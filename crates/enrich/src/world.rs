@@ -29,6 +29,7 @@ use crate::sources::{RuntimeOptions, RuntimeState, Sources};
 use crate::users::UserDb;
 
 mod credentials;
+mod login;
 
 /// User lists of containers kept at the same time.
 const MAX_USER_LISTS: usize = 1024;
@@ -188,12 +189,15 @@ impl World {
             Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return (0, false),
         };
         let count = processes.len();
+        let mut keys = Vec::with_capacity(count);
         for mut process in processes {
             self.membership.place(process.cgroup_id, None);
             process.names = self.names(process.cgroup_id, process.key.pid, &process.cred);
             adjust(&mut process);
+            keys.push(process.key);
             self.processes.insert(process);
         }
+        self.seed_logins(&keys);
         (count, true)
     }
 
@@ -269,6 +273,7 @@ impl World {
             Body::Call(body) if raw.header.ret >= 0 => self.credentials(&raw, body),
             Body::Exit(_) => self.processes.end(key, raw.header.time),
             Body::Sock(_) if raw.kind() == EventKind::Dns => self.learn_names(&raw),
+            Body::Sock(_) if matches!(raw.kind(), EventKind::Accept | EventKind::Accept4) => self.accepted(&raw),
             _ => {}
         }
         let (cgroup, version) = (raw.header.cgroup, self.membership.version());
@@ -329,6 +334,7 @@ impl World {
             names: self.names(raw.header.cgroup, key.pid, &cred),
             cred,
             cgroup_id: raw.header.cgroup,
+            entered: self.membership.container(raw.header.cgroup).is_some(),
             inferred: true,
             ..Process::default()
         };
@@ -374,7 +380,6 @@ impl World {
             cap_inheritable: body.cap_inheritable,
         };
         let names = self.names_if_new(raw, &cred);
-        let Some(process) = self.processes.get_mut(raw.key()) else { return };
         let image = Image {
             exepath: raw.text(body.exepath).into(),
             argv_truncated: body.attrs & attr::ARGS_TRUNCATED != 0,
@@ -394,7 +399,12 @@ impl World {
             script: script(raw, body).into(),
             ..Image::from_argv(raw.text(body.args))
         };
+        let login = self.login_after(raw, &image, names.as_ref());
+        let Some(process) = self.processes.get_mut(raw.key()) else { return };
         process.image = Arc::new(image);
+        if let Some(found) = login {
+            (process.login, process.door, process.entered) = (found.login, found.door, found.entered);
+        }
         process.comm = raw.comm().into();
         process.cwd = raw.text(body.cwd).into();
         process.cred = cred;

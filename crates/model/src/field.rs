@@ -10,6 +10,7 @@ pub mod coverage;
 mod event;
 mod fd;
 mod flow;
+mod login;
 mod network;
 mod place;
 mod process;

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use ulid::Ulid;
 
 use crate::coverage::Coverage;
+use crate::login::Login;
 use crate::process::ProcKey;
 
 /// Identity of a finding: 26 characters, sorted by time (the ULID format). A finding that is delivered twice, or
@@ -173,6 +174,9 @@ pub struct Finding {
     /// if it is about the agent itself.
     #[serde(default)]
     pub workload: String,
+    /// The person behind the process, if one is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub login: Option<Login>,
     /// How much was seen of the container (of the host, if there is none) in the minute before; `None` if that is not
     /// known: the agent speaks of itself, or nobody kept a ledger.
     #[serde(default, skip_serializing_if = "Option::is_none")]

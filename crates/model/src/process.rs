@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::{Deserialize, Serialize};
 
+use crate::login::{Door, Login};
 use crate::value::bytes_as_text;
 
 mod table;
@@ -254,6 +255,12 @@ pub struct Process {
     pub jumped_from: Option<(u32, u64)>,
     /// A thread other than the main one changed its credentials by itself: they are not those of the process.
     pub threads_differ: bool,
+    /// The person behind it, if one is known.
+    pub login: Option<Arc<Login>>,
+    /// What it starts next is the session of a person.
+    pub door: Option<Door>,
+    /// It is in a container, and how it came there was looked at.
+    pub entered: bool,
     /// True if it was found in `/proc` or made up for a missed event, so that fields may be incomplete.
     pub inferred: bool,
 }

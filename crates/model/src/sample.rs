@@ -13,6 +13,7 @@ use crate::event::{Event, EventKind, Prior, Shape};
 use crate::field::call;
 use crate::flags;
 use crate::known_names::{KnownNames, Names, Place};
+use crate::login::Login;
 use crate::process::{Credentials, ExeFile, Image, ProcKey, Process, ProcessTable, UserNames};
 use crate::raw::{
     AF_INET, AF_INET6, AF_UNIX, CallBody, Encoder, ExecBody, ExitBody, F_RING, FileBody, ForkBody, Header, Raw,
@@ -67,6 +68,8 @@ pub struct SampleProcess {
     pub upper_layer: bool,
     /// The executable is in memory only.
     pub memfd: bool,
+    /// The person behind it.
+    pub login: Option<Login>,
     /// Age in milliseconds.
     pub age_ms: u64,
 }
@@ -91,6 +94,7 @@ impl Default for SampleProcess {
             memfd: false,
             script: String::new(),
             deleted: false,
+            login: None,
             age_ms: 60_000,
         }
     }
@@ -544,6 +548,7 @@ impl SampleProcess {
             sid: key.pid,
             pgid: key.pid,
             vpid: self.vpid,
+            login: self.login.clone().map(Arc::new),
             ..Process::default()
         };
         process.rebuild_cmdline();

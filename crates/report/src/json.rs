@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 use tw_model::coverage::{Coverage, Missed};
 use tw_model::finding::{ContainerSummary, ProcessSummary, Shown};
-use tw_model::{Cause, Finding};
+use tw_model::{Cause, Finding, Login};
 
 #[derive(Serialize)]
 struct Line<'f> {
@@ -35,8 +35,18 @@ struct Extra<'f> {
     container: Option<&'f ContainerSummary>,
     workload: &'f str,
     #[serde(skip_serializing_if = "Option::is_none")]
+    login: Option<LoginOf<'f>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     coverage: Option<CoverageOf<'f>>,
     lineage: &'f [ProcessSummary],
+}
+
+/// The person behind the process.
+#[derive(Serialize)]
+struct LoginOf<'f> {
+    #[serde(flatten)]
+    login: &'f Login,
+    text: String,
 }
 
 /// How much was seen in the minute before.
@@ -94,6 +104,10 @@ pub fn line(finding: &Finding, hostname: &str) -> String {
             fingerprint: format!("{:016x}", finding.fingerprint),
             container: finding.container.as_ref(),
             workload: &finding.workload,
+            login: finding
+                .login
+                .as_ref()
+                .map(|login| LoginOf { login, text: crate::escape::line(&login.words()).into() }),
             coverage: finding.coverage.as_ref().map(CoverageOf::new),
             lineage: &finding.lineage,
         },
@@ -140,6 +154,7 @@ mod tests {
                 digest: String::new(),
             }),
             workload: String::new(),
+            login: Some(Login { user: "an\u{1b}na".into(), ..Login::default() }),
             coverage: Some(Coverage {
                 seen: 992,
                 missed: vec![Missed { class: Class::File, reason: Miss::RingFull, events: 8 }],
@@ -162,6 +177,8 @@ mod tests {
         let coverage = &parsed["tidewatch"]["coverage"];
         assert_eq!((&coverage["percent"], &coverage["missed"][0]["reason"]), (&99.2.into(), &"ring_full".into()));
         assert_eq!(coverage["text"], "99.2 % in the last minute: 8 file events lost");
+        assert_eq!(parsed["tidewatch"]["login"]["source"], "exec");
+        assert_eq!(parsed["tidewatch"]["login"]["text"], "an\\x1bna");
         let fields = &parsed["output_fields"];
         assert_eq!(fields["evt.time"], 1_767_225_600_123_456_789_u64);
         assert_eq!(fields["container.image.repository"], "registry:5000/nginx");

@@ -135,6 +135,10 @@ impl Redactor {
         for process in &mut finding.lineage {
             self.change(&mut process.cmdline);
         }
+        if let Some(exec) = finding.login.as_mut().and_then(|login| login.exec.as_mut()) {
+            self.change(&mut exec.command);
+            self.change(&mut exec.client);
+        }
     }
 
     /// The record with secrets taken out of arguments, environment, first bytes sent and text arguments; `None` if

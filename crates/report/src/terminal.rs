@@ -51,6 +51,9 @@ pub fn block(finding: &Finding) -> String {
     if finding.lineage.len() > 1 {
         row(&mut out, style, "started by", &lineage(&finding.lineage[1..]));
     }
+    if let Some(login) = &finding.login {
+        row(&mut out, style, "by", &escape::short(&login.words(), 100));
+    }
     // Outputs are written as `sentence | key=value key=value`.
     let sentence = finding.message.split_once(" | ").map_or(&*finding.message, |(sentence, _)| sentence);
     wrapped(&mut out, style, "what", &escape::short(sentence, 300));
@@ -172,6 +175,7 @@ mod tests {
             lineage: vec![process("sh\u{1b}[1m"), process("nginx"), process("containerd-shim")],
             container: None,
             workload: String::new(),
+            login: Some(tw_model::Login { user: "an\u{1b}na".into(), ..tw_model::Login::default() }),
             coverage: Some(Coverage::default()),
             fingerprint: 0,
         };
@@ -180,6 +184,7 @@ mod tests {
         for part in [
             "CRITICAL",
             "Shell",
+            "by         an\\x1bna",
             "nginx ← containerd-shim",
             "A web server should not.",
             "Look at it.",

@@ -161,6 +161,7 @@ fn finding(number: u64) -> Finding {
         lineage: Vec::new(),
         container: None,
         workload: String::new(),
+        login: None,
         coverage: None,
         fingerprint: 0,
     }

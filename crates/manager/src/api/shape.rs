@@ -9,14 +9,27 @@ use tw_model::container::Mount;
 use tw_model::coverage::{Class, Coverage, Miss, Missed};
 use tw_model::finding::{ContainerSummary, ProcessSummary, Shown};
 use tw_model::link::{ChildStatus, SupervisorStatus as Supervisor};
+use tw_model::login::ContainerExec;
 use tw_model::status::{self, AgentStatus as Agent};
-use tw_model::{Cause, FindingId, Priority, ProcKey};
+use tw_model::{Cause, FindingId, Login, Priority, ProcKey};
 use utoipa::openapi::{Object, RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
 
 /// Members that may be null.
-const NULLABLE: &[&str] =
-    &["problem", "last_error", "copy_error", "error", "spool", "recorder", "container", "coverage", "unwatched"];
+const NULLABLE: &[&str] = &[
+    "problem",
+    "last_error",
+    "copy_error",
+    "error",
+    "spool",
+    "recorder",
+    "container",
+    "coverage",
+    "unwatched",
+    "login",
+    "address",
+    "exec",
+];
 
 macro_rules! nouns {
     ($($doc:literal $name:ident = $example:expr;)*) => {
@@ -104,9 +117,15 @@ fn finding() -> tw_model::Finding {
         lineage: vec![ProcessSummary { key, ..ProcessSummary::default() }],
         container: Some(ContainerSummary::default()),
         workload: String::new(),
+        login: Some(login()),
         coverage: Some(coverage()),
         fingerprint: 0,
     }
+}
+
+fn login() -> Login {
+    let address = Some([127, 0, 0, 1].into());
+    Login { address, exec: Some(ContainerExec::default()), ..Login::default() }
 }
 
 fn coverage() -> Coverage {

@@ -197,6 +197,7 @@ impl Store {
             lineage: Vec::new(),
             container: None,
             workload: self.text(row, "workload")?,
+            login: None,
             coverage: None,
             fingerprint: u64::from_str_radix(&self.text(row, "fingerprint")?, 16).unwrap_or(0),
         })

@@ -43,6 +43,7 @@ pub fn finding(n: u64) -> Finding {
             digest: String::new(),
         }),
         workload: String::new(),
+        login: None,
         coverage: None,
         fingerprint: n % 5,
     }

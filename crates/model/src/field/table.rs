@@ -1,7 +1,8 @@
 //! The rows.
 
 use super::{
-    ArgRule, Field, FieldFlag, Multi, container, coverage, event, fd, flow, network, place, process, resource, target,
+    ArgRule, Field, FieldFlag, Multi, container, coverage, event, fd, flow, login, network, place, process, resource,
+    target,
 };
 use crate::value::FieldType;
 
@@ -203,6 +204,11 @@ fields! {
     "user.loginname" Text process::login_name "Name of the audit login user, or `<NA>`.";
     "group.gid" Uint process::gid "Effective group.";
     "group.name" Text process::group_name "Name of the effective group, or `<NA>`.";
+    "login.user" Text login::user "Who logged in to the host and is behind the process: user of the SSH or console session that it descends from, or of the client that brought it into its container; null if that was not seen.";
+    "login.source" Text login::source "How they came: `ssh`, `console`, `sudo` (its caller's login was not seen), `exec` (brought into the container).";
+    "login.address" Ip login::address "Where they came from, for SSH: peer of the connection that sshd took, else as sshd told the session's first program.";
+    "login.sudo_user" Text login::sudo_user "Who called sudo, su, doas or pkexec to come here, last: the user before, from the kernel.";
+    "proc.is_exec_into" Bool login::is_exec_into "The process, or one that it descends from, was brought into its container from outside, as by `docker exec`.";
 
     [event]
     "proc.sname" Text process::sname "Name of the session leader.";
@@ -348,6 +354,9 @@ fields! {
     "container.host_network" Bool container::container_host_network "Shares the host's network.";
     "container.host_ipc" Bool container::container_host_ipc "Shares the host's IPC namespace.";
     "container.label" (required) Text container::container_label "One label: `container.label[com.docker.compose.service]`.";
+    "container.exec.id" Text login::exec_id "The runtime's id of the exec that brought the process into its container.";
+    "container.exec.command" Text login::exec_command "Command of that exec, words joined by blanks.";
+    "container.exec.client" Text login::exec_client "Command line of the client on the host that asked for it, such as `docker exec web sh`; null if it was not found.";
     "container.labels" Text container::container_labels "All labels but those of Kubernetes itself, as `name:value`.";
     "workload.name" Text container::workload_name "What the container is a replica of: owner of its pod, Compose service, else its image; of the host's processes the systemd unit, else `host`.";
     "workload.kind" Text container::workload_kind "What manages the workload: `deployment`, `statefulset`, `daemonset`, `job`, `cronjob`, `pod`, `compose`, `container`, `unit` or `host`.";

@@ -31,6 +31,7 @@ fn a_finding_loses_its_secrets_and_nothing_else() {
         lineage: vec![process.clone(), process],
         container: None,
         workload: String::new(),
+        login: None,
         coverage: None,
         fingerprint: 9,
     };

@@ -54,6 +54,7 @@ fn finding(number: u64, priority: Priority, message: usize) -> Finding {
         lineage: Vec::new(),
         container: None,
         workload: String::new(),
+        login: None,
         coverage: None,
         fingerprint: 0,
     }

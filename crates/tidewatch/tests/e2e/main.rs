@@ -33,3 +33,4 @@ mod service;
 mod stock_rules;
 mod stories;
 mod usage;
+mod who;

@@ -13,6 +13,9 @@ use crate::network::Network;
 drills! { default_pack;
     runtime_socket: "Runtime Socket Used in Container", ["-v", "/var/run/docker.sock:/var/run/docker.sock"],
         ["/usr/local/bin/drills", "unix", "/var/run/docker.sock"];
+    /// Where it is mounted, and under which name, is the container's; what it is bound to is the kernel's.
+    runtime_socket_under_another_name: "Runtime Socket Used in Container",
+        ["-v", "/var/run/docker.sock:/opt/harmless"], ["/usr/local/bin/drills", "unix", "/opt/harmless"];
     files_through_proc: "Host Files Reached Through Proc", [], ["cat", "/proc/1/root/etc/passwd"];
     /// Opened for appending and closed again: the host's file stays as it is.
     host_file_through_mount: "Host System File Written Through Mount", ["-v", "/etc:/host/etc"],
