@@ -292,10 +292,15 @@ proptest! {
             }
             if let Some(body) = raw.call() {
                 let wanted: &[usize] = match kind {
-                    K::Setuid | K::Setgid => &[0],
+                    K::Setuid | K::Setgid | K::Kill | K::Tkill => &[0],
+                    K::Tgkill => &[0, 1],
                     K::Setresuid | K::Setresgid | K::Socket => &[0, 1, 2],
                     _ => &[],
                 };
+                // Captures have a byte for the signal.
+                if matches!(kind, K::Kill | K::Tkill | K::Tgkill) {
+                    assert_eq!(body.args[wanted.len()] as u8, act.number as u8);
+                }
                 for at in wanted {
                     assert_eq!(body.args[*at] as u32, act.number);
                 }

@@ -190,6 +190,9 @@ static ROWS: [Row; ROWS_LENGTH] = {
         111 1 Path(K::Unlinkat), [Ret 0, Dirfd or 0, Path or 1];
         119 2 Send(K::Sendto), [Ret 0, Data 1, Fd 2 or 0, Size 3 or 1];
         125 1 Dup(K::Dup), [Ret 0, OldFd or 0];
+        129 1 Call(K::Kill), [Ret 0, A0 1 or 0, A1 2 or 1];
+        131 1 Call(K::Tkill), [Ret 0, A0 1 or 0, A1 2 or 1];
+        133 1 Call(K::Tgkill), [Ret 0, A0 1 or 0, A1 2 or 1, A2 3 or 2];
         148 1 Act::Drop, [];
         149 1 Act::Drop, [];
         151 1 Fcntl, [Ret 0, OldFd 1 or 0, A0 2 or 1];
@@ -264,7 +267,7 @@ static ROWS: [Row; ROWS_LENGTH] = {
         425 3 Call(K::DeleteModule), [Ret 0, Extra 1, A1 2];
     };
     // Begins, and how many parameters each has.
-    const BEGINS: [(usize, u8); 42] = [
+    const BEGINS: [(usize, u8); 45] = [
         (4, 1),
         (8, 2),
         (18, 3),
@@ -286,6 +289,9 @@ static ROWS: [Row; ROWS_LENGTH] = {
         (110, 2),
         (118, 2),
         (124, 1),
+        (128, 2),
+        (130, 2),
+        (132, 3),
         (150, 2),
         (168, 2),
         (192, 3),
@@ -442,7 +448,7 @@ mod tests {
         // are ours alone.
         let absent = [K::PivotRoot, K::Setreuid, K::Setregid, K::Write, K::Dns];
         // Captures tell some of these; nobody reads them from there yet.
-        let not_read = K::Kill as u16..=K::Mmap as u16;
+        let not_read = K::PidfdSendSignal as u16..=K::Mmap as u16;
         for info in EVENTS.iter().filter(|info| !info.kind.is_measurement()) {
             let told = ROWS.iter().any(|row| kind(row.act) == Some(info.kind));
             let meant = !absent.contains(&info.kind) && !not_read.contains(&(info.kind as u16));

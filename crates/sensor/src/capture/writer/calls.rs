@@ -89,6 +89,9 @@ pub(super) fn begin_of(kind: K) -> Option<u16> {
         K::DeleteModule => 424,
         K::Userfaultfd => 320,
         K::IoUringSetup => 338,
+        K::Kill => 128,
+        K::Tkill => 130,
+        K::Tgkill => 132,
         K::PivotRoot | K::Setreuid | K::Setregid => GENERIC,
         #[allow(unreachable_patterns, reason = "kinds that are added stay out of captures until they stand here")]
         _ => return None,
@@ -501,9 +504,26 @@ impl CaptureWriter {
                 self.put(begin, stamp)?;
                 self.params.i64(ret).u32(small(0)).u32(0).u32(0).u32(small(1));
             }
+            K::Kill | K::Tkill | K::Tgkill => {
+                self.signal(event.kind(), args);
+                self.put(begin, stamp)?;
+                // Newer readers look for the same behind the result.
+                self.params.i64(ret);
+                self.signal(event.kind(), args);
+            }
             _ => self.put(begin, stamp)?,
         }
         self.put(begin + 1, stamp)
+    }
+
+    /// Whom a signal is for, as the caller's namespace numbers them, and which it is.
+    fn signal(&mut self, kind: K, args: [u64; 6]) {
+        let whom = |at: usize| i64::from(args[at] as i32);
+        self.params.i64(whom(0));
+        if kind == K::Tgkill {
+            self.params.i64(whom(1));
+        }
+        self.params.u8(args[if kind == K::Tgkill { 2 } else { 1 }] as u8);
     }
 }
 
