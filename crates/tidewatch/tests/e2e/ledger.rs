@@ -176,9 +176,12 @@ fn a_hundred_thousand_executions_beside_a_flood_lose_none() {
     if !lab::ready() {
         return;
     }
-    let number = std::env::var("TIDEWATCH_EXECS").ok().and_then(|text| text.parse().ok()).unwrap_or(100_000_u64);
+    let number = std::env::var("EXECS").ok().and_then(|text| text.parse().ok()).unwrap_or(100_000_u64);
     let daemon = with_marks(&[]);
-    let before = daemon.ask_json(&["status"]);
+    let before = until("the agent told its state", Duration::from_secs(20), || {
+        let status = daemon.ask_json(&["status"]);
+        status["agent"]["coverage"]["classes"].as_array().is_some_and(|all| !all.is_empty()).then_some(status)
+    });
     let flood = Container::start(image::base(), &[], &["/usr/local/bin/storms", "flood", "3600"]);
     let execs = Container::idle(image::base(), &[]);
     let started = Instant::now();
