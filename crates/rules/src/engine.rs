@@ -3,7 +3,8 @@
 //! 1. Equal comparisons of all rules are one bit; those with the same left side are a group, whose value is read once
 //!    and looked up in hash sets, tries and an automaton ([`group`]).
 //! 2. Bits that depend on the process alone are found once for each of its states; processes with the same bits are a
-//!    class. For each class and kind of event the rules that can still match are listed ([`memory`]).
+//!    class. For each class and kind of event the rules that can still match are listed ([`memory`]). What must be
+//!    sought in a command line, say, is left open until a rule asks: then its process moves to a class that knows it.
 //! 3. Of these, most need a certain comparison of the event to hold (a path in a set, say): they wait for its bit. Only
 //!    rules that a bit brings up, and the few that wait for none, are evaluated ([`condition`]).
 //! 4. Most events are opens, of the same few files. One that came to nothing, judged by the class of its process and by
@@ -26,7 +27,7 @@ use hashbrown::HashMap;
 use tw_model::Event;
 use tw_model::field::{FieldRef, Multi, Opened};
 
-use self::condition::{Atom, Condition, is_set};
+use self::condition::{Atom, Condition, is_set, set};
 use self::group::{Group, Member, Way};
 use self::memory::Memory;
 use self::recall::{Quiet, Texts};
@@ -99,13 +100,23 @@ impl Engine {
             return;
         }
         let (groups, process, texts) = (&self.groups, &mut self.process, &mut self.event.texts);
-        let class = self.memory.class_of(event, || {
-            for (group, texts) in groups.iter().zip(texts).filter(|(group, _)| group.lasting) {
+        let mut class = self.memory.class_of(event, || {
+            process.fill(0);
+            for (group, texts) in groups.iter().zip(texts).filter(|(group, _)| group.lasting && !group.late) {
                 group.fill_with(event, texts.as_mut(), &mut process[group.range()]);
             }
             process
         });
-        let Some(plan) = self.memory.plan(class, event.kind(), candidates, &self.conditions) else { return };
+        self.event.number += 1;
+        let (plan, known) = loop {
+            let Some((plan, known)) = self.memory.plan(class, event.kind(), candidates, &self.conditions) else {
+                return;
+            };
+            let Some(group) = plan.ask else { break (plan, known) };
+            self.process.copy_from_slice(known);
+            self.event.see_late(&self.groups, group, event, &mut self.process);
+            class = self.memory.refine(event, &self.process);
+        };
         if plan.rules.is_empty() {
             return;
         }
@@ -113,7 +124,6 @@ impl Engine {
         if opened.is_some_and(|opened| self.quiet.holds(class, &opened)) {
             return;
         }
-        self.event.number += 1;
         self.event.beyond_open = false;
         self.raised.clear();
         self.raised.extend_from_slice(&plan.always);
@@ -125,23 +135,34 @@ impl Engine {
             self.raised.sort_unstable();
             self.raised.dedup();
         }
-        let truths = &mut self.event;
-        let mut hits = 0;
+        let (truths, process) = (&mut self.event, &mut self.process);
+        let (mut hits, mut learnt) = (0, false);
         for place in &self.raised {
             let Some((rule, left)) = plan.rules.get(*place as usize) else { continue };
-            let mut atom = |atom: Atom| {
+            let mut tell = |atom: Atom| {
+                if self.groups[usize::from(atom.group)].late {
+                    if !learnt {
+                        process.copy_from_slice(known);
+                        learnt = true;
+                    }
+                    truths.see_late(&self.groups, atom.group, event, process);
+                    return is_set(process, atom.bit);
+                }
                 truths.see(&self.groups, atom.group, event);
                 is_set(&truths.bits, atom.bit)
             };
-            if left.holds(&mut atom)
+            if left.holds(&mut tell)
                 && let Some(rule) = set.rules().get(*rule as usize)
             {
                 hit(rule);
                 hits += 1;
                 if self.first_only {
-                    return;
+                    break;
                 }
             }
+        }
+        if learnt {
+            class = self.memory.refine(event, &self.process);
         }
         if hits == 0
             && !self.event.beyond_open
@@ -162,6 +183,17 @@ impl Truths {
         self.of[place] = self.number;
         self.beyond_open |= !group.of_open;
         group.fill_with(event, self.texts[place].as_mut(), &mut self.bits[group.range()]);
+    }
+
+    /// Makes sure that the bits of a late group are those of the event's process.
+    fn see_late(&mut self, groups: &[Group], number: u16, event: &Event<'_>, process: &mut [u64]) {
+        let (place, group) = (usize::from(number), &groups[usize::from(number)]);
+        if self.of[place] == self.number {
+            return;
+        }
+        self.of[place] = self.number;
+        group.fill_with(event, self.texts[place].as_mut(), &mut process[group.range()]);
+        set(process, group.known());
     }
 }
 
@@ -290,12 +322,14 @@ impl Drawn {
             Self::Atom(number, member) => {
                 let group = &groups[number];
                 let bit = group.first as u32 * 64 + u32::from(member);
-                if group.lasting {
-                    return Condition::Process(bit);
-                }
                 let pred = &drafts[number].members[usize::from(member)].1;
                 let weight = pred.weight(&group.extract);
-                Condition::Event(Atom { group: number as u16, weight, bit })
+                let atom = Atom { group: number as u16, weight, bit };
+                match group.lasting {
+                    true if group.late => Condition::Late(atom, group.known()),
+                    true => Condition::Process(bit),
+                    false => Condition::Event(atom),
+                }
             }
         }
     }
@@ -308,6 +342,7 @@ impl Condition {
             Self::Const(_) | Self::Kind(_) => 0,
             Self::Process(_) => 1,
             Self::Not(term) => term.cost(groups),
+            Self::Late(atom, _) => 3 + u8::from(groups.get(usize::from(atom.group)).is_some_and(|group| group.heavy)),
             Self::Event(atom) => 3 - u8::from(groups.get(usize::from(atom.group)).is_some_and(|group| group.of_open)),
             Self::And(terms) | Self::Or(terms) => terms.iter().map(|term| term.cost(groups)).max().unwrap_or(0) + 1,
         }

@@ -11,6 +11,8 @@ pub(super) enum Condition {
     Kind(KindSet),
     /// A bit of the process's truths.
     Process(u32),
+    /// The same, of a group that is asked late: known only where the other bit is set.
+    Late(Atom, u32),
     /// A bit of the event's truths.
     Event(Atom),
     /// All hold.
@@ -21,7 +23,7 @@ pub(super) enum Condition {
     Not(Box<Condition>),
 }
 
-/// A comparison that depends on the event.
+/// A comparison that depends on the event, or that is asked late.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Atom {
     /// Its group.
@@ -37,17 +39,25 @@ pub(super) fn is_set(truth: &[u64], bit: u32) -> bool {
     truth.get(bit as usize / 64).is_some_and(|word| word & (1 << (bit % 64)) != 0)
 }
 
+/// Sets this bit.
+pub(super) fn set(truth: &mut [u64], bit: u32) {
+    if let Some(word) = truth.get_mut(bit as usize / 64) {
+        *word |= 1 << (bit % 64);
+    }
+}
+
 impl Condition {
-    /// Whether it holds, if it is what is left of one ([`Condition::left`]). `event` tells a bit of the event's truths.
-    pub fn holds(&self, event: &mut impl FnMut(Atom) -> bool) -> bool {
+    /// Whether it holds, if it is what is left of one ([`Condition::left`]). `tell` tells a bit of the event's truths, or
+    /// one that is asked late.
+    pub fn holds(&self, tell: &mut impl FnMut(Atom) -> bool) -> bool {
         match self {
             Self::Const(value) => *value,
             // Nothing of these is left.
             Self::Kind(_) | Self::Process(_) => false,
-            Self::Event(atom) => event(*atom),
-            Self::And(terms) => terms.iter().all(|term| term.holds(event)),
-            Self::Or(terms) => terms.iter().any(|term| term.holds(event)),
-            Self::Not(term) => !term.holds(event),
+            Self::Event(atom) | Self::Late(atom, _) => tell(*atom),
+            Self::And(terms) => terms.iter().all(|term| term.holds(tell)),
+            Self::Or(terms) => terms.iter().any(|term| term.holds(tell)),
+            Self::Not(term) => !term.holds(tell),
         }
     }
 
@@ -57,6 +67,8 @@ impl Condition {
             Self::Const(value) => Self::Const(*value),
             Self::Kind(kinds) => Self::Const(kinds.contains(kind)),
             Self::Process(bit) => Self::Const(is_set(process, *bit)),
+            Self::Late(atom, known) if is_set(process, *known) => Self::Const(is_set(process, atom.bit)),
+            Self::Late(atom, known) => Self::Late(*atom, *known),
             Self::Event(atom) => Self::Event(*atom),
             Self::Not(term) => match term.left(kind, process) {
                 Self::Const(value) => Self::Const(!value),
@@ -90,6 +102,16 @@ impl Condition {
         }
     }
 
+    /// The group of a process that is asked first, if one is.
+    pub fn asks(&self) -> Option<u16> {
+        match self {
+            Self::Late(atom, _) => Some(atom.group),
+            Self::Not(term) => term.asks(),
+            Self::And(terms) | Self::Or(terms) => terms.iter().find_map(Self::asks),
+            Self::Const(_) | Self::Kind(_) | Self::Process(_) | Self::Event(_) => None,
+        }
+    }
+
     /// How many parts it has.
     pub fn size(&self) -> usize {
         match self {
@@ -105,7 +127,7 @@ impl Condition {
         match self {
             Self::Const(value) => (!value).then(Vec::new),
             Self::Event(atom) => Some(vec![*atom]),
-            Self::Kind(_) | Self::Process(_) | Self::Not(_) => None,
+            Self::Kind(_) | Self::Process(_) | Self::Late(..) | Self::Not(_) => None,
             Self::And(terms) => terms.iter().filter_map(Self::needs).max_by_key(|atoms| worth(atoms)),
             Self::Or(terms) => {
                 let mut all = Vec::new();

@@ -4,7 +4,9 @@ use std::hash::Hash;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use aho_corasick::{AhoCorasick, AhoCorasickKind};
+use aho_corasick::automaton::Automaton;
+use aho_corasick::dfa::DFA;
+use aho_corasick::{AhoCorasick, AhoCorasickKind, Anchored};
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 use memchr::memmem::Finder;
@@ -26,7 +28,7 @@ const DFA_BYTES: usize = 4096;
 
 /// Instructions that seeking takes, as counted by callgrind: all at once for each byte; one substring, and it for each
 /// five bytes.
-const ALL_A_BYTE: usize = 9;
+const ALL_A_BYTE: usize = 10;
 const ONE: usize = 80;
 
 /// A comparison of a group: its place among the group's bits, and what it asks.
@@ -83,10 +85,15 @@ pub(super) struct Group {
     pub extract: Extract,
     /// The value depends on the process alone.
     pub lasting: bool,
+    /// Of most processes no rule ever asks for it, so it is left open until one does. It has one bit more, the last,
+    /// which says that the others are known.
+    pub late: bool,
     /// Its first word among the truths.
     pub first: usize,
     /// How many words it has.
     pub words: usize,
+    /// How many comparisons.
+    bits: usize,
     index: Index,
     /// Worth remembering by the text of the value, or by what stands in for it.
     pub heavy: bool,
@@ -103,13 +110,30 @@ impl Group {
         let sought = members.iter().any(|(_, pred, negation)| Way::of(pred, *negation) != Way::LookedUp);
         let stands_in = matches!(&extract, Extract::Field(field) if field.has_stand_in());
         let many = if lasting { sought } else { !of_open && extract.is_wide() && (sought || members.len() > 4) };
-        let words = members.len().div_ceil(64);
-        Self { extract, lasting, first, words, index, heavy: pure && (many || stands_in), of_open, stands_in }
+        let late = lasting && (sought || !extract.is_asked_first());
+        let (bits, words) = (members.len(), (members.len() + usize::from(late)).div_ceil(64));
+        Self {
+            extract,
+            lasting,
+            late,
+            first,
+            bits,
+            words,
+            index,
+            heavy: pure && (many || stands_in),
+            of_open,
+            stands_in,
+        }
     }
 
     /// Words of the group among the truths.
     pub fn range(&self) -> std::ops::Range<usize> {
         self.first..self.first + self.words
+    }
+
+    /// The bit that says that the others are known.
+    pub fn known(&self) -> u32 {
+        (self.first * 64 + self.bits) as u32
     }
 
     /// Sets the bit of each comparison that holds for this event; uses what was found for the same text before.
@@ -159,7 +183,15 @@ fn asks_others(pred: &Pred) -> bool {
 const WIDE: [&str; 12] =
     ["name", "path", "oldpath", "newpath", "filename", "pathname", "target", "linkpath", "dir", "exe", "args", "data"];
 
+/// Fields of a process that most rules ask, that are quickly read, and that leave few rules to try.
+const ASKED_FIRST: [&str; 6] = ["proc.name", "proc.pname", "proc.tty", "proc.vpid", "user.uid", "container.id"];
+
 impl Extract {
+    /// Whether it is found for each process at once, rather than when a rule asks.
+    fn is_asked_first(&self) -> bool {
+        matches!(self, Self::Field(field) if ASKED_FIRST.contains(&field.field.name))
+    }
+
     /// Whether the value has so many possible texts that one of them tells much: a path or an argument, not the name
     /// of a type.
     pub(super) fn is_wide(&self) -> bool {
@@ -232,7 +264,9 @@ struct Paths {
 
 impl Paths {
     fn find(&self, path: &[u8], event: &Event<'_>, truth: &mut [u64]) {
-        let odd = !path.starts_with(b"/") || path.windows(2).fold(false, |odd, pair| odd | (pair == b"//"));
+        // Without an early end, so that the compiler looks at many bytes at once.
+        let pairs = path.iter().zip(path.get(1..).unwrap_or_default());
+        let odd = !path.starts_with(b"/") || pairs.fold(false, |odd, (a, b)| odd | ((*a == b'/') & (*b == b'/')));
         if odd {
             for (bit, pred, negation) in &self.sets {
                 if pred.holds_for(Value::Text(path), *negation, event) {
@@ -250,9 +284,49 @@ impl Paths {
     }
 }
 
+/// What seeks many substrings at once.
+enum Seeker {
+    /// One look into a table for each byte.
+    Table(Box<DFA>),
+    /// For very many, smaller.
+    Small(AhoCorasick),
+}
+
+impl Seeker {
+    /// Of these substrings; `None` if they are too many for either.
+    fn new(needles: &[Vec<u8>], any_case: bool) -> Option<Self> {
+        // Paths and command lines are short: what looks ahead for a beginning costs more than it saves.
+        if needles.iter().map(Vec::len).sum::<usize>() < DFA_BYTES {
+            let table = DFA::builder().prefilter(false).ascii_case_insensitive(any_case).build(needles);
+            return Some(Self::Table(Box::new(table.ok()?)));
+        }
+        let mut builder = AhoCorasick::builder();
+        builder.prefilter(false).kind(Some(AhoCorasickKind::ContiguousNFA)).ascii_case_insensitive(any_case);
+        Some(Self::Small(builder.build(needles).ok()?))
+    }
+
+    /// Tells the numbers of those that are in `text`, some more than once.
+    fn seek(&self, text: &[u8], tell: &mut impl FnMut(usize)) {
+        let table = match self {
+            Self::Table(table) => table,
+            Self::Small(all) => {
+                return all.find_overlapping_iter(text).for_each(|found| tell(found.pattern().as_usize()));
+            }
+        };
+        // The crate's own search does the same and keeps track of where it is, which takes twice as long.
+        let Ok(mut state) = table.start_state(Anchored::No) else { return };
+        for byte in text {
+            state = table.next_state(Anchored::No, state, *byte);
+            if table.is_match(state) {
+                (0..table.match_len(state)).for_each(|nth| tell(table.match_pattern(state, nth).as_usize()));
+            }
+        }
+    }
+}
+
 /// Substrings that are sought all at once.
 struct Substrings {
-    all: AhoCorasick,
+    all: Seeker,
     /// Their bits, in the order of their numbers in `all`.
     bits: Box<[u16]>,
     /// Each by itself; not if they are sought in any case.
@@ -273,13 +347,8 @@ impl Substrings {
         if needles.len() < MANY_SUBSTRINGS {
             return None;
         }
-        // Paths and command lines are short: what looks ahead for a beginning costs more than it saves.
-        let bytes: usize = needles.iter().map(Vec::len).sum();
-        let kind = if bytes < DFA_BYTES { AhoCorasickKind::DFA } else { AhoCorasickKind::ContiguousNFA };
-        let mut builder = AhoCorasick::builder();
-        builder.prefilter(false).kind(Some(kind)).ascii_case_insensitive(any_case);
         // Too many for one automaton: one by one, then.
-        let all = builder.build(&needles).ok()?;
+        let all = Seeker::new(&needles, any_case)?;
         rest.retain(|member| needle(member).is_none());
         let finders = needles.iter().filter(|_| !any_case).map(|needle| Finder::new(needle).into_owned());
         Some(Self { all, bits: bits.into(), each: finders.collect() })
@@ -292,11 +361,11 @@ impl Substrings {
             found.for_each(|(_, bit)| set(truth, *bit));
             return;
         }
-        for found in self.all.find_overlapping_iter(text) {
-            if let Some(bit) = self.bits.get(found.pattern().as_usize()) {
+        self.all.seek(text, &mut |number| {
+            if let Some(bit) = self.bits.get(number) {
                 set(truth, *bit);
             }
-        }
+        });
     }
 }
 

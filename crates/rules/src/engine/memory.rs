@@ -16,6 +16,10 @@ const CLASSES: usize = 2048;
 /// Parts of conditions in all plans, some 40 bytes each; beyond that all are forgotten as well.
 const PARTS: usize = 400_000;
 
+/// If so many rules would ask the same of a process for each event, it is asked before they are tried: so what a new
+/// process costs does not grow with the number of rules.
+const MANY_ASK: usize = 8;
+
 /// Processes for which the same comparisons hold.
 struct Class {
     /// The truths of its processes.
@@ -32,6 +36,8 @@ pub(super) struct Plan {
     pub rules: Box<[(u32, Condition)]>,
     /// Of these, by their places here, those to try for each event.
     pub always: Box<[u32]>,
+    /// A group of the process to ask first: then there is less left to do.
+    pub ask: Option<u16>,
     /// Groups in which a comparison may bring up a rule.
     pub groups: Box<[u16]>,
     /// Words of the event's truths with the bits that rules wait for.
@@ -47,6 +53,7 @@ impl Plan {
         let (mut rules, mut always, mut waiting) = (Vec::new(), Vec::new(), Vec::new());
         let mut groups = BTreeSet::new();
         let mut waited = BTreeMap::<u32, u64>::new();
+        let mut asked = BTreeMap::<u16, usize>::new();
         for rule in candidates {
             let Some(condition) = conditions.get(*rule as usize) else { continue };
             let left = condition.left(kind, process);
@@ -62,11 +69,17 @@ impl Plan {
                         waiting.push((atom.bit, place));
                     }
                 }
-                None => always.push(place),
+                None => {
+                    always.push(place);
+                    if let Some(group) = left.asks() {
+                        *asked.entry(group).or_default() += 1;
+                    }
+                }
             }
             rules.push((*rule, left));
         }
         waiting.sort_unstable();
+        plan.ask = asked.into_iter().find(|(_, rules)| *rules >= MANY_ASK).map(|(group, _)| group);
         plan.rules = rules.into();
         plan.always = always.into();
         plan.groups = groups.into_iter().collect();
@@ -128,8 +141,14 @@ impl Memory {
         }
     }
 
-    /// What is left to do for this kind of event and this class.
-    pub fn plan(&mut self, class: u64, kind: EventKind, candidates: &[u32], conditions: &[Condition]) -> Option<&Plan> {
+    /// What is left to do for this kind of event and this class, and the truths of the class.
+    pub fn plan(
+        &mut self,
+        class: u64,
+        kind: EventKind,
+        candidates: &[u32],
+        conditions: &[Condition],
+    ) -> Option<(&Plan, &[u64])> {
         let class = self.classes.get_mut(class.checked_sub(self.first)? as usize)?;
         let plan = class.plans.get_mut(kind as usize)?;
         if plan.is_none() {
@@ -137,20 +156,12 @@ impl Memory {
             self.parts += made.size();
             *plan = Some(Box::new(made));
         }
-        plan.as_deref()
+        Some((plan.as_deref()?, &class.truth))
     }
 
     /// Number of the class of the event's process. `find` fills in its truths if they are not remembered.
     pub fn class_of<'f>(&mut self, event: &Event<'_>, find: impl FnOnce() -> &'f [u64]) -> u64 {
-        let now = Slot {
-            stamp: event.process.stamp.number(),
-            comm: event.raw.header.comm,
-            cgroup: event.raw.header.cgroup,
-            context: event.context,
-            epoch: event.processes.epoch(),
-            lineage: 0,
-            class: 0,
-        };
+        let now = Slot::of(event);
         if now.stamp == 0 {
             // In no table: nobody would tell of changes.
             return self.class_with(find());
@@ -169,6 +180,18 @@ impl Memory {
         let class = self.class_with(find());
         if let Some(slot) = self.slots.get_mut(place) {
             *slot = Slot { lineage: lineage(), class, ..now };
+        }
+        class
+    }
+
+    /// Moves the event's process to the class with these truths, of which more are known than before.
+    pub fn refine(&mut self, event: &Event<'_>, truth: &[u64]) -> u64 {
+        let now = Slot::of(event);
+        let class = self.class_with(truth);
+        if now.stamp != 0
+            && let Some(slot) = self.slots.get_mut(now.place()).filter(|slot| slot.is_of(&now))
+        {
+            slot.class = class;
         }
         class
     }
@@ -193,6 +216,18 @@ impl Memory {
 }
 
 impl Slot {
+    fn of(event: &Event<'_>) -> Self {
+        Self {
+            stamp: event.process.stamp.number(),
+            comm: event.raw.header.comm,
+            cgroup: event.raw.header.cgroup,
+            context: event.context,
+            epoch: event.processes.epoch(),
+            lineage: 0,
+            class: 0,
+        }
+    }
+
     fn is_of(&self, now: &Self) -> bool {
         self.stamp == now.stamp && self.context == now.context && self.cgroup == now.cgroup && self.comm == now.comm
     }
