@@ -224,6 +224,8 @@ static __always_inline void add_user_bytes(struct scratch *scratch, struct tw_st
 		return;
 	if (len > max)
 		len = max;
+	/* The compiler knows that this changes nothing; the verifier of 6.1 has to see it. */
+	asm volatile("" : "+r"(len));
 	if (len > TW_PATH_MAX)
 		len = TW_PATH_MAX;
 	if (bpf_probe_read_user(to, len, from))

@@ -354,6 +354,7 @@ impl World {
         child.exit_ns = None;
         // Its only thread has the credentials of the thread that forked, or those of a new user namespace.
         child.threads_differ = false;
+        child.cred_ns = 0;
         child.jumped_from = None;
         if raw.header.caps != CAPS_UNKNOWN {
             child.cred.cap_effective = body.child_caps;
@@ -409,6 +410,7 @@ impl World {
         process.cwd = raw.text(body.cwd).into();
         process.cred = cred;
         process.threads_differ = false;
+        process.cred_ns = 0;
         if let Some(names) = names {
             process.names = names;
         }

@@ -248,6 +248,24 @@ fn a_thread_that_went_its_own_way_is_no_jump_and_its_child_is_itself() {
 }
 
 #[test]
+fn an_older_record_and_a_thread_that_kept_its_rights_are_no_jump() {
+    let mut world = world();
+    let as_thread = |mut words: Vec<u64>| {
+        words[4] = (words[4] & 0xffff_ffff) | 11 << 32;
+        words
+    };
+    feed(&mut world, &with_rights(EventKind::Execve, 10, 1, 0, 0x1ff), |_| ());
+    feed(&mut world, &with_rights(EventKind::Capset, 10, 5, 0, 0x1), |_| ());
+    assert!(
+        !jump(&mut world, &with_rights(EventKind::Prctl, 10, 4, 0, 0x1ff)).0,
+        "before the call, from a slower ring"
+    );
+    assert!(jump(&mut world, &with_rights(EventKind::Prctl, 10, 6, 0, 0x1ff)).0, "after it");
+    feed(&mut world, &with_rights(EventKind::Capset, 10, 7, 0, 0x1), |_| ());
+    assert!(!jump(&mut world, &as_thread(with_rights(EventKind::Prctl, 10, 8, 0, 0x1ff))).0, "another thread");
+}
+
+#[test]
 fn a_script_is_told_beside_its_interpreter() {
     let mut world = world();
     for (given, interpreter, script) in [

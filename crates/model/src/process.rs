@@ -255,6 +255,8 @@ pub struct Process {
     pub jumped_from: Option<(u32, u64)>,
     /// A thread other than the main one changed its credentials by itself: they are not those of the process.
     pub threads_differ: bool,
+    /// Boot time of the last call that changed its credentials, in nanoseconds, 0 if none since its start or exec was seen.
+    pub cred_ns: u64,
     /// The person behind it, if one is known.
     pub login: Option<Arc<Login>>,
     /// What it starts next is the session of a person.

@@ -201,6 +201,9 @@ impl EbpfSensor {
                 tracing::debug!("flows that go on are not told: {error}");
             }
         }
+        // The rings are looked at one after the other. What happened since is left for the next time: else the end of a
+        // process could be seen before what it did just before.
+        let horizon = crate::clock::boot_ns();
         for ring in self.rings.iter_mut().rev() {
             ring.refresh();
         }
@@ -212,7 +215,7 @@ impl EbpfSensor {
                 match ring.peek() {
                     Next::Record(bytes) => {
                         let time = time_of(bytes);
-                        if oldest.is_none_or(|(_, known)| time < known) {
+                        if time <= horizon && oldest.is_none_or(|(_, known)| time < known) {
                             oldest = Some((i, time));
                         }
                     }

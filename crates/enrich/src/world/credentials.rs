@@ -29,6 +29,8 @@ impl World {
             || header.caps == CAPS_UNKNOWN
             || header.flags & F_RING != 0
             || process.threads_differ
+            // From another ring, and older than what is known.
+            || header.time < process.cred_ns.max(process.exec_ns)
             || header.ret >= 0 && changes_credentials(raw.kind())
         {
             return prior;
@@ -42,8 +44,8 @@ impl World {
         }
         let main = header.tid == header.pid;
         let gained = root || header.caps & !cred.cap_effective != 0;
-        // Threads that were there before us may have credentials of their own.
-        prior.jumped = gained && (main || !process.inferred);
+        // Calls change one thread: others keep what they had. So may threads that were there before us.
+        prior.jumped = gained && (main || (!process.inferred && process.cred_ns == 0));
         if !main && !prior.jumped {
             if let Some(process) = self.processes.get_mut(raw.key()) {
                 process.threads_differ = true;
@@ -75,6 +77,9 @@ impl World {
     pub(super) fn credentials(&mut self, raw: &Raw<'_>, body: &CallBody) {
         if !changes_credentials(raw.kind()) {
             return;
+        }
+        if let Some(process) = self.processes.get_mut(raw.key()) {
+            process.cred_ns = raw.header.time;
         }
         let Some(process) = self.processes.get(raw.key()) else { return };
         if raw.header.tid != raw.header.pid {
