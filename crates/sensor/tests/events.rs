@@ -7,55 +7,13 @@
 
 use std::collections::BTreeMap;
 use std::process::Command;
-use std::time::{Duration, Instant};
 
 use tw_model::event::{EVENTS, EventKind, Lane};
-use tw_model::raw::{Body, Raw, attr, from_words, sock_attr, to_words};
+use tw_model::raw::{Body, Raw, attr, sock_attr};
 use tw_sensor::{EbpfSensor, Options};
 
-/// A record that outlives the ring.
-struct Record(Vec<u64>);
-
-impl Record {
-    fn raw(&self) -> Raw<'_> {
-        Raw::parse(from_words(&self.0)).unwrap()
-    }
-}
-
-/// A sensor sees the whole host: one test at a time, lest one test's storm drowns another's events.
-static ALONE: std::sync::Mutex<()> = std::sync::Mutex::new(());
-
-fn sensor(options: &Options) -> Option<(EbpfSensor, std::sync::MutexGuard<'static, ()>)> {
-    let alone = ALONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    match EbpfSensor::start(options) {
-        Ok(sensor) => Some((sensor, alone)),
-        Err(error) if std::env::var_os("TIDEWATCH_REQUIRE_E2E").is_some() => panic!("{error}"),
-        Err(error) => {
-            eprintln!("skipped: {error}");
-            None
-        }
-    }
-}
-
-/// Runs `script` with python3 under the sensor; returns the records of it and its children.
-fn watch(sensor: &mut EbpfSensor, script: &str) -> Vec<Record> {
-    let mut records: Vec<Record> = Vec::new();
-    let mut take = |bytes: &[u8]| {
-        records.push(Record(to_words(bytes)));
-    };
-    let out = Command::new("/usr/bin/python3").args(["-c", script]).output().unwrap();
-    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
-    let deadline = Instant::now() + Duration::from_millis(300);
-    while Instant::now() < deadline {
-        sensor.drain(&mut take);
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    records
-}
-
-fn text<'r>(raw: &Raw<'r>, what: tw_model::raw::Str) -> std::borrow::Cow<'r, str> {
-    String::from_utf8_lossy(raw.text(what))
-}
+mod watching;
+use watching::{Record, sensor, text, watch};
 
 /// Makes every call in the list once. A call that may fail still shows, with its error.
 const EVERYTHING: &str = r#"

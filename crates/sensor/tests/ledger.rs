@@ -17,20 +17,8 @@ use tw_model::Raw;
 use tw_model::coverage::{Class, Miss, Tally};
 use tw_sensor::{EbpfSensor, Options, Sampling};
 
-/// A sensor sees the whole host: one test at a time.
-static ALONE: std::sync::Mutex<()> = std::sync::Mutex::new(());
-
-fn sensor(options: &Options) -> Option<(EbpfSensor, std::sync::MutexGuard<'static, ()>)> {
-    let alone = ALONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    match EbpfSensor::start(options) {
-        Ok(sensor) => Some((sensor, alone)),
-        Err(error) if std::env::var_os("TIDEWATCH_REQUIRE_E2E").is_some() => panic!("{error}"),
-        Err(error) => {
-            eprintln!("skipped: {error}");
-            None
-        }
-    }
-}
+mod watching;
+use watching::sensor;
 
 /// The root of the unified hierarchy.
 fn unified() -> PathBuf {
@@ -118,23 +106,32 @@ struct Ledger {
 
 impl Ledger {
     fn take(&mut self, sensor: &mut EbpfSensor) -> usize {
+        let taken = self.read(sensor, Duration::ZERO);
+        sensor.missed(&mut |cgroup, missing| {
+            for (class, why, n) in missing {
+                self.by_cgroup.entry(cgroup).or_default().entry(*class).or_default().missed[*why as usize] += n;
+            }
+        });
+        taken
+    }
+
+    /// Takes what is in the rings; each event that is looked at takes as long as `each`.
+    fn read(&mut self, sensor: &mut EbpfSensor, each: Duration) -> usize {
         let by_cgroup = &mut self.by_cgroup;
-        let taken = sensor.drain_giving_way(|bytes, gives_way| {
+        sensor.drain_giving_way(|bytes, gives_way| {
             let raw = Raw::parse(bytes).unwrap();
             let class = Class::of(raw.kind(), raw.header.ret);
             let tally = by_cgroup.entry(Some(raw.header.cgroup)).or_default().entry(class).or_default();
             if gives_way {
                 tally.missed[Miss::GaveWay as usize] += 1;
-            } else {
-                tally.seen += 1;
+                return;
             }
-        });
-        sensor.missed(&mut |cgroup, missing| {
-            for (class, why, n) in missing {
-                by_cgroup.entry(cgroup).or_default().entry(*class).or_default().missed[*why as usize] += n;
+            tally.seen += 1;
+            let start = std::time::Instant::now();
+            while start.elapsed() < each {
+                std::hint::spin_loop();
             }
-        });
-        taken
+        })
     }
 
     fn tally(&self, cgroup: &Cgroup, class: Class) -> Tally {
@@ -204,22 +201,8 @@ fn a_slow_reader_gives_up_files_before_it_loses_a_fork() {
     let mut ledger = Ledger::default();
     loop {
         let running = children.iter_mut().any(|child| child.try_wait().unwrap().is_none());
-        let by_cgroup = &mut ledger.by_cgroup;
-        let taken = sensor.drain_giving_way(|bytes, gives_way| {
-            let raw = Raw::parse(bytes).unwrap();
-            let class = Class::of(raw.kind(), raw.header.ret);
-            let tally = by_cgroup.entry(Some(raw.header.cgroup)).or_default().entry(class).or_default();
-            if gives_way {
-                tally.missed[Miss::GaveWay as usize] += 1;
-                return;
-            }
-            tally.seen += 1;
-            // Fifty microseconds an event: a reader of twenty thousand a second.
-            let start = std::time::Instant::now();
-            while start.elapsed() < Duration::from_micros(50) {
-                std::hint::spin_loop();
-            }
-        });
+        // Fifty microseconds an event: a reader of twenty thousand a second.
+        let taken = ledger.read(&mut sensor, Duration::from_micros(50));
         if taken == 0 && !running {
             break;
         }

@@ -7,11 +7,13 @@
 
 use std::collections::BTreeMap;
 use std::process::Command;
-use std::time::{Duration, Instant};
 
 use tw_model::event::EventKind;
-use tw_model::raw::{Raw, attr, from_words, to_words};
-use tw_sensor::{EbpfSensor, Options};
+use tw_model::raw::attr;
+use tw_sensor::Options;
+
+mod watching;
+use watching::{Record, sensor, told};
 
 /// Makes each trick, and opens a file whose name in `raw` says which; `/proc` is not needed inside.
 const TRICKS: &str = r"
@@ -59,26 +61,16 @@ struct Seen {
 #[test]
 #[cfg(target_arch = "x86_64")] // the script has a call number
 fn paths_are_right_whatever_lies_between() {
-    let mut sensor = match EbpfSensor::start(&Options::default()) {
-        Ok(sensor) => sensor,
-        Err(error) if std::env::var_os("TIDEWATCH_REQUIRE_E2E").is_some() => panic!("{error}"),
-        Err(error) => return eprintln!("skipped: {error}"),
-    };
+    let Some((mut sensor, _alone)) = sensor(&Options::default()) else { return };
     let folder = std::env::temp_dir().join(format!("tidewatch-paths-{}", std::process::id()));
     std::fs::create_dir_all(&folder).unwrap();
     let top = folder.display().to_string();
     let out = Command::new("/usr/bin/python3").args(["-c", TRICKS, &top]).output().unwrap();
-    let mut records: Vec<Vec<u64>> = Vec::new();
-    let deadline = Instant::now() + Duration::from_millis(300);
-    while Instant::now() < deadline {
-        sensor.drain(|bytes| records.push(to_words(bytes)));
-        std::thread::sleep(Duration::from_millis(10));
-    }
+    let records = told(&mut sensor);
     std::fs::remove_dir_all(&folder).unwrap();
     assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
     let mut seen: BTreeMap<String, Vec<Seen>> = BTreeMap::new();
-    for words in &records {
-        let raw = Raw::parse(from_words(words)).unwrap();
+    for raw in records.iter().map(Record::raw) {
         if raw.comm() != b"python3" || raw.kind() != EventKind::Openat {
             continue;
         }

@@ -8,18 +8,12 @@ use std::time::{Duration, Instant};
 
 use tw_model::Mode;
 use tw_model::event::{EVENTS, EventKind};
-use tw_model::raw::{Body, Raw, attr, from_words, to_words};
+use tw_model::raw::{Body, Raw, attr};
+use tw_sensor::Options;
 use tw_sensor::tracer::{Step, TraceCounts, TraceOptions, Tracer};
-use tw_sensor::{EbpfSensor, Options};
 
-/// A record that outlives the moment.
-struct Record(Vec<u64>);
-
-impl Record {
-    fn raw(&self) -> Raw<'_> {
-        Raw::parse(from_words(&self.0)).unwrap()
-    }
-}
+mod watching;
+use watching::{Record, sensor};
 
 /// What a command did, and how it and its tracing went.
 struct Run {
@@ -49,7 +43,7 @@ fn trace(command: &[&str]) -> Run {
     let deadline = Instant::now() + Duration::from_secs(100);
     loop {
         assert!(Instant::now() < deadline, "{command:?} takes too long");
-        match tracer.step(&mut |bytes| records.push(Record(to_words(bytes)))).unwrap() {
+        match tracer.step(&mut |bytes| records.push(Record::of(bytes))).unwrap() {
             Step::Going => {}
             Step::CommandEnded { status: ended, .. } => status = ended,
             Step::Done => break,
@@ -65,7 +59,7 @@ fn python(script: &str) -> Run {
 }
 
 fn text(raw: &Raw<'_>, what: tw_model::raw::Str) -> String {
-    String::from_utf8_lossy(raw.text(what)).into_owned()
+    watching::text(raw, what).into_owned()
 }
 
 fn exec_of<'r>(raw: &Raw<'r>) -> &'r tw_model::raw::ExecBody {
@@ -329,19 +323,12 @@ fn told(raw: &Raw<'_>) -> String {
 
 #[test]
 fn both_sensors_tell_the_same_of_one_run() {
-    let mut sensor = match EbpfSensor::start(&Options::default()) {
-        Ok(sensor) => sensor,
-        Err(error) if std::env::var_os("TIDEWATCH_REQUIRE_E2E").is_some() => panic!("{error}"),
-        Err(error) => {
-            eprintln!("skipped: {error}");
-            return;
-        }
-    };
+    let Some((mut sensor, _alone)) = sensor(&Options::default()) else { return };
     let run = python(everything());
     let family: std::collections::BTreeSet<u32> =
         run.of(EventKind::Clone).iter().map(|raw| raw.header.ret as u32).collect();
     let mut kernel: Vec<Record> = Vec::new();
-    sensor.drain(|bytes| kernel.push(Record(to_words(bytes))));
+    sensor.drain(|bytes| kernel.push(Record::of(bytes)));
     let of_family = |record: &&Record| {
         let raw = record.raw();
         let ours = raw.kind() == EventKind::Clone && raw.header.ret as u32 == run.pid;

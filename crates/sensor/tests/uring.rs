@@ -6,11 +6,13 @@
 #![cfg(target_arch = "x86_64")] // the script has call numbers
 
 use std::process::Command;
-use std::time::{Duration, Instant};
 
 use tw_model::event::EventKind;
-use tw_model::raw::{F_PRESUMED, F_RING, Raw, attr, from_words, sock_attr, to_words};
+use tw_model::raw::{F_PRESUMED, F_RING, Raw, attr, sock_attr};
 use tw_sensor::{EbpfSensor, Options};
+
+mod watching;
+use watching::{Record, sensor, told};
 
 /// One request after another through a ring of its own, each waited for.
 const SCRIPT: &str = r"
@@ -74,15 +76,10 @@ assert request(0) == 0
 assert request(18, AT, 0, b'/nonexistent/silent', sqe_flags=64) == -2
 ";
 
-fn watch(sensor: &mut EbpfSensor, folder: &std::path::Path, setup: &str) -> Option<Vec<Vec<u64>>> {
+fn run(sensor: &mut EbpfSensor, folder: &std::path::Path, setup: &str) -> Option<Vec<Record>> {
     let mut command = Command::new("timeout");
     let out = command.args(["20", "/usr/bin/python3", "-c", SCRIPT]).arg(folder).arg(setup).output().unwrap();
-    let mut records = Vec::new();
-    let deadline = Instant::now() + Duration::from_millis(300);
-    while Instant::now() < deadline {
-        sensor.drain(|bytes| records.push(to_words(bytes)));
-        std::thread::sleep(Duration::from_millis(10));
-    }
+    let records = told(sensor);
     let error = String::from_utf8_lossy(&out.stderr).into_owned();
     let disabled = std::fs::read_to_string("/proc/sys/kernel/io_uring_disabled").is_ok_and(|text| text.trim() != "0");
     if disabled && std::env::var_os("TIDEWATCH_REQUIRE_E2E").is_none() {
@@ -95,24 +92,20 @@ fn watch(sensor: &mut EbpfSensor, folder: &std::path::Path, setup: &str) -> Opti
 
 #[test]
 fn calls_through_a_ring_are_told_like_the_calls_that_they_stand_for() {
-    let mut sensor = match EbpfSensor::start(&Options::default()) {
-        Ok(sensor) => sensor,
-        Err(error) if std::env::var_os("TIDEWATCH_REQUIRE_E2E").is_some() => panic!("{error}"),
-        Err(error) => return eprintln!("skipped: {error}"),
-    };
+    let Some((mut sensor, _alone)) = sensor(&Options::default()) else { return };
     // Handed over by the caller, and taken by a thread of the kernel that polls (IORING_SETUP_SQPOLL).
     for setup in ["0", "2"] {
         let folder = std::env::temp_dir().join(format!("tidewatch-uring-{}-{setup}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
-        let records = watch(&mut sensor, &folder, setup);
+        let records = run(&mut sensor, &folder, setup);
         std::fs::remove_dir_all(&folder).unwrap();
         let Some(records) = records else { return };
         look(&records, &folder.display().to_string(), setup);
     }
 }
 
-fn look(records: &[Vec<u64>], folder: &str, setup: &str) {
-    let seen: Vec<Raw<'_>> = records.iter().map(|words| Raw::parse(from_words(words)).unwrap()).collect();
+fn look(records: &[Record], folder: &str, setup: &str) {
+    let seen: Vec<Raw<'_>> = records.iter().map(Record::raw).collect();
     let ring: Vec<&Raw<'_>> = seen.iter().filter(|raw| raw.header.flags & F_RING != 0).collect();
     let text = |raw: &Raw<'_>, part| String::from_utf8_lossy(raw.text(part)).into_owned();
     let of = |kind: EventKind| ring.iter().filter(|raw| raw.kind() == kind).copied().collect::<Vec<_>>();

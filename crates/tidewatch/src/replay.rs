@@ -20,7 +20,7 @@ use tw_sensor::recorder::{SegmentReader, segment_paths};
 use crate::agent::Clean;
 use crate::cli::ReplayArgs;
 use crate::config::Config;
-use crate::screen::{self, print_stdout};
+use crate::screen::print_stdout;
 use crate::{rules, when};
 
 mod capture;
@@ -47,14 +47,7 @@ pub fn run(args: &ReplayArgs, config: &Config) -> anyhow::Result<ExitCode> {
     if args.list {
         return list::list(&files, args.json);
     }
-    let loaded = rules::RuleTexts::read(&rules::Places::of(config))?.load(&rules::RuleOptions::of(config));
-    rules::show(&loaded.diagnostics, false);
-    anyhow::ensure!(
-        loaded.errors() == 0 || config.rules.skip_broken,
-        "{} in the rules ({}): mend what is shown above, or use --skip-broken-rules",
-        screen::count(loaded.errors(), "error"),
-        loaded.source
-    );
+    let loaded = rules::in_force(config)?;
     let now = jiff::Timestamp::now();
     let time = |text: &Option<String>, otherwise| text.as_ref().map_or(Ok(otherwise), |text| when::parse(text, now));
     let period = time(&args.since, 0)?..=time(&args.until, u64::MAX)?;

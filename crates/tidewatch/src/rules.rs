@@ -17,7 +17,7 @@ mod texts;
 use std::process::ExitCode;
 
 pub use find::no_such_rule;
-pub use load::{Loaded, show};
+pub use load::{Loaded, in_force, show};
 pub use options::{RuleOptions, addition};
 pub use refusal::{Refusal, take};
 pub use texts::{Places, RuleTexts, inside, is_of_pack};

@@ -19,7 +19,7 @@ use tw_sensor::tracer::{Step, TraceCounts, TraceError, TraceOptions, Tracer};
 use crate::agent::{Clean, hostname, without_secrets};
 use crate::cli::WrapArgs;
 use crate::config::Config;
-use crate::rules::{self, Loaded};
+use crate::rules;
 use crate::screen;
 
 /// Sections of the configuration that a wrapped command depends on.
@@ -78,7 +78,7 @@ struct Stage<'w> {
 
 impl<'w> Wrap<'w> {
     fn open(args: &'w WrapArgs, config: &Config) -> anyhow::Result<Self> {
-        let loaded = load(config)?;
+        let loaded = rules::in_force(config)?;
         let mute = tw_rules::reach::mute(&loaded.rules, Mode::Wrap).len();
         let mut random = [0; 40];
         rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty()).context("no random numbers")?;
@@ -216,18 +216,6 @@ const DIM: anstyle::Style = anstyle::Style::new().dimmed();
 /// What to do where ptrace is refused.
 const REFUSED: &str = "wrap needs ptrace: in a container a seccomp profile that allows it (Docker's own does since 19.03 \
                        on kernels from 4.8 on), and kernel.yama.ptrace_scope below 2";
-
-fn load(config: &Config) -> anyhow::Result<Loaded> {
-    let loaded = rules::RuleTexts::read(&rules::Places::of(config))?.load(&rules::RuleOptions::of(config));
-    rules::show(&loaded.diagnostics, false);
-    anyhow::ensure!(
-        loaded.errors() == 0 || config.rules.skip_broken,
-        "{} in the rules ({}): mend what is shown above, or use --skip-broken-rules",
-        screen::count(loaded.errors(), "error"),
-        loaded.source
-    );
-    Ok(loaded)
-}
 
 impl Stage<'_> {
     /// Tells the world what no record will: the processes that we descend from, and the container that the command

@@ -5,6 +5,9 @@ use tw_model::status::{RuleFile, RulesOrigin, RulesStatus};
 use tw_rules::{Diagnostic, RuleSet};
 
 use super::options::RuleOptions;
+use super::texts::{Places, RuleTexts};
+use crate::config::Config;
+use crate::screen;
 
 /// Rules with what was found wrong while loading them.
 pub struct Loaded {
@@ -20,6 +23,22 @@ pub struct Loaded {
     pub doubts: Vec<String>,
     /// With what options they were loaded.
     pub options: RuleOptions,
+}
+
+/// The rules that the settings name, for a verb that runs them; what is wrong with them is shown.
+///
+/// # Errors
+/// If a file cannot be read, or a rule is broken and that is not allowed.
+pub fn in_force(config: &Config) -> anyhow::Result<Loaded> {
+    let loaded = RuleTexts::read(&Places::of(config))?.load(&RuleOptions::of(config));
+    show(&loaded.diagnostics, false);
+    anyhow::ensure!(
+        loaded.errors() == 0 || config.rules.skip_broken,
+        "{} in the rules ({}): mend what is shown above, or use --skip-broken-rules",
+        screen::count(loaded.errors(), "error"),
+        loaded.source
+    );
+    Ok(loaded)
 }
 
 impl Loaded {
