@@ -219,13 +219,11 @@ int handle_memory(trace_args *ctx)
 #define PR_SET_NAME 15
 #define PR_SET_SECCOMP 22
 #define PR_CAPBSET_DROP 24
-#define PR_SET_TSC 26
 #define PR_SET_SECUREBITS 28
 #define PR_SET_MM 35
 #define PR_SET_CHILD_SUBREAPER 36
 #define PR_SET_NO_NEW_PRIVS 38
 #define PR_CAP_AMBIENT 47
-#define PR_SET_SPECULATION_CTRL 53
 #define PR_SET_PTRACER 0x59616d61
 
 static __always_inline bool matters(u32 option)

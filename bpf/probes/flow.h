@@ -1,12 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0 OR Apache-2.0 */
 /* Flows: whose connections and datagrams are, and how much went over them, told at their end and now and then. */
 
-#define IPPROTO_UDP 17
 #define TCP_SYN_SENT 2
-#define TCP_TIME_WAIT 6
 #define TCP_CLOSE 7
 #define TCP_CLOSE_WAIT 8
-#define TCP_LISTEN 10
 #define SOCK_DONE 1 /* bit of skc_flags: the other end said that it is done */
 
 static __always_inline struct owner new_owner(struct sock *sk, u16 attrs)
@@ -48,12 +45,14 @@ static __always_inline void note_connection(struct sock *sk, u16 attrs)
 }
 
 /* Tells a flow in the name of its owner, whoever runs now. */
-static __always_inline void tell_flow(struct sock *sk /* none: datagrams */, struct owner *owner, struct tw_flow *flow, s64 ret)
+static __always_inline void tell_flow(struct sock *sk /* none: datagrams */, struct owner *owner, struct tw_flow *flow,
+				      s64 ret)
 {
 	struct scratch *scratch;
 	struct tw_sock *out;
 	struct tw_hdr *hdr;
-	u32 slot = 0, off;
+	const u32 off = sizeof(*out); /* nothing else is appended */
+	u32 slot = 0;
 
 	scratch = begin(config.kind_flow, ret, sizeof(*out), &slot);
 	if (!scratch)
@@ -84,11 +83,6 @@ static __always_inline void tell_flow(struct sock *sk /* none: datagrams */, str
 		__builtin_memcpy(out->raddr, owner->raddr, sizeof(owner->raddr));
 	}
 	out->attrs |= owner->attrs;
-	off = scratch->off;
-	if (off > TW_TAIL_MAX) {
-		drop(scratch);
-		return;
-	}
 	__builtin_memcpy(scratch->record + off, flow, sizeof(*flow));
 	out->data.off = off;
 	out->data.len = sizeof(*flow);

@@ -281,7 +281,7 @@ static __always_inline void tell_sent(struct sock *sk, bool known, s64 ret, stru
 
 /*
  * Something was sent on a socket. Reported: the first bytes on a new TCP connection, datagrams to a new peer (or to
- * the same again after a second; those between are counted as folded), and every DNS message.
+ * the same again after a second; those between are counted as repeated), and every DNS message.
  */
 SEC("tp_btf/sock_send_length")
 int on_send(trace_args *ctx)

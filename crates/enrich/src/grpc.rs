@@ -21,7 +21,7 @@ use tonic::{Code, Request, Status};
 use tonic_prost::ProstCodec;
 
 use crate::watcher::inquiry::Failure;
-use crate::watcher::{CALL, reason, too_late};
+use crate::watcher::{CALL, MAX_REASON, reason, too_late};
 
 /// Most bytes of one answer: all containers of a namespace with their specifications.
 const MAX_ANSWER: usize = 16 << 20;
@@ -122,7 +122,7 @@ fn request<Q>(namespace: &str, question: Q) -> Result<Request<Q>, Status> {
 pub(crate) fn status_reason(status: &Status) -> String {
     let text = status.message();
     let text = if text.is_empty() { status.code().description() } else { text };
-    text[..text.floor_char_boundary(200)].to_owned()
+    text[..text.floor_char_boundary(MAX_REASON)].to_owned()
 }
 
 /// What it means for a question about one container.

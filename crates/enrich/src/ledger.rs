@@ -174,7 +174,7 @@ impl Ledger {
         place
     }
 
-    /// Counts an event that was seen, and gives the last minute of its container.
+    /// Counts an event that was seen, and gives the place of its account, for [`Ledger::window`].
     #[inline]
     pub(crate) fn seen<'c>(
         &mut self,
@@ -194,7 +194,7 @@ impl Ledger {
         place
     }
 
-    /// The account of an event that is not counted.
+    /// The place of the account of an event that is not counted.
     pub(crate) fn of<'c>(
         &mut self,
         cgroup: u64,
@@ -265,8 +265,7 @@ impl Ledger {
         self.by_cgroup.len()
     }
 
-    /// Tells the last minute of each account that has one: the owner's name, its cgroup, and for each slot and class
-    /// what was counted.
+    /// Tells each account that has a last minute, and for each slot of it what was counted by class.
     pub(crate) fn checkpoint(&self, tell: &mut dyn FnMut(&Account, Vec<Slot>)) {
         for account in &self.accounts {
             let mut counts = Vec::new();

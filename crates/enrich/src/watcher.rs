@@ -34,7 +34,7 @@ const FULL_PAUSE: Duration = Duration::from_millis(5);
 /// Limit in time of each call.
 pub(crate) const CALL: Duration = Duration::from_secs(2);
 /// Most bytes of a reason.
-const MAX_REASON: usize = 200;
+pub(crate) const MAX_REASON: usize = 200;
 
 /// What is spoken on a runtime's socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -186,6 +186,8 @@ async fn stay_connected<S: Session>(api: Api, socket: &Path, mut line: Line) {
                 if line.updates.send(RuntimeUpdate::Available { version }).await.is_err() {
                     return;
                 }
+                // Numbers start again with each session; what was told before is older than any answer now.
+                line.known.values_mut().for_each(|number| *number = 0);
                 match session.follow(&mut line).await {
                     End::Lost(reason) => reason,
                     End::Closed => return,

@@ -36,6 +36,9 @@ const MAX_USER_LISTS: usize = 1024;
 /// How long the first look at `/proc` may take: a process can make a read of its memory wait for ever.
 const SEED_PATIENCE: Duration = Duration::from_secs(3);
 
+/// Set in the mode of a file that runs with the rights of its owner.
+const SETUID: u32 = 0o4000;
+
 /// Settings of a [`World`].
 #[derive(Clone, Debug)]
 pub struct WorldOptions {
@@ -293,18 +296,19 @@ impl World {
             // Cannot be, since `ensure` put it there; a table of one process could still have dropped it.
             None => unknown_process(),
         };
+        let container = self.membership.container(raw.header.cgroup);
         Event {
             raw,
             num: self.events,
             wall_ns: self.boot_to_wall_ns.saturating_add(raw.header.time),
             process,
             processes: &self.processes,
-            container: self.membership.container(raw.header.cgroup),
+            container,
             unit: self.membership.unit(raw.header.cgroup),
             context: self.membership.version(),
             coverage: Some(self.ledger.window(account)),
             prior,
-            names: Names::new(&self.known_names, Place::of(self.membership.container(raw.header.cgroup))),
+            names: Names::new(&self.known_names, container),
             scratch,
         }
     }

@@ -30,7 +30,7 @@ pub struct Place(pub u64);
 impl Place {
     /// The place of a process in `container`; `None` is the host.
     pub fn of(container: Option<&Container>) -> Self {
-        // FNV-1a over the id. A container does not choose its id.
+        // FNV-1a over the id. Whoever starts a container may choose its id: two that collide share names, nothing else.
         let hash = |id: &str| {
             id.bytes()
                 .fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3))
@@ -144,18 +144,19 @@ impl KnownNames {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Names<'e> {
     known: Option<&'e KnownNames>,
-    place: Place,
+    container: Option<&'e Container>,
 }
 
 impl<'e> Names<'e> {
-    /// Those of a place.
-    pub fn new(known: &'e KnownNames, place: Place) -> Self {
-        Self { known: Some(known), place }
+    /// Those of the processes in `container`; `None` is the host.
+    pub fn new(known: &'e KnownNames, container: Option<&'e Container>) -> Self {
+        Self { known: Some(known), container }
     }
 
     /// The name of an address at boot time `now_ns`.
     pub fn of(&self, address: IpAddr, now_ns: u64) -> Option<&'e str> {
-        self.known?.of(self.place, address, now_ns)
+        // Few events are asked: the place is worked out here, not for each.
+        self.known?.of(Place::of(self.container), address, now_ns)
     }
 }
 

@@ -56,8 +56,7 @@ impl Mode {
     pub fn lacks(self) -> &'static [&'static str] {
         match self {
             Self::Ebpf => &[],
-            Self::Connector => CONNECTOR_LACKS,
-            Self::Wrap => WRAP_LACKS,
+            Self::Connector | Self::Wrap => LAYERS,
         }
     }
 
@@ -75,10 +74,7 @@ impl std::fmt::Display for Mode {
 }
 
 /// Layers of an overlay are the kernel's own: nothing in `/proc` shows them.
-const WRAP_LACKS: &[&str] = &["proc.is_exe_upper_layer", "proc.is_exe_lower_layer"];
-
-/// Beside layers, what only the caller's arguments tell.
-const CONNECTOR_LACKS: &[&str] = &["proc.is_exe_upper_layer", "proc.is_exe_lower_layer"];
+const LAYERS: &[&str] = &["proc.is_exe_upper_layer", "proc.is_exe_lower_layer"];
 
 #[cfg(test)]
 mod tests {

@@ -295,7 +295,7 @@ impl Sample {
             context: 0,
             coverage: None,
             prior,
-            names: Names::new(&names, place),
+            names: Names::new(&names, container.as_ref()),
             scratch: &scratch,
         }))
     }

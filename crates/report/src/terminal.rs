@@ -61,8 +61,8 @@ pub fn block(finding: &Finding) -> String {
     wrapped(&mut out, style, "why", &escape::short(&one_line(&finding.why), 600));
     wrapped(&mut out, style, "do", &escape::short(&one_line(&finding.advice), 600));
     if let Some(coverage) = &finding.coverage {
-        let style = if coverage.missed.is_empty() { DIM } else { Style::new() };
-        row(&mut out, colour(finding.priority), "coverage", &format!("{style}{}{style:#}", coverage.words()));
+        let dim = if coverage.missed.is_empty() { DIM } else { Style::new() };
+        row(&mut out, style, "coverage", &format!("{dim}{}{dim:#}", coverage.words()));
     }
     let attack: Vec<&str> = finding.tags.iter().filter(|tag| is_attack(tag)).map(String::as_str).collect();
     if !attack.is_empty() {

@@ -1,7 +1,7 @@
 //! Where events come from: the kernel's rings, loaded and read in the order of time, with every loss counted.
 //!
-//! The only crate with unsafe code: in `ring`, and in `tracer` around ptrace. What it delivers is bytes as `bpf/tidewatch.h` lays them out;
-//! `tw_model::Raw` checks them.
+//! The only crate with unsafe code: in `ring`, in `packets`, and in `tracer` around ptrace. What it delivers is bytes as
+//! `bpf/tidewatch.h` lays them out; `tw_model::Raw` checks them.
 //!
 //! `recorder` keeps records on disk, `capture` makes them of the captures of others, `resources` measures containers.
 //!

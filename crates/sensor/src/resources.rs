@@ -5,7 +5,7 @@
 //!
 //! **Never:** more than [`SHARE`] of a core; whoever has too many containers for that is measured less often.
 
-mod group;
+pub(crate) mod group;
 mod totals;
 
 use std::collections::HashMap;

@@ -222,9 +222,7 @@ impl Agent {
     /// The minute that is over, as events.
     fn tell_the_minute(&mut self, at_end: bool) {
         for words in self.cover.minute(&mut self.world, kernel::boot_ns(), at_end) {
-            if let Ok(raw) = Raw::parse(from_words(&words)) {
-                self.inspect(raw);
-            }
+            self.take_whole(&words);
         }
     }
 

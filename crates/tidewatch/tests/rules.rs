@@ -220,14 +220,15 @@ fn list_shows_what_passes_the_filters() {
     assert!(code == 2 && stderr.contains("did you mean execve"), "{stderr}");
     let (_, stdout, _) = folder.run(&["list", "rules.yaml"]);
     let expected = "\
-PRIORITY  RULE                    EVENTS           TAGS
-Warning   Shell Below Web Server  execve execveat  T1059.004 container
-Notice    Folder Changed (off)    chdir
+PRIORITY  RULE                    EVENTS           IN   TAGS
+Warning   Shell Below Web Server  execve execveat  EcW  T1059.004 container
+Notice    Folder Changed (off)    chdir            E-W
 2 rules (rules.yaml)
+IN: finds something by eBPF, connector, wrap; a small letter: not of all its events
 ";
     assert_eq!(stdout, expected);
     let (_, stdout, _) = folder.run(&["list", "rules.yaml", "--disabled"]);
-    assert!(stdout.ends_with("1 of 2 rules (rules.yaml)\n"), "{stdout}");
+    assert!(stdout.contains("\n1 of 2 rules (rules.yaml)\n"), "{stdout}");
 }
 
 #[test]
@@ -240,6 +241,9 @@ Shell Below Web Server  rule, rules.yaml:5
   state       enabled
   tags        T1059.004 container
   events      execve execveat
+  modes       ebpf       yes
+              connector  but for execveat
+              wrap       yes
   why         A web server started a shell.
   do          Read the command.
   condition   spawned and proc.name in (shells) and proc.pname = nginx

@@ -62,8 +62,6 @@ impl crate::watcher::Session for Session {
 
     async fn follow(mut self, line: &mut Line) -> End {
         let Line { updates, requests, known } = line;
-        // Numbers start again with each session; what was told before is older than any answer now.
-        known.values_mut().for_each(|number| *number = 0);
         let before: Vec<String> = known.keys().cloned().collect();
         let mut events = Box::pin(self.docker.events(Some(event_options())));
         let docker = self.docker.clone();

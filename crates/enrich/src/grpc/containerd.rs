@@ -178,7 +178,6 @@ impl crate::watcher::Session for Session {
 
     async fn follow(mut self, line: &mut Line) -> End {
         let Line { updates, requests, known } = line;
-        known.values_mut().for_each(|number| *number = 0);
         // First the events, then the list: so nothing falls between.
         let filters = Filters { filters: FILTERS.map(str::to_owned).to_vec() };
         let (_task, mut events) = self.shared.wire.follow::<_, Envelope>(SUBSCRIBE, filters);

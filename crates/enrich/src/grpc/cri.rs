@@ -188,7 +188,6 @@ impl crate::watcher::Session for Session {
 
     async fn follow(mut self, line: &mut Line) -> End {
         let Line { updates, requests, known } = line;
-        known.values_mut().for_each(|number| *number = 0);
         let mut tick = tokio::time::interval(LIST_EVERY);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {

@@ -8,7 +8,7 @@ use tw_model::event::{EventKind, Prior};
 use tw_model::process::Credentials;
 use tw_model::raw::{CAPS_UNKNOWN, CallBody, F_RING};
 
-use super::World;
+use super::{SETUID, World};
 
 impl World {
     /// Credentials before the event, and whether those that the record has could have come from them. What nothing that
@@ -38,7 +38,6 @@ impl World {
         let root = header.uid == 0 && cred.uid != 0;
         if let Some(exec) = raw.exec().filter(|_| header.ret >= 0) {
             // What else an exec gives depends on the file; it is taken over with the rest of the exec.
-            const SETUID: u32 = 0o4000;
             prior.jumped = root && exec.mode & SETUID == 0;
             return prior;
         }
@@ -78,18 +77,11 @@ impl World {
         if !changes_credentials(raw.kind()) {
             return;
         }
-        if let Some(process) = self.processes.get_mut(raw.key()) {
-            process.cred_ns = raw.header.time;
-        }
-        let Some(process) = self.processes.get(raw.key()) else { return };
+        let Some(process) = self.processes.get_mut(raw.key()) else { return };
+        process.cred_ns = raw.header.time;
         if raw.header.tid != raw.header.pid {
-            let same = process.cred.uid == raw.header.uid && process.cred.cap_effective == body.cap_effective;
-            if !same
-                && !process.threads_differ
-                && let Some(process) = self.processes.get_mut(raw.key())
-            {
-                process.threads_differ = true;
-            }
+            process.threads_differ |=
+                process.cred.uid != raw.header.uid || process.cred.cap_effective != body.cap_effective;
             return;
         }
         let cred = Credentials {

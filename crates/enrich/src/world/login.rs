@@ -17,15 +17,14 @@ use tw_model::process::{Image, UserNames};
 use tw_model::raw::{Body, sock_attr};
 use tw_model::{Container, ProcKey, Process, Raw};
 
-use super::World;
+use super::{SETUID, World};
+use crate::bounded;
 use crate::launch::{Errand, errand};
 
 /// How long after its end a client may still be the one that asked: `docker exec -d` ends at once.
 const JUST_ENDED_NS: u64 = 2_000_000_000;
 /// Most bytes kept of a command and of a client's command line.
 const MAX_COMMAND: usize = 512;
-/// Set on a file that runs with the rights of its owner.
-const SETUID: u32 = 0o4000;
 
 /// Clients that have a command `exec`, and others that run them for people.
 const CLIENTS: [&[u8]; 6] = [b"docker", b"podman", b"nerdctl", b"crictl", b"ctr", b"docker-compose"];
@@ -274,7 +273,5 @@ fn basename(path: &[u8]) -> &[u8] {
 }
 
 fn shortened(text: &[u8]) -> String {
-    let mut text = String::from_utf8_lossy(&text[..text.len().min(MAX_COMMAND)]).into_owned();
-    text.truncate(text.floor_char_boundary(MAX_COMMAND));
-    text
+    bounded::cut(String::from_utf8_lossy(&text[..text.len().min(MAX_COMMAND)]).into_owned(), MAX_COMMAND)
 }

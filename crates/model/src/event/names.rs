@@ -119,6 +119,13 @@ pub static PARAMS: &[&str] = &[
     "repeated",
     "sampled",
     "seen",
+    "memory",
+    "read",
+    "written",
+    "received",
+    "sent",
+    "processes",
+    "descriptors",
     // Of calls that Falco tells without parameters, or not at all.
     "attr_clr",
     "attr_flags",
@@ -137,13 +144,6 @@ pub static PARAMS: &[&str] = &[
     "special",
     "target_fd",
     "value_charbuf",
-    "memory",
-    "read",
-    "written",
-    "received",
-    "sent",
-    "processes",
-    "descriptors",
 ];
 
 /// Names that `evt.type` may be compared with although no sensor delivers them yet: the rest of Linux's calls and

@@ -1,12 +1,15 @@
 //! Who the numbers are: processes as `/proc` showed them last, and the records made of that.
 
+use std::path::{Path, PathBuf};
+
 use hashbrown::HashMap;
 use tw_model::event::EventKind;
-use tw_model::raw::{COMM, CallBody, Encoder, ExecBody, ExitBody, ForkBody, Header, to_words};
+use tw_model::raw::{CAPS_UNKNOWN, COMM, CallBody, Encoder, ExecBody, ExitBody, ForkBody, Header, to_words};
 
 use super::message::{Numbers, Word};
 use crate::clock;
 use crate::facts::{self, Cred, Stat, Status};
+use crate::resources::group::Hierarchies;
 
 /// Processes remembered; all are forgotten when there are more, and read anew.
 const MAX_PROCESSES: usize = 65_536;
@@ -39,7 +42,7 @@ pub(super) struct People {
     pub(super) numbers: Numbers,
     known: HashMap<u32, Person, foldhash::fast::RandomState>,
     /// Where the unified hierarchy of cgroups is.
-    mount: Option<Option<String>>,
+    mount: Option<Option<PathBuf>>,
 }
 
 impl People {
@@ -143,6 +146,8 @@ impl People {
             uid: person.cred.uid,
             gid: person.cred.gid,
             ret,
+            // What is known of capabilities is in the bodies.
+            caps: CAPS_UNKNOWN,
             comm: person.comm,
             ..Header::default()
         }
@@ -172,7 +177,8 @@ impl People {
     /// The cgroup of a process in the unified hierarchy: the number that the kernel half tells, and the last part of its
     /// path.
     fn cgroup(&mut self, pid: u32) -> (Option<u64>, String) {
-        let mount = self.mount.get_or_insert_with(find_mount).as_deref();
+        let find = || Hierarchies::read(Path::new("/proc")).unified().map(Path::to_owned);
+        let mount = self.mount.get_or_insert_with(find).as_deref();
         let Some((text, _)) = facts::read(&format!("/proc/{pid}/cgroup"), 16_384) else { return (None, String::new()) };
         let text = String::from_utf8_lossy(&text);
         let Some(path) = text.lines().find_map(|line| line.strip_prefix("0::")) else { return (None, String::new()) };
@@ -180,21 +186,11 @@ impl People {
         if path.split('/').any(|part| part == "..") {
             return (None, String::new());
         }
-        let folder = mount.map(|mount| format!("{mount}{path}"));
+        let folder = mount.map(|mount| mount.join(path.trim_start_matches('/')));
         let number = folder.and_then(|folder| rustix::fs::stat(folder).ok()).map(|stat| stat.st_ino);
         let name = path.rsplit('/').next().unwrap_or_default().to_owned();
         (if path == "/" { Some(ROOT_CGROUP) } else { number }, name)
     }
-}
-
-fn find_mount() -> Option<String> {
-    let (text, _) = facts::read("/proc/self/mounts", 1 << 20)?;
-    let text = String::from_utf8_lossy(&text).into_owned();
-    text.lines().find_map(|line| {
-        let mut words = line.split(' ').skip(1);
-        let (folder, kind) = (words.next()?, words.next()?);
-        (kind == "cgroup2").then(|| folder.to_owned())
-    })
 }
 
 /// The kernel's time of an event, which leaves out the time asleep, as nanoseconds since boot.

@@ -39,6 +39,11 @@ impl Hierarchies {
         Self::parse(&read_file(&proc_root.join("self/mounts")).unwrap_or_default())
     }
 
+    /// Where the unified hierarchy is.
+    pub fn unified(&self) -> Option<&Path> {
+        self.v2.as_deref()
+    }
+
     fn parse(mounts: &[u8]) -> Self {
         let mut found = Self::default();
         for line in String::from_utf8_lossy(mounts).lines() {

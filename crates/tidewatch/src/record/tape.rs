@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::io;
 
 use tw_enrich::{Context, World};
-use tw_model::event::EVENTS;
+use tw_model::event::{EVENTS, EventKind};
 use tw_model::{Container, Event, ProcKey, Raw};
 use tw_sensor::capture::{CaptureWriter, Frame, HostFacts, OpenFile, Written};
 use tw_sensor::recorder::SegmentMeta;
@@ -30,12 +30,24 @@ pub(super) struct Tape {
     next: u64,
     wall_ns: u64,
     json: Vec<u8>,
+    /// Living processes that our own reader was told of, whoever they belong to: it must hear of their end, too.
+    described: HashSet<ProcKey>,
 }
 
 impl Tape {
     pub(super) fn new(writer: CaptureWriter, whose: Whose, native: bool, limit: Option<u64>) -> Self {
         let limit = limit.unwrap_or(u64::MAX);
-        Self { writer, whose, native, limit, begun: false, next: 0, wall_ns: 0, json: Vec::new() }
+        Self {
+            writer,
+            whose,
+            native,
+            limit,
+            begun: false,
+            next: 0,
+            wall_ns: 0,
+            json: Vec::new(),
+            described: HashSet::new(),
+        }
     }
 
     /// Whether something was written.
@@ -85,6 +97,7 @@ impl Tape {
         self.json.clear();
         serde_json::to_writer(&mut self.json, &meta)?;
         self.writer.native(Frame::Meta, &self.json, self.wall_ns)?;
+        self.described.extend(&listed);
         let mut wrote = Ok(());
         world.checkpoint(&mut |context| {
             let wanted = match &context {
@@ -144,7 +157,8 @@ impl Tape {
     /// # Errors
     /// If the file cannot be written.
     pub(super) fn event(&mut self, event: &Event<'_>) -> io::Result<bool> {
-        if !self.whose.wants(event.container) {
+        let ends = event.kind() == EventKind::Procexit && self.described.remove(&event.process.key);
+        if !ends && !self.whose.wants(event.container) {
             return Ok(false);
         }
         self.wall_ns = event.wall_ns;
@@ -163,6 +177,7 @@ impl Tape {
         if !self.whose.is_everybody() {
             for key in self.writer.introduced().to_vec() {
                 if let Some(process) = world.processes().get(key) {
+                    self.described.insert(key);
                     self.context(&Context::Process { process: Box::new(process.clone()) })?;
                 }
             }
