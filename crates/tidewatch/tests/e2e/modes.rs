@@ -26,9 +26,9 @@ fn without_ebpf_executions_in_containers_are_seen_and_what_is_not_is_told() {
     let rules = rules_file("connector.yaml", EVERYTHING);
     let mut daemon = Daemon::own(&["--sensor", "connector", "--rules", &rules.to_string_lossy()]);
     let container = Container::idle(image::base(), &[]);
-    container.exec(&["sh", "-c", "sleep 0.5; true"]);
+    container.exec(&["sh", "-c", "sleep 3; true"]);
     let alert = daemon
-        .alert_where(&container.name, |alert| alert["output_fields"]["proc.cmdline"] == "sleep 0.5")
+        .alert_where(&container.name, |alert| alert["output_fields"]["proc.cmdline"] == "sleep 3")
         .expect("an alert about the program");
     assert_eq!(alert["output_fields"]["container.image.repository"], image::base().split(':').next().unwrap());
     let lineage: Vec<&str> =
