@@ -207,7 +207,8 @@ fn sysdig_reads_our_captures() {
     let name = &container.name;
     let recording = Recording::start("judged.scap", &[]);
     container.exec(&["sh", "-c", STORY]);
-    let connect = "nc -l -p 5555 </dev/null >/dev/null & until netstat -ltn | grep -q :5555; do sleep 0.1; done; \
+    // Standard input that lasts: at its end nc hangs up, perhaps before anything was sent.
+    let connect = "sleep 3 | nc -l -p 5555 >/dev/null & until netstat -ltn | grep -q :5555; do sleep 0.1; done; \
                    echo hello-there | nc 127.0.0.1 5555";
     container.exec(&["sh", "-c", connect]);
     sleep(Duration::from_secs(1));
