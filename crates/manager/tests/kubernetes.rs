@@ -38,7 +38,9 @@ impl Ears {
     async fn until(&mut self, what: impl Fn(&BTreeMap<String, Pod>) -> bool) {
         let heard = async {
             while !what(&self.pods) {
-                let Some(said) = self.connection.hear().await else { panic!("the manager went; {:?}", self.pods.keys()) };
+                let Some(said) = self.connection.hear().await else {
+                    panic!("the manager went; {:?}", self.pods.keys())
+                };
                 let FromManager::Pods(news) = said else { continue };
                 if news.anew {
                     self.pods.clear();
