@@ -354,4 +354,16 @@ fn bounded_pod(membership: &Membership) -> usize {
     membership.pods.join(&mut container);
     assert!(!container.pod.name.is_empty());
     serde_json::to_vec(&container.pod).unwrap().len()
+
+#[test]
+fn a_container_that_makes_room_is_a_change() {
+    let mut membership = membership(&format!("/docker/{ID}"));
+    let entry = || Entry { container: Arc::default(), wait_until: u64::MAX, pending: 0 };
+    for n in 0..=MAX_CONTAINERS {
+        let before = membership.version();
+        // As of one that is announced.
+        membership.remember(format!("c{n}").into(), entry());
+        assert_ne!(membership.version(), before);
+    }
+    assert_eq!((membership.counts().containers, membership.counts().evicted), (MAX_CONTAINERS, 1));
 }

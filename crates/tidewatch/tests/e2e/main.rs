@@ -21,6 +21,7 @@ mod image;
 mod kubernetes;
 mod lab;
 mod ledger;
+mod memory;
 mod modes;
 mod names;
 mod network;
