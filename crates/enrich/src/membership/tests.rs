@@ -354,6 +354,7 @@ fn bounded_pod(membership: &Membership) -> usize {
     membership.pods.join(&mut container);
     assert!(!container.pod.name.is_empty());
     serde_json::to_vec(&container.pod).unwrap().len()
+}
 
 #[test]
 fn a_container_that_makes_room_is_a_change() {
