@@ -138,6 +138,31 @@ impl Ground {
     }
 }
 
+/// `get /api/v1/nodes/n` is to get nodes.
+fn verb_and_resource(request: &str) -> (String, String) {
+    let (verb, target) = request.split_once(' ').unwrap();
+    let path: Vec<&str> = target.split('?').next().unwrap().trim_matches('/').split('/').collect();
+    let resource = if verb == "get" { path[path.len() - 2] } else { path[path.len() - 1] };
+    (verb.to_owned(), resource.to_owned())
+}
+
+/// What the role in `deploy/kubernetes.yaml` allows.
+fn allowed() -> Vec<(String, String)> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/kubernetes.yaml");
+    let text = std::fs::read_to_string(path).unwrap();
+    let role = text.split("\n---\n").find(|part| part.contains("\nkind: ClusterRole\n")).unwrap();
+    let role: Value = serde_saphyr::from_str(role).unwrap();
+    let words = |rule: &Value, key: &str| -> Vec<String> { serde_json::from_value(rule[key].clone()).unwrap() };
+    let mut allowed = Vec::new();
+    for rule in role["rules"].as_array().unwrap() {
+        for resource in words(rule, "resources") {
+            allowed.extend(words(rule, "verbs").into_iter().map(|verb| (verb, resource.clone())));
+        }
+    }
+    allowed.sort();
+    allowed
+}
+
 #[tokio::test]
 async fn pods_are_listed_in_pages_and_watched_with_all_that_is_to_be_known() {
     let ground = Ground::new(|server| {
@@ -156,6 +181,14 @@ async fn pods_are_listed_in_pages_and_watched_with_all_that_is_to_be_known() {
     assert_eq!(owners, [("replicaset", "web-7d4b9c8f6", "rs-uid"), ("deployment", "web", "deployment-uid")]);
     assert_eq!(ground.server.asked("replicasets"), 1, "asked once for all of its pods");
     assert_eq!(ground.server.asked("namespaces/shop "), 0);
+
+    // All that was asked for is in the role that the documents tell to give, and nothing more is; a job comes below.
+    let mut asked: Vec<(String, String)> =
+        ground.server.script().requests.iter().map(|line| verb_and_resource(line)).collect();
+    asked.push(("get".to_owned(), "jobs".to_owned()));
+    asked.sort();
+    asked.dedup();
+    assert_eq!(asked, allowed());
 
     // Changes.
     ground.server.put(pod("u-007", "web-7d4b9c8f6-007", "changed"));

@@ -129,8 +129,8 @@ impl Relations {
         self.taken(resource, answer)
     }
 
-    fn may_ask(&self, resource: &str, called: &str) -> bool {
-        self.failures < FAILURES && !self.denied.iter().any(|denied| *denied == resource) && is_name(called)
+    fn may_ask(&self, resource: &'static str, called: &str) -> bool {
+        self.failures < FAILURES && !self.denied.contains(&resource) && is_name(called)
     }
 
     /// The answer, if there is one that says something.
