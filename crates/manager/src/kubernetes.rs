@@ -100,6 +100,17 @@ impl Kubernetes {
         Self { options, pods: Mutex::default(), standing: Mutex::default(), changed: watch::Sender::new(0) }
     }
 
+    /// One that listed no pods, and then failed.
+    #[cfg(test)]
+    pub(crate) fn that_failed(options: Options) -> Self {
+        let kubernetes = Self::new(options);
+        let mut standing = kubernetes.standing_mut();
+        (standing.lists, standing.heard_ns) = (1, now_ns());
+        drop(standing);
+        kubernetes.failed(&Trouble::silent(1), &mut None);
+        kubernetes
+    }
+
     fn pods(&self) -> MutexGuard<'_, HashMap<String, Arc<Told>>> {
         self.pods.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -328,7 +328,10 @@ async fn who_is_not_known_or_may_not_is_told_what_is_missing() {
 
     // Without the right to look at owners, names have to do.
     ground.server.script().forbidden = vec![("get", "replicasets"), ("get", "namespaces"), ("get", "nodes")];
+    let lists = ground.server.asked("list /api/v1/pods");
     ground.confuse().await;
+    // What was asked for on the connection before is not known on this one.
+    ground.asked("list /api/v1/pods", lists + 1).await;
     ground.server.put(pod("u-2", "web-2", "web"));
     ears.has("u-2").await;
     let owner = ears.pods["u-2"].owner("deployment").unwrap();

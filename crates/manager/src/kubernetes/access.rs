@@ -174,12 +174,13 @@ current-context: x
             Err(trouble) => trouble.to_string(),
         };
         assert!(why().await.contains("No such file"), "{}", why().await);
+        let plain = FILE.replace(", certificate-authority: pki/ca.crt", "");
         for (text, wanted) in [
             ("{", "parse"),
             ("a: b", "context"),
-            (&FILE.replace("tokenFile: /run/token/token", "exec: {apiVersion: v1, command: sh}"), "program"),
             (FILE, "ca.crt"),
-            (&FILE.replace(", certificate-authority: pki/ca.crt", ""), "token"),
+            (&plain, "/run/token/token"),
+            (&plain.replace("tokenFile: /run/token/token", "exec: {apiVersion: v1, command: sh}"), "program"),
         ] {
             std::fs::write(&path, text).unwrap();
             let why = why().await;
