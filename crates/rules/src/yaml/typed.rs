@@ -90,7 +90,10 @@ pub(crate) fn read_all<T: de::DeserializeOwned>(node: &Node) -> Result<T, Vec<Ty
 fn take_out(node: &mut Node, place: &Place) -> bool {
     match &mut node.kind {
         Kind::List(items) => {
-            let inner = items.iter_mut().fold(false, |found, item| take_out(item, place) || found);
+            let mut inner = false;
+            for item in items.iter_mut() {
+                inner |= take_out(item, place);
+            }
             let before = items.len();
             if !inner {
                 items.retain(|item| item.place != *place);
@@ -98,7 +101,10 @@ fn take_out(node: &mut Node, place: &Place) -> bool {
             inner || items.len() < before
         }
         Kind::Map(pairs) => {
-            let inner = pairs.iter_mut().fold(false, |found, (_, value)| take_out(value, place) || found);
+            let mut inner = false;
+            for (_, value) in pairs.iter_mut() {
+                inner |= take_out(value, place);
+            }
             let before = pairs.len();
             if !inner {
                 pairs.retain(|(key, value)| key.place != *place && value.place != *place);
