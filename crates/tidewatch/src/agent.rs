@@ -41,13 +41,13 @@ use beat::Pulse;
 use budget::Budget;
 use clock::WallClock;
 use costs::Costs;
-use coverage::Cover;
 use losses::Losses;
 use reload::Reload;
 use tape::Tape;
 use usage::Meter;
 
 pub use clean::Clean;
+pub use coverage::Cover;
 pub use first_settings::settings;
 pub use sensing::{Prepared, cannot_watch};
 pub use tape::Settings;
@@ -91,6 +91,8 @@ struct Agent {
     /// Findings about the agent itself.
     notices: u64,
     containers_told: Option<u64>,
+    /// Rules that can find nothing in this mode, each with the reason; none if that is to be found out anew.
+    mute: Option<Vec<String>>,
 }
 
 impl Agent {
@@ -230,8 +232,10 @@ impl Agent {
     fn look_after_itself(&mut self, sensor: &mut dyn Source, at_end: bool) {
         self.world.refresh_users(kernel::boot_ns());
         self.tell_the_minute(at_end);
-        if let Err(error) = self.pulse.beat(kernel::wall_ns(), at_end) {
-            tracing::debug!("cannot write a sign of life: {error}");
+        if at_end {
+            self.pulse.end(kernel::wall_ns());
+        } else {
+            self.pulse.beat(kernel::wall_ns());
         }
         if let Some(meter) = &mut self.meter {
             meter.look_after(&self.world);
