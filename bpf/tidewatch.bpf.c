@@ -23,6 +23,7 @@ struct tw_records {
 	struct tw_sock sock;
 	struct tw_call call;
 	struct tw_flow flow;
+	struct tw_listener listener;
 } *tw_records;
 
 /* The context of a tp_btf program is an array of the tracepoint's arguments. */

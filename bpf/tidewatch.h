@@ -189,6 +189,13 @@ enum tw_flow_state {
 	TW_FLOW_IDLE, /* datagrams: none for a while */
 };
 
+/* What `data` holds of a socket that begins or ends to listen, or is bound. */
+struct tw_listener {
+	__u64 ino; /* number of the socket, as descriptors show it */
+	__u32 netns;
+	__u32 chosen; /* whoever bound it named the port */
+};
+
 struct tw_call {
 	struct tw_hdr hdr;
 	__u64 args[6];
@@ -285,7 +292,16 @@ struct tw_sampling {
 };
 
 /* Tables whose entries the kernel half makes, for the counter of their insertions. */
-enum tw_table { TW_T_BUCKETS, TW_T_PEERS, TW_T_MISSED, TW_T_NAME_SERVERS, TW_T_CONNECTIONS, TW_T_DATAGRAMS, TW_TABLES };
+enum tw_table {
+	TW_T_BUCKETS,
+	TW_T_PEERS,
+	TW_T_MISSED,
+	TW_T_NAME_SERVERS,
+	TW_T_CONNECTIONS,
+	TW_T_DATAGRAMS,
+	TW_T_RING_SENDS,
+	TW_TABLES
+};
 
 /* What was done to a table, per CPU. */
 struct tw_table_use {
@@ -316,7 +332,7 @@ struct tw_config {
 	__u16 nr_recvmsg;
 	__u16 nr_recvmmsg;
 	__u16 kind_flow;
-	__u16 pad;
+	__u16 kind_listen_end;
 	__u32 bucket_rate; /* privileged calls a second and cgroup */
 	__u32 bucket_burst;
 	__u32 flow_tell_ms; /* a flow that goes on is told so often */

@@ -38,10 +38,7 @@ int handle_sock(trace_args *ctx)
 			fill_remote(out, addr);
 		if (out->proto == IPPROTO_TCP && (call.ret == 0 || call.ret == -EINPROGRESS)) {
 			key = (u64)sk;
-			if (!bpf_map_update_elem(&peers, &key, &fresh, BPF_NOEXIST))
-				inserted(TW_T_PEERS);
-			else
-				bpf_map_update_elem(&peers, &key, &fresh, BPF_ANY);
+			put(&peers, TW_T_PEERS, &key, &fresh);
 			note_connection(sk, TW_S_CLIENT);
 		}
 	} else if (accepts && out->proto == IPPROTO_TCP) {
@@ -51,6 +48,8 @@ int handle_sock(trace_args *ctx)
 		if (addr)
 			add_user_text(scratch, &out->raw, addr + 2);
 		add_unix_peer(scratch, out, sk);
+	} else if (!call.ret && (call.args->backlog || call.args->flags)) {
+		add_listener(scratch, out, sk);
 	}
 	submit(scratch);
 	return 0;

@@ -164,7 +164,7 @@ pub(crate) struct Config {
     nr_recvmsg: u16,
     nr_recvmmsg: u16,
     kind_flow: u16,
-    pad: u16,
+    kind_listen_end: u16,
     bucket_rate: u32,
     bucket_burst: u32,
     flow_tell_ms: u32,
@@ -397,7 +397,7 @@ impl Config {
             nr_recvmsg: libc::SYS_recvmsg as u16,
             nr_recvmmsg: libc::SYS_recvmmsg as u16,
             kind_flow: EventKind::Flow as u16,
-            pad: 0,
+            kind_listen_end: EventKind::ListenEnd as u16,
             bucket_rate: rate,
             bucket_burst: rate.saturating_mul(2),
             flow_tell_ms: millis(options.flow_told_every),
@@ -505,7 +505,7 @@ mod tests {
         use EventKind as K;
         let calls = calls();
         // These come from hooks of their own, or are measured.
-        let hooks = [K::Clone, K::Procexit, K::Sendto, K::Sendmsg, K::Write, K::Dns, K::Flow];
+        let hooks = [K::Clone, K::Procexit, K::Sendto, K::Sendmsg, K::Write, K::Dns, K::Flow, K::ListenEnd];
         for info in EVENTS {
             let called = calls.iter().any(|call| call.0 == info.kind);
             assert!(called || hooks.contains(&info.kind) || info.kind.is_measurement(), "{} has no source", info.name);

@@ -141,6 +141,7 @@ impl Missed {
             ("name_servers", 4096, 3),
             ("connections", 16_384, 4),
             ("datagrams", 8192, 5),
+            ("ring_sends", 1024, 6),
         ];
         let mut tables: Vec<KernelTable> = all
             .into_iter()
