@@ -178,7 +178,11 @@ fn flows_are_told_with_what_went_over_them_and_whose_they_are() {
             let client = sock.has(sock_attr::CLIENT);
             let end = if client { sock.remote() } else { sock.local() };
             assert_eq!(end, Some(here), "{sock:?}");
-            assert!(sock.proto != 6 || (sock.lport != 0 && sock.rport != 0), "whoever ended: {} {sock:?}", flow.state_name().unwrap());
+            assert!(
+                sock.proto != 6 || (sock.lport != 0 && sock.rport != 0),
+                "whoever ended: {} {sock:?}",
+                flow.state_name().unwrap()
+            );
             assert!(flow.packets_out + flow.packets_in >= 3, "{flow:?}");
             (flow.state_name().unwrap(), client, flow.bytes_out, flow.bytes_in, sock.proto)
         })
@@ -234,7 +238,9 @@ fn listening_sockets_are_told_from_their_beginning_to_their_end() {
             (ino.parse().unwrap(), port.parse().unwrap())
         })
         .collect();
-    let [closed, shut, chosen, taken, mptcp, udp, any, kept, netns, child] = numbers.as_slice() else { panic!("{said}") };
+    let [closed, shut, chosen, taken, mptcp, udp, any, kept, netns, child] = numbers.as_slice() else {
+        panic!("{said}")
+    };
     let records = told(&mut sensor);
     let of = |kind: EventKind, ino: u64| -> Vec<Raw<'_>> {
         let raws = records.iter().map(Record::raw).filter(|raw| raw.kind() == kind);

@@ -229,6 +229,7 @@ impl Agent {
     /// Once a second: losses, the recorder, the status for the manager.
     fn look_after_itself(&mut self, sensor: &mut dyn Source, at_end: bool) {
         self.world.refresh_users(kernel::boot_ns());
+        self.world.refresh_listeners(kernel::boot_ns());
         self.tell_the_minute(at_end);
         if let Err(error) = self.pulse.beat(kernel::wall_ns(), at_end) {
             tracing::debug!("cannot write a sign of life: {error}");
