@@ -91,6 +91,7 @@ struct Agent {
     /// Findings about the agent itself.
     notices: u64,
     containers_told: Option<u64>,
+    listeners_told: Option<u64>,
 }
 
 impl Agent {
