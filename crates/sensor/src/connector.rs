@@ -15,7 +15,7 @@ use rustix::net::netlink::{CONNECTOR, SocketAddrNetlink};
 use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, bind, recv, send, socket_with, sockopt,
 };
-use tw_model::coverage::Miss;
+use tw_model::coverage::{Class, Miss};
 use tw_model::event::{EVENTS, EventKind};
 use tw_model::mode::Mode;
 use tw_model::raw::from_words;
@@ -25,6 +25,7 @@ mod people;
 
 use crate::ebpf::{Count, SensorError};
 use crate::health::{Health, Hook};
+use crate::missed::Missing;
 use crate::source::{Queue, Source};
 use message::Word;
 use people::People;
@@ -51,6 +52,24 @@ struct Shared {
     waiting: AtomicUsize,
 }
 
+impl Shared {
+    /// Tells what was missed and not told yet. Whose it was is not known.
+    fn missing(&self, told: &mut (Vec<u64>, u64), tell: &mut dyn FnMut(Missing)) {
+        let mut more = |class, count: &AtomicU64, told: &mut u64| {
+            let now = count.load(Ordering::Relaxed);
+            let new = now.saturating_sub(std::mem::replace(told, now));
+            if new > 0 {
+                tell((class, Miss::RingFull, new));
+            }
+        };
+        // Words that never came are of the lifecycle, nearly all.
+        more(Class::Lifecycle, &self.missed, &mut told.1);
+        for (info, (count, told)) in EVENTS.iter().zip(self.lost.iter().zip(&mut told.0)) {
+            more(Class::of(info.kind, 0), count, told);
+        }
+    }
+}
+
 /// The socket, opened while that is still allowed. Nothing is told before [`ConnectorSensor::start`].
 pub struct ConnectorSocket(OwnedFd);
 
@@ -60,6 +79,8 @@ pub struct ConnectorSensor {
     records: Receiver<Vec<u64>>,
     shared: Arc<Shared>,
     health: Health,
+    /// What was told of as missed, by row of the table of events, and of words that never came.
+    told: (Vec<u64>, u64),
 }
 
 impl ConnectorSocket {
@@ -114,7 +135,7 @@ impl ConnectorSensor {
                 instead: None,
             }],
         };
-        Ok(Self { socket, records, shared, health })
+        Ok(Self { socket, records, shared, health, told: (vec![0; EVENTS.len()], 0) })
     }
 }
 
@@ -138,6 +159,10 @@ impl Source for ConnectorSensor {
             taken += 1;
         }
         taken
+    }
+
+    fn missed(&mut self, tell: &mut dyn FnMut(Option<u64>, &[Missing])) {
+        self.shared.missing(&mut self.told, &mut |missing| tell(None, &[missing]));
     }
 
     fn queues(&self) -> Vec<Queue> {
@@ -233,5 +258,28 @@ impl Reader {
                 matches!(error, TrySendError::Full(_))
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_missed_is_told_once() {
+        let counters = || EVENTS.iter().map(|_| AtomicU64::new(0)).collect::<Vec<_>>();
+        let shared = Shared { lost: counters(), ..Shared::default() };
+        let mut told = (vec![0; EVENTS.len()], 0);
+        let mut all = || {
+            let mut all = Vec::new();
+            shared.missing(&mut told, &mut |missing| all.push(missing));
+            all
+        };
+        assert_eq!(all(), []);
+        shared.missed.fetch_add(3, Ordering::Relaxed);
+        shared.lost[EventKind::Ptrace as usize].fetch_add(2, Ordering::Relaxed);
+        assert_eq!(all(), [(Class::Lifecycle, Miss::RingFull, 3), (Class::Privileged, Miss::RingFull, 2)]);
+        shared.missed.fetch_add(1, Ordering::Relaxed);
+        assert_eq!(all(), [(Class::Lifecycle, Miss::RingFull, 1)]);
     }
 }

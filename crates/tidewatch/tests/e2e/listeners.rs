@@ -88,7 +88,7 @@ fn sockets_that_listen_are_listed_for_their_container_until_they_end() {
         (&"No More".into(), &end["output_fields"]["evt.arg.addr"])
     );
     assert!(end["output_fields"]["fd.ino"].as_u64().unwrap() > 0, "{end}");
-    assert!(listed(&daemon, 9003).is_none());
+    until("it is gone", patience, || listed(&daemon, 9003).is_none().then_some(()));
     drop((before, here));
     until("both are gone", patience, || {
         (listed(&daemon, 9001).is_none() && listed(&daemon, host_port).is_none()).then_some(())
