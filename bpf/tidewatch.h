@@ -225,6 +225,7 @@ enum tw_handler {
 	TW_H_FSCONTEXT, /* fsconfig and fsmount: a file system in the making */
 	TW_H_SEND, /* where the kernel has no tracepoint for what is sent */
 	TW_H_RECEIVE, /* the same for what is received */
+	TW_H_SOCKETCALL, /* calls on sockets of 32-bit programs, in one number */
 	TW_HANDLERS,
 };
 
@@ -265,6 +266,7 @@ struct tw_args {
 #define TW_B_USER_NAMESPACE 4 /* the same, if the first argument has CLONE_NEWUSER */
 
 #define TW_CALLS 512
+#define TW_SOCKETCALLS 24
 #define TW_KINDS 128
 
 /* Classes of the coverage ledger; user space says which kind is in which. */
@@ -347,6 +349,15 @@ struct tw_config {
 	__u8 ring_kind[TW_RING_OPS]; /* event kind, by operation of io_uring */
 	__u16 nr_ring; /* io_uring_enter */
 	__u16 ring_cqe; /* the tracepoint of an answer gives the entry of the queue (since 6.15), not its parts */
+	__u8 socketcall[TW_SOCKETCALLS]; /* event kind, by what socketcall is asked for */
+	__u16 nr32_socketcall; /* 32-bit calls that send and receive */
+	__u16 nr32_write;
+	__u16 nr32_sendto;
+	__u16 nr32_sendmsg;
+	__u16 nr32_read;
+	__u16 nr32_recvfrom;
+	__u16 nr32_recvmsg;
+	__u16 pad;
 };
 
 /* Counters, one per kind and CPU. */

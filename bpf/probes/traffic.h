@@ -79,6 +79,65 @@ static __always_inline void take_message(struct transfer *out, const void *messa
 	take_vector(out, msg.iov, msg.iovlen);
 }
 
+/* The same where pointers have four bytes. */
+static __always_inline void take_message32(struct transfer *out, const void *message)
+{
+	struct { u32 name, namelen, iov, iovlen; } msg = {};
+	struct { u32 base, len; } iov[2] = {};
+
+	if (bpf_probe_read_user(&msg, sizeof(msg), message))
+		return;
+	out->addr = (void *)(u64)msg.name;
+	if (!msg.iov || bpf_probe_read_user(&iov[0], sizeof(iov[0]), (void *)(u64)msg.iov))
+		return;
+	out->buf = (void *)(u64)iov[0].base;
+	out->len = iov[0].len;
+	if (msg.iovlen > 1 && !bpf_probe_read_user(&iov[1], sizeof(iov[1]), (void *)(u64)msg.iov + sizeof(iov[0]))) {
+		out->buf2 = (void *)(u64)iov[1].base;
+		out->len2 = iov[1].len;
+	}
+}
+
+#define CALL_SEND 9
+#define CALL_RECV 10
+#define CALL_SENDTO 11
+#define CALL_RECVFROM 12
+#define CALL_SENDMSG 16
+#define CALL_RECVMSG 17
+
+/* What a 32-bit call was given that sends, or receives. */
+static __always_inline bool find_compat(struct pt_regs *regs, bool sends, struct transfer *out)
+{
+	u64 nr = call_number(regs), which = call_arg(regs, true, 1);
+	u32 list[6] = {};
+	bool plain, addressed, message;
+
+	if (nr == config.nr32_socketcall) {
+		bpf_probe_read_user(list, sizeof(list), (void *)call_arg(regs, true, 2));
+		plain = which == (sends ? CALL_SEND : CALL_RECV);
+		addressed = which == (sends ? CALL_SENDTO : CALL_RECVFROM);
+		message = which == (sends ? CALL_SENDMSG : CALL_RECVMSG);
+	} else {
+		list[1] = call_arg(regs, true, 2);
+		list[2] = call_arg(regs, true, 3);
+		list[4] = call_arg(regs, true, 5);
+		plain = nr == (sends ? config.nr32_write : config.nr32_read);
+		addressed = nr == (sends ? config.nr32_sendto : config.nr32_recvfrom);
+		message = nr == (sends ? config.nr32_sendmsg : config.nr32_recvmsg);
+	}
+	if (message) {
+		take_message32(out, (void *)(u64)list[1]);
+		out->kind = config.kind_sendmsg;
+		return true;
+	}
+	out->buf = (void *)(u64)list[1];
+	out->len = list[2];
+	/* A call that receives is given room for the address, which says nothing before it ends. */
+	out->addr = addressed && sends ? (void *)(u64)list[4] : 0;
+	out->kind = config.kind_sendto;
+	return plain || addressed;
+}
+
 static __always_inline bool find_sending(struct task_struct *task, struct transfer *out)
 {
 	struct pt_regs *regs = (void *)bpf_task_pt_regs(task);
@@ -89,7 +148,7 @@ static __always_inline bool find_sending(struct task_struct *task, struct transf
 	if (task->flags & PF_IO_WORKER || (!compat && nr == config.nr_ring))
 		return find_ring_sending(out);
 	if (compat)
-		return false;
+		return find_compat(regs, true, out);
 	if (nr == config.nr_write || nr == config.nr_sendto) {
 		out->buf = second;
 		out->len = call_arg(regs, compat, 3);
@@ -116,7 +175,7 @@ static __always_inline bool find_receiving(struct task_struct *task, struct tran
 	const void *second = (void *)call_arg(regs, compat, 2);
 
 	if (compat)
-		return false;
+		return find_compat(regs, false, out);
 	if (nr == config.nr_read || nr == config.nr_recvfrom) {
 		out->buf = second;
 		out->len = call_arg(regs, compat, 3);
