@@ -106,7 +106,7 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
             start_verb_log(cli)?;
             let mut settings = args.rules.settings();
             settings.extend(args.set.set.iter().cloned());
-            Ok(warned(configure_for(cli, settings, Needs::Keys(wrap::NEEDS))?))
+            Ok(warned(configure_for(cli, settings, Needs::Readable(wrap::NEEDS))?))
         })),
         Command::Rules(args) => {
             start_verb_log(cli)?;
@@ -172,7 +172,12 @@ fn configure_for(
 fn warned((config, errors): (Config, Option<ConfigErrors>)) -> Config {
     if let Some(errors) = errors {
         let style = screen::DOUBT;
-        anstream::eprintln!("{style}warning:{style:#} the configuration is broken: {}", errors.short());
+        let what = if errors.is_unread() {
+            "the host's configuration is left out, what it sets is as by default"
+        } else {
+            "the configuration is broken"
+        };
+        anstream::eprintln!("{style}warning:{style:#} {what}: {}", errors.short());
     }
     config
 }
