@@ -96,7 +96,7 @@ fn sockets_that_listen_are_listed_for_their_container_until_they_end() {
     assert_eq!(ports(&daemon, &after.name), [9002]);
     let metrics = daemon.ask_json(&["status"])["agent"]["world"]["listeners"].as_u64().unwrap();
     let tables = daemon.ask_json(&["status"])["agent"]["tables"].clone();
-    let table = tables.as_array().unwrap().iter().find(|table| table["name"] == "listeners").unwrap().clone();
+    let table = tables.as_array().unwrap().iter().find(|table| table["table"] == "listeners").unwrap().clone();
     assert!(metrics > 0 && table["capacity"] == 8192, "{table}");
     daemon.signal("TERM");
     assert!(daemon.ends_well(patience));
