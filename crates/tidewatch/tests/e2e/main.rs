@@ -21,6 +21,7 @@ mod image;
 mod kubernetes;
 mod lab;
 mod ledger;
+mod listeners;
 mod memory;
 mod modes;
 mod names;
