@@ -241,6 +241,13 @@ fn calls() -> Vec<Call> {
         Call(K::Fchown, libc::SYS_fchown, 207, Path, args!(fd 1, uid 2, gid 3)),
         Call(K::Fchownat, libc::SYS_fchownat, 298, Path, args!(dirfd 1, path 2, uid 3, gid 4, flags 5)),
         Call(K::Mkdirat, libc::SYS_mkdirat, 296, Path, args!(dirfd 1, path 2, mode 3)),
+        // The number of the device lies where others have a user.
+        Call(K::Mknodat, libc::SYS_mknodat, 297, Path, args!(dirfd 1, path 2, mode 3, uid 4)),
+        Call(K::Setxattr, libc::SYS_setxattr, 226, Path, args!(path 1, extra 2, flags 5)),
+        Call(K::Lsetxattr, libc::SYS_lsetxattr, 227, Path, args!(path 1, extra 2, flags 5)),
+        Call(K::Fsetxattr, libc::SYS_fsetxattr, 228, Path, args!(fd 1, extra 2, flags 5)),
+        // The same number on every architecture; libc does not name it everywhere.
+        Call(K::Setxattrat, 463, 463, Path, args!(dirfd 1, path 2, extra 4)),
         Call(K::Chdir, libc::SYS_chdir, 12, Path, Args { implied: CWD, ..args!(path 1) }),
         Call(K::Fchdir, libc::SYS_fchdir, 133, Path, args!(fd 1)),
         Call(K::Mount, libc::SYS_mount, 21, Path, args!(extra 1, path 2, path2 3, flags 4)),
@@ -347,6 +354,7 @@ fn legacy(calls: &mut Vec<Call>) {
         Call(K::Chmod, libc::SYS_chmod, 15, Path, args!(path 1, mode 2)),
         Call(K::Chown, libc::SYS_chown, 212, Path, args!(path 1, uid 2, gid 3)),
         Call(K::Lchown, libc::SYS_lchown, 198, Path, args!(path 1, uid 2, gid 3)),
+        Call(K::Mknod, libc::SYS_mknod, 14, Path, args!(path 1, mode 2, uid 3)),
         Call(K::Mkdir, libc::SYS_mkdir, 39, Path, args!(path 1, mode 2)),
         Call(K::Dup2, libc::SYS_dup2, 63, Dup, NONE),
         Call(K::Ioperm, libc::SYS_ioperm, 101, Plain, NONE),

@@ -219,6 +219,14 @@ events! {
 
     /// A minute of one class of events of one container, of which something was missed; or of the whole host.
     Coverage "coverage" Bulk Call "metric" ["percent" "class" "seen" "lost" "folded" "sampled" "repeated" "reason"];
+
+    // Files that are no plain files, and what is written beside a file.
+    Mknod "mknod" Bulk File "file" ["res" "path" "mode" "dev"];
+    Mknodat "mknodat" Bulk File "file" ["res" "dirfd" "path" "mode" "dev"];
+    Setxattr "setxattr" Bulk File "file" ["res" "path" "name" "flags"];
+    Lsetxattr "lsetxattr" Bulk File "file" ["res" "path" "name" "flags"];
+    Fsetxattr "fsetxattr" Bulk File "file" ["res" "fd" "name" "flags"];
+    Setxattrat "setxattrat" Bulk File "file" ["res" "dirfd" "path" "name"];
 }
 
 impl EventKind {
