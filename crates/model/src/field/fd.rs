@@ -80,7 +80,7 @@ pub(super) fn joined<'e>(event: &Event<'e>, base: Str, raw: Str) -> &'e [u8] {
             }
             name => {
                 path.push(b'/');
-                path.extend_from_slice(name);
+                path.extend_from_slice_copy(name);
             }
         }
     }
