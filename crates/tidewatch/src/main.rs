@@ -80,6 +80,7 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
         Command::Findings(args) => ask::findings(args, &asking(cli, &args.ask.set)?),
         Command::Show(args) => ask::show(args, &asking(cli, &args.ask.set)?),
         Command::Containers(args) => ask::containers(args, &asking(cli, &args.ask.set)?),
+        Command::Listeners(args) => ask::listeners(args, &asking(cli, &args.set)?),
         Command::Reload(args) => ask::reload(args, &asking(cli, &args.set)?),
         Command::Replay(args) => {
             let mut settings = args.rules.settings();

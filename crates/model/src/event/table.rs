@@ -220,6 +220,9 @@ events! {
     /// A minute of one class of events of one container, of which something was missed; or of the whole host.
     Coverage "coverage" Bulk Call "metric" ["percent" "class" "seen" "lost" "folded" "sampled" "repeated" "reason"];
 
+    /// A socket listens no more. The process is the one that gave it up.
+    ListenEnd "listen_end" Bulk Sock "net" ["addr"];
+
     // Files that are no plain files, and what is written beside a file.
     Mknod "mknod" Bulk File "file" ["res" "path" "mode" "dev"];
     Mknodat "mknodat" Bulk File "file" ["res" "dirfd" "path" "mode" "dev"];

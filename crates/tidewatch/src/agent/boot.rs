@@ -204,6 +204,7 @@ fn open(
         malformed: 0,
         notices: 0,
         containers_told: None,
+        listeners_told: None,
         mute: None,
         config,
     })

@@ -41,6 +41,12 @@ impl Agent {
             let containers = self.world.containers().filter(|container| container.pid != 0).cloned().collect();
             *self.board.containers.lock().unwrap_or_else(PoisonError::into_inner) = (version, containers);
         }
+        let version = self.world.listeners().version();
+        if self.listeners_told != Some(version) {
+            self.listeners_told = Some(version);
+            let listeners = self.world.listeners_told();
+            *self.board.listeners.lock().unwrap_or_else(PoisonError::into_inner) = (version, listeners);
+        }
         let status = self.status(sensor, events);
         *self.board.status.lock().unwrap_or_else(PoisonError::into_inner) = Some(status);
     }
@@ -84,6 +90,7 @@ impl Agent {
                 inferred: world.inferred,
                 evicted: world.evicted,
                 containers: self.world.containers().filter(|container| container.pid != 0).count() as u64,
+                listeners: self.world.listeners().len() as u64,
                 waited: world.membership.waited,
                 unnamed: world.membership.unnamed,
             },
