@@ -151,6 +151,8 @@ pub enum SensorChoice {
     Auto,
     /// programs in the kernel, or not at all
     Ebpf,
+    /// the process connector, and fanotify beside it: the same as connector, and files that are opened
+    Fanotify,
     /// the kernel's process connector: executions, users, tracing, ends
     Connector,
 }
@@ -161,6 +163,7 @@ impl SensorChoice {
         match self {
             Self::Auto => "auto",
             Self::Ebpf => "ebpf",
+            Self::Fanotify => "fanotify",
             Self::Connector => "connector",
         }
     }
