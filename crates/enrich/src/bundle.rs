@@ -253,12 +253,18 @@ impl Reader {
                 self.watch(&parent);
             }
             for (folder, layout) in layout::folders(&root) {
-                if self.folders.iter().any(|(known, _)| *known == folder) || self.folders.len() >= MAX_WATCHES {
+                let known = self.folders.iter().any(|(known, _)| *known == folder);
+                if !known && self.folders.len() >= MAX_WATCHES {
                     continue;
                 }
-                self.watch(&folder);
-                self.folders.push((folder.clone(), layout));
-                self.read_all(&folder, layout)?;
+                // One that was removed and made again is known, but has lost its watch.
+                let watched = self.watch(&folder);
+                if !known {
+                    self.folders.push((folder.clone(), layout));
+                }
+                if watched || !known {
+                    self.read_all(&folder, layout)?;
+                }
             }
         }
         self.folders.retain(|(folder, _)| folder.is_dir());
@@ -276,15 +282,16 @@ impl Reader {
         Ok(())
     }
 
-    fn watch(&mut self, folder: &Path) {
-        let Some(inotify) = &self.inotify else { return };
+    /// Watches a folder. True if it was not watched before.
+    fn watch(&mut self, folder: &Path) -> bool {
+        let Some(inotify) = &self.inotify else { return false };
         if self.watches.len() >= MAX_WATCHES || self.watches.values().any(|known| known == folder) {
-            return;
+            return false;
         }
         let what = WatchFlags::CREATE | WatchFlags::MOVED_TO | WatchFlags::DELETE | WatchFlags::MOVED_FROM;
-        if let Ok(number) = inotify::add_watch(inotify, folder, what | WatchFlags::ONLYDIR) {
-            self.watches.insert(number, folder.to_owned());
-        }
+        let Ok(number) = inotify::add_watch(inotify, folder, what | WatchFlags::ONLYDIR) else { return false };
+        self.watches.insert(number, folder.to_owned());
+        true
     }
 
     /// Takes what changed in the folders. True if there may be folders that are not known.
@@ -311,9 +318,13 @@ impl Reader {
             }
         }
         if overflow {
-            // Something was missed: everything counts as new.
+            // Something was missed: everything counts as new, and what is not there any more is gone.
             self.folders.clear();
-            self.told.retain(|id, folder| folder.join(id).exists());
+            let gone: Vec<String> =
+                self.told.extract_if(|id, folder| !folder.join(id).exists()).map(|(id, _)| id).collect();
+            for id in gone {
+                self.send(RuntimeUpdate::Gone(id))?;
+            }
         }
         let mut unknown = overflow;
         for (folder, name, gone) in changes {

@@ -245,7 +245,6 @@ impl Membership {
 
     /// Puts back a container as it was told.
     pub(crate) fn restore(&mut self, container: Container) {
-        self.version += 1;
         self.revive(&container.id);
         let id = container.id.as_str().into();
         self.remember(id, Entry { container: Arc::new(container), wait_until: 0, pending: 0 });
@@ -293,6 +292,7 @@ impl Membership {
     }
 
     fn remember(&mut self, id: Arc<str>, entry: Entry) {
+        self.version += 1;
         while self.containers.len() >= MAX_CONTAINERS && !self.containers.contains_key(&id) {
             let oldest = self.gone.pop_front().or_else(|| self.containers.keys().next().cloned());
             let Some(oldest) = oldest else { break };
@@ -433,7 +433,6 @@ impl Membership {
             pending |= self.sources.ask(&id, Some(source)) | (1 << source);
         }
         self.journal.note(|| Context::Container { container: Box::new(container.clone()) });
-        self.version += 1;
         self.remember(id, Entry { container: Arc::new(container), wait_until, pending });
     }
 

@@ -45,15 +45,17 @@ impl Mode {
 
     /// The kinds of events that it delivers.
     pub fn kinds(self) -> KindSet {
-        use EventKind::{Clone, Dns, Execve, Flow, Openat, Procexit, Ptrace, Resource, Setresgid, Setresuid, Write};
+        use EventKind::{
+            Clone, Coverage, Dns, Execve, Flow, Openat, Procexit, Ptrace, Resource, Setresgid, Setresuid, Write,
+        };
         let of = |kinds: &[EventKind]| kinds.iter().fold(KindSet::NONE, |set, kind| set.or(KindSet::one(*kind)));
         match self {
             Self::Ebpf => KindSet::ALL,
             Self::Fanotify => Self::Connector.kinds().or(KindSet::one(Openat)),
-            Self::Connector => of(&[Clone, Execve, Procexit, Ptrace, Resource, Setresuid, Setresgid]),
+            Self::Connector => of(&[Clone, Coverage, Execve, Procexit, Ptrace, Resource, Setresuid, Setresgid]),
             // First bytes of connections and what is received would take a stop at each write and read; nobody measures one
-            // command.
-            Self::Wrap => KindSet::ALL.and(of(&[Dns, Flow, Resource, Write]).not()),
+            // command, and it has no ledger.
+            Self::Wrap => KindSet::ALL.and(of(&[Coverage, Dns, Flow, Resource, Write]).not()),
         }
     }
 
@@ -122,6 +124,9 @@ mod tests {
             }
             assert_eq!(serde_json::json!(mode), mode.name());
         }
+        // The minutes of the ledger are the agent's own, whatever its sensor.
+        let tells_coverage = |mode: Mode| mode.kinds().contains(EventKind::Coverage);
+        assert!(tells_coverage(Mode::Ebpf) && tells_coverage(Mode::Connector) && !tells_coverage(Mode::Wrap));
         assert!(Mode::Wrap.lacks_field("proc.is_exe_upper_layer") && !Mode::Ebpf.lacks_field("proc.name"));
     }
 }

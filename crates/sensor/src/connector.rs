@@ -298,3 +298,27 @@ impl Reader {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_missed_is_told_once_by_cgroup_and_the_table_of_them_is_bounded() {
+        let shared = Shared::new();
+        let all = || std::mem::take(&mut *locked(&shared.to_tell));
+        shared.lose(EventKind::Clone, None, Miss::RingFull, 3);
+        shared.lose(EventKind::Openat, Some(7), Miss::Sampled, 1);
+        shared.lose(EventKind::Openat, Some(7), Miss::Sampled, 2);
+        let expected =
+            HashMap::from([((None, Class::Lifecycle, Miss::RingFull), 3), ((Some(7), Class::File, Miss::Sampled), 3)]);
+        assert_eq!(all(), expected);
+        assert!(all().is_empty());
+        for cgroup in 0..2 * APART as u64 {
+            shared.lose(EventKind::Ptrace, Some(cgroup), Miss::RingFull, 1);
+        }
+        let told = all();
+        assert_eq!(told.len(), APART + 1);
+        assert_eq!(told[&(None, Class::Privileged, Miss::RingFull)], APART as u64);
+    }
+}

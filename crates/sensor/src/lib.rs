@@ -1,7 +1,7 @@
 //! Where events come from: the kernel's rings, loaded and read in the order of time, with every loss counted.
 //!
-//! The only crate with unsafe code: in `ring`, in `packets`, and in `tracer` around ptrace. What it delivers is bytes as
-//! `bpf/tidewatch.h` lays them out; `tw_model::Raw` checks them.
+//! The only crate with unsafe code: in `ring`, in `packets`, in `memory`, and in `tracer` around ptrace. What it delivers
+//! is bytes as `bpf/tidewatch.h` lays them out; `tw_model::Raw` checks them.
 //!
 //! `recorder` keeps records on disk, `capture` makes them of the captures of others, `resources` measures containers.
 //!
@@ -15,6 +15,7 @@ pub mod ebpf;
 mod facts;
 pub mod health;
 mod hooks;
+pub mod memory;
 mod missed;
 pub mod packets;
 pub mod recorder;

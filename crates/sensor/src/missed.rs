@@ -40,6 +40,26 @@ pub(crate) struct TableUse {
     refused: u64,
 }
 
+/// `enum tw_table` of bpf/tidewatch.h: a row of the map `table_uses` each.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Row {
+    Buckets,
+    Peers,
+    Missed,
+    NameServers,
+    Connections,
+    Datagrams,
+}
+
+/// The tables that the kernel half fills and empties alone, by the name of their map.
+pub(crate) const TABLES: [(&str, Row); 5] = [
+    ("buckets", Row::Buckets),
+    ("peers", Row::Peers),
+    ("name_servers", Row::NameServers),
+    ("connections", Row::Connections),
+    ("datagrams", Row::Datagrams),
+];
+
 /// A table of the kernel half.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KernelTable {
@@ -79,9 +99,10 @@ impl Missed {
         if total == self.total {
             return;
         }
-        self.total = total;
         let Some(map) = object.maps().find(|map| map.name() == "missed") else { return };
         let Ok(entries) = map.lookup_batch(BATCH, MapFlags::ANY, MapFlags::ANY) else { return };
+        // What could not be read is read the next time.
+        self.total = total;
         for (key, value) in entries {
             let (Ok((cgroup, _)), Ok((now, _))) = (u64::read_from_prefix(&key), Counts::read_from_prefix(&value))
             else {
@@ -127,31 +148,25 @@ impl Missed {
 
     /// The tables of the kernel half.
     pub fn tables(&self, object: &Object) -> Vec<KernelTable> {
-        let uses = |row: u32| {
-            percpu(object, "table_uses", row, |sum: TableUse, cpu: TableUse| TableUse {
+        let uses = |row: Row| {
+            percpu(object, "table_uses", row as u32, |sum: TableUse, cpu: TableUse| TableUse {
                 inserted: sum.inserted + cpu.inserted,
                 removed: sum.removed + cpu.removed,
                 refused: sum.refused + cpu.refused,
             })
         };
-        // The order of enum tw_table.
-        let all = [
-            ("buckets", 4096, 0),
-            ("peers", 16_384, 1),
-            ("name_servers", 4096, 3),
-            ("connections", 16_384, 4),
-            ("datagrams", 8192, 5),
-        ];
-        let mut tables: Vec<KernelTable> = all
+        // How large each is, the map itself says.
+        let size = |name: &str| object.maps().find(|map| map.name() == name).map_or(0, |map| map.max_entries());
+        let mut tables: Vec<KernelTable> = TABLES
             .into_iter()
-            .map(|(name, capacity, row)| {
-                let uses = uses(row);
+            .map(|(name, row)| {
+                let (uses, capacity) = (uses(row), u64::from(size(name)));
                 let held = uses.inserted.saturating_sub(uses.removed);
                 let evicted = held.saturating_sub(capacity);
                 KernelTable { name, entries: held.min(capacity), capacity, evicted }
             })
             .collect();
-        let evicted = self.removed + uses(2).refused;
+        let evicted = self.removed + uses(Row::Missed).refused;
         let entries = self.known.len() as u64;
         tables.push(KernelTable { name: "missed", entries, capacity: CGROUPS as u64, evicted });
         tables

@@ -92,7 +92,10 @@ pub struct Recorder {
     empty: Receiver<Frames>,
     thread: JoinHandle<()>,
     block: Frames,
-    spare: Option<Frames>,
+    /// What came back, the latest last: it is taken first, so that there are no more blocks than ever waited at once.
+    empties: Vec<Frames>,
+    /// Blocks that were not made yet.
+    unmade: usize,
     block_bytes: usize,
     queue_blocks: usize,
     segment_age: Duration,
@@ -129,9 +132,6 @@ impl Recorder {
         // One block is the caller's, one the writer's, the others wait: full or empty.
         let (full, take_full) = sync_channel(options.queue_blocks);
         let (give_empty, empty) = sync_channel(options.queue_blocks + 2);
-        for _ in 0..=options.queue_blocks {
-            let _ = give_empty.try_send(Frames::with_room(options.block_bytes));
-        }
         let dir = options.dir.clone();
         let (block_bytes, queue_blocks) = (options.block_bytes, options.queue_blocks);
         let segment_age = options.segment_age;
@@ -146,7 +146,8 @@ impl Recorder {
             empty,
             thread,
             block: Frames::with_room(block_bytes),
-            spare: None,
+            empties: Vec::with_capacity(queue_blocks + 2),
+            unmade: queue_blocks + 1,
             block_bytes,
             queue_blocks,
             segment_age,
@@ -162,7 +163,8 @@ impl Recorder {
         Ok((recorder, recovery))
     }
 
-    /// Appends a frame. Copies the payload; neither waits nor, unless it is larger than a block, allocates. If the
+    /// Appends a frame. Copies the payload; neither waits nor allocates, unless it is larger than a
+    /// block or more blocks wait than ever before. If the
     /// writer is behind, what was gathered is dropped and counted.
     #[inline]
     pub fn append(&mut self, kind: FrameKind, payload: &[u8]) {
@@ -281,8 +283,9 @@ impl Recorder {
         if self.block.used() == 0 {
             return;
         }
+        self.empties.extend(self.empty.try_iter());
         // One block is ours, one the writer's, and there are as many as may wait: if none is empty, the queue is full.
-        let Some(empty) = self.spare.take().or_else(|| self.empty.try_recv().ok()) else {
+        let Some(empty) = self.empties.pop().or_else(|| self.make_block()) else {
             self.drop_block();
             return;
         };
@@ -293,9 +296,15 @@ impl Recorder {
         if let Err(TrySendError::Full(message) | TrySendError::Disconnected(message)) = self.full.try_send(message) {
             self.shared.queued.fetch_sub(1, Ordering::Relaxed);
             (self.lost_before, self.begin, self.lost_since) = (message.lost_before, message.begin, message.lost_since);
-            self.spare = Some(std::mem::replace(&mut self.block, message.frames));
+            self.empties.push(std::mem::replace(&mut self.block, message.frames));
             self.drop_block();
         }
+    }
+
+    /// One more block, if there may be: each is made once.
+    fn make_block(&mut self) -> Option<Frames> {
+        self.unmade = self.unmade.checked_sub(1)?;
+        Some(Frames::with_room(self.block_bytes))
     }
 
     fn message(&mut self, frames: Frames) -> Message {

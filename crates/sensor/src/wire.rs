@@ -131,3 +131,25 @@ fn tables_and_counters_have_the_same_layout_on_both_sides() {
     let (_, size) = self::members("tw_table_use");
     assert_eq!(size, size_of::<crate::missed::TableUse>());
 }
+
+/// `enum tw_table`, and maps by the names of the tables.
+#[test]
+fn the_tables_of_the_kernel_half_have_the_same_rows_on_both_sides() {
+    use crate::missed::{CGROUPS, Row, TABLES};
+
+    // No type information names it: it only numbers rows.
+    let header = include_str!("../../../bpf/tidewatch.h");
+    let rows = header.split_once("enum tw_table {").and_then(|(_, rest)| rest.split_once('}')).unwrap().0;
+    let rows: Vec<String> = rows.split(',').map(|row| row.trim().to_lowercase()).collect();
+    for (name, row) in TABLES.into_iter().chain([("missed", Row::Missed)]) {
+        assert_eq!(rows[row as usize], format!("tw_t_{name}"));
+    }
+    assert_eq!(rows.len(), TABLES.len() + 2, "the last is the number of them");
+    let open = libbpf_rs::ObjectBuilder::default().open_memory(crate::ebpf::OBJECT).unwrap();
+    let size = |wanted: &str| {
+        let map = open.maps().find(|map| map.name() == wanted);
+        map.unwrap_or_else(|| panic!("no map {wanted}")).max_entries() as usize
+    };
+    assert!(TABLES.iter().all(|(name, _)| size(name) > 0));
+    assert_eq!(size("missed"), CGROUPS);
+}

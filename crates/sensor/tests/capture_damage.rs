@@ -131,6 +131,25 @@ fn an_event_that_lies_costs_only_itself_and_a_list_only_its_rest() {
     assert!(reading.error.unwrap().to_string().contains("a list breaks off"));
 }
 
+#[test]
+fn an_event_of_our_own_that_makes_no_sense_is_counted() {
+    let ours = 0x5754;
+    let one = [0_u8; 16];
+    for (params, expected) in [
+        (vec![P::Bytes(vec![2]), P::Bytes(one.to_vec())], (1, 0)),
+        (vec![P::Bytes(vec![2]), P::Bytes(vec![])], (1, 0)),
+        (vec![P::Bytes(vec![0x82]), P::Bytes(one.to_vec())], (0, 0)),
+        (vec![P::Bytes(vec![]), P::Bytes(one.to_vec())], (0, 1)),
+        (vec![P::Bytes(vec![99]), P::Bytes(one.to_vec())], (0, 1)),
+        (vec![], (0, 1)),
+    ] {
+        let mut scap = Scap::new(Form::New);
+        scap.event(100, ours, &params);
+        let (_, reading) = told(&scap.bytes);
+        assert_eq!((reading.conversion.native, reading.conversion.malformed), expected, "{params:?}");
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 

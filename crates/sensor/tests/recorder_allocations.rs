@@ -31,13 +31,18 @@ fn stream(queue_blocks: usize, pause: Duration) -> (u64, u64) {
             std::thread::sleep(pause);
         }
     };
+    // Faster than the writer, until every block was made that there may be.
+    while recorder.status().lost == 0 {
+        records.iter().for_each(|record| recorder.append(FrameKind::Record, record));
+    }
     pass(&mut recorder);
+    let lost = recorder.status().lost;
     let before = allocations::of_this_thread();
     for _ in 0..10 {
         pass(&mut recorder);
     }
     let allocations = allocations::of_this_thread() - before;
-    (allocations, recorder.close().lost)
+    (allocations, recorder.close().lost - lost)
 }
 
 #[test]

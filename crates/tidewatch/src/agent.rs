@@ -41,13 +41,13 @@ use beat::Pulse;
 use budget::Budget;
 use clock::WallClock;
 use costs::Costs;
-use coverage::Cover;
 use losses::Losses;
 use reload::Reload;
 use tape::Tape;
 use usage::Meter;
 
 pub use clean::Clean;
+pub use coverage::Cover;
 pub use first_settings::settings;
 pub use sensing::{Prepared, cannot_watch};
 pub use tape::Settings;

@@ -80,9 +80,12 @@ pub struct OutletCounts {
     pub output_error: Mutex<Option<String>>,
 }
 
+/// A finding in a queue. Boxed, since a queue has its room from the start: 8,192 findings, or as many pointers.
+type Waiting = Box<Finding>;
+
 /// The agent's end of the queue.
 pub struct Outlet {
-    queue: Option<SyncSender<Finding>>,
+    queue: Option<SyncSender<Waiting>>,
     writer: Option<JoinHandle<()>>,
     counts: Arc<OutletCounts>,
     closed: Arc<AtomicBool>,
@@ -123,7 +126,7 @@ impl Outlet {
     /// Hands a finding over. Never waits: if the queue is full the finding is lost, and counted.
     pub fn send(&self, finding: Finding) {
         let Some(queue) = &self.queue else { return };
-        match queue.try_send(finding) {
+        match queue.try_send(Box::new(finding)) {
             Ok(()) => self.counts.sent.fetch_add(1, Ordering::Relaxed),
             Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {
                 self.counts.lost_queue.fetch_add(1, Ordering::Relaxed)
@@ -169,7 +172,7 @@ struct Writer {
 }
 
 impl Writer {
-    fn run(mut self, findings: &Receiver<Finding>) {
+    fn run(mut self, findings: &Receiver<Waiting>) {
         let mut batch = Vec::with_capacity(BATCH);
         loop {
             match findings.recv_timeout(RETRY) {
@@ -189,7 +192,7 @@ impl Writer {
             if let Some(redactor) = &self.redactor {
                 batch.iter_mut().for_each(|finding| redactor.finding(finding));
             }
-            self.hold.keep(&batch);
+            self.hold.keep(batch.iter().map(AsRef::as_ref));
             for finding in batch.drain(..) {
                 self.append(&finding);
                 if let Some(display) = &self.display {

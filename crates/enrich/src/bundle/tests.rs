@@ -237,3 +237,67 @@ fn a_bundle_that_somebody_runs_is_read_wherever_it_lies_and_goes_with_its_state(
     }
     wait(&updates, |update| (update == RuntimeUpdate::Gone("web".into())).then_some(()));
 }
+
+/// A reader without its thread, and what it tells.
+fn by_hand(root: &Path) -> (Reader, Receiver<RuntimeUpdate>, SyncSender<Ask>) {
+    let (update, updates) = sync_channel(UPDATE_QUEUE);
+    let (asks, asked) = sync_channel(1);
+    let reader = Reader {
+        roots: vec![root.to_owned()],
+        mount: None,
+        inotify: Some(inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK).unwrap()),
+        watches: HashMap::new(),
+        folders: Vec::new(),
+        half: Vec::new(),
+        told: HashMap::new(),
+        announced: Vec::new(),
+        update,
+        asked,
+        bell: Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).unwrap()),
+        stop: Arc::default(),
+    };
+    (reader, updates, asks)
+}
+
+#[test]
+fn what_went_while_the_kernel_lost_count_is_told_as_gone() {
+    let scratch = Scratch::new("overflow");
+    for id in ["stays", "goes"] {
+        scratch.write(&format!("{id}/state.json"), "{}");
+    }
+    let (mut reader, updates, _asks) = by_hand(scratch.path());
+    assert!(reader.look_around().is_ok());
+    updates.try_iter().for_each(drop);
+    let most: usize =
+        std::fs::read_to_string("/proc/sys/fs/inotify/max_queued_events").unwrap().trim().parse().unwrap();
+    for _ in 0..=most / 2 {
+        // No name of a container.
+        std::fs::create_dir(scratch.path().join(".x")).unwrap();
+        std::fs::remove_dir(scratch.path().join(".x")).unwrap();
+    }
+    std::fs::remove_dir_all(scratch.path().join("goes")).unwrap();
+    // So many are taken at a time.
+    for _ in 0..=most / MAX_TOLD + 1 {
+        assert!(reader.changes().is_ok());
+    }
+    let told: Vec<RuntimeUpdate> = updates.try_iter().collect();
+    assert!(told.contains(&RuntimeUpdate::Gone("goes".into())), "{told:?}");
+    assert!(!told.contains(&RuntimeUpdate::Gone("stays".into())), "{told:?}");
+}
+
+#[test]
+fn a_folder_that_is_made_again_is_watched_again() {
+    let scratch = Scratch::new("remade");
+    let folder = "io.containerd.runtime.v2.task/default";
+    scratch.write(&format!("{folder}/one/config.json"), "{}");
+    let (mut reader, updates, _asks) = by_hand(scratch.path());
+    assert!(reader.look_around().is_ok());
+    std::fs::remove_dir_all(scratch.path().join(folder)).unwrap();
+    // Both between two looks.
+    scratch.write(&format!("{folder}/two/config.json"), "{}");
+    assert!(reader.changes().is_ok() && reader.look_around().is_ok());
+    container(&updates, "two");
+    scratch.write(&format!("{folder}/three/config.json"), "{}");
+    assert!(reader.changes().is_ok());
+    container(&updates, "three");
+}

@@ -23,8 +23,6 @@ use crate::runtime::{RuntimeUpdate, is_id};
 use crate::watcher::inquiry::{Answer, Failure, Inquiry, MAX_CONTAINERS};
 use crate::watcher::{End, Known, Line, Updates};
 
-/// Most images whose digests are remembered.
-const MAX_IMAGES: usize = 512;
 /// Most namespaces looked at.
 const MAX_NAMESPACES: usize = 64;
 
@@ -157,8 +155,8 @@ struct Shared {
     wire: Wire,
     /// In which namespace a container is.
     places: Rc<RefCell<HashMap<String, String>>>,
-    /// Digests of images by namespace and name.
-    images: Rc<RefCell<HashMap<(String, String), String>>>,
+    /// Digest of a container's image, as its name meant it when the container was first looked at: tags move.
+    digests: Rc<RefCell<HashMap<String, String>>>,
     pods: cri::Pods,
 }
 
@@ -172,7 +170,7 @@ impl crate::watcher::Session for Session {
     async fn open(socket: &Path) -> Result<(Self, String), String> {
         let wire = Wire::open(socket).await?;
         let version: VersionAnswer = wire.call(VERSION, "", Empty {}).await.map_err(|status| status_reason(&status))?;
-        let shared = Shared { wire, places: Rc::default(), images: Rc::default(), pods: cri::Pods::default() };
+        let shared = Shared { wire, places: Rc::default(), digests: Rc::default(), pods: cri::Pods::default() };
         Ok((Self { shared, inquiry: Inquiry::new("containerd") }, bounded::cut(version.version, 64)))
     }
 
@@ -266,6 +264,7 @@ impl Session {
             "/containers/delete" => {
                 let Ok(ContainerId { id }) = ContainerId::decode(&*value) else { return Ok(()) };
                 self.shared.places.borrow_mut().remove(&id);
+                self.shared.digests.borrow_mut().remove(&id);
                 self.shared.pods.borrow_mut().remove(&id);
                 if known.remove(&id).is_some() {
                     updates.send(RuntimeUpdate::Gone(id)).await?;
@@ -332,7 +331,7 @@ async fn describe(shared: &Shared, namespace: &str, found: Container) -> Told {
         set_image_name(&mut container, &image);
     }
     if container.digest.is_empty() {
-        container.digest = digest(shared, namespace, &image).await;
+        container.digest = digest(shared, namespace, &id, &image).await;
     }
     let sandbox = spec.as_ref().map(Spec::sandbox_id).unwrap_or_default();
     if !sandbox.is_empty()
@@ -350,20 +349,19 @@ async fn describe(shared: &Shared, namespace: &str, found: Container) -> Told {
     container
 }
 
-/// Digest of an image; empty if containerd does not tell.
-async fn digest(shared: &Shared, namespace: &str, image: &str) -> String {
-    let key = (namespace.to_owned(), image.to_owned());
-    if let Some(digest) = shared.images.borrow().get(&key) {
+/// Digest of a container's image; empty if containerd does not tell.
+async fn digest(shared: &Shared, namespace: &str, id: &str, image: &str) -> String {
+    if let Some(digest) = shared.digests.borrow().get(id) {
         return digest.clone();
     }
     let answer: Result<ImageAnswer, _> = shared.wire.call(IMAGE, namespace, Named { name: image.to_owned() }).await;
     let Ok(answer) = answer else { return String::new() };
     let digest = answer.image.and_then(|image| image.target).map(|target| bounded::name(&target.digest));
     let digest = digest.unwrap_or_default();
-    let mut images = shared.images.borrow_mut();
-    if images.len() >= MAX_IMAGES {
-        images.clear();
+    let mut digests = shared.digests.borrow_mut();
+    if digests.len() >= MAX_CONTAINERS {
+        digests.clear();
     }
-    images.insert(key, digest.clone());
-    digest
+    // An answer that comes late does not replace the first.
+    digests.entry(id.to_owned()).or_insert(digest).clone()
 }

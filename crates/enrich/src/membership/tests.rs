@@ -235,3 +235,16 @@ fn a_container_with_the_name_of_a_folder_of_others_does_not_get_those() {
     membership.place(7, None);
     assert_eq!(membership.container(7).map(|c| c.id.as_str()), Some(ID));
 }
+
+#[test]
+fn a_container_that_makes_room_is_a_change() {
+    let mut membership = membership(&format!("/docker/{ID}"));
+    let entry = || Entry { container: Arc::default(), wait_until: u64::MAX, pending: 0 };
+    for n in 0..=MAX_CONTAINERS {
+        let before = membership.version();
+        // As of one that is announced.
+        membership.remember(format!("c{n}").into(), entry());
+        assert_ne!(membership.version(), before);
+    }
+    assert_eq!((membership.counts().containers, membership.counts().evicted), (MAX_CONTAINERS, 1));
+}

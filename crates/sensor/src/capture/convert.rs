@@ -14,7 +14,7 @@ use super::descriptors::{Descriptor, Descriptors};
 use super::event::{CaptureEvent, Params};
 use super::lists::Entry;
 use super::machine::Account;
-use super::native::{self, Assembly};
+use super::native::{self, Assembly, Made};
 use super::record::RecordBuffer;
 use super::state::{NewCgroup, Process, State};
 use super::table::{Act, Row};
@@ -75,11 +75,11 @@ pub struct Conversion {
     /// Calls that the kernel half does not tell either (datagrams to the same peer, dup onto other descriptors …), and
     /// news that only change what is known.
     pub silent: u64,
-    /// Events whose lengths do not fit.
+    /// Events whose lengths do not fit, and frames of our own that make no sense.
     pub malformed: u64,
     /// Times that the capture says that events were left out.
     pub dropped: u64,
-    /// Frames of our own. Their events are not counted.
+    /// Frames of our own. Their events are not counted, unless they are malformed.
     pub native: u64,
 }
 
@@ -235,14 +235,23 @@ impl Converter {
 
     /// A frame of our own. Other readers do not count its events; so it is here.
     fn native(&mut self, event: &CaptureEvent<'_>, tell: Tell<'_>) {
-        let Some(params) = event.params(2) else {
-            self.counts.malformed += 1;
-            return;
+        let params = event.params(2);
+        let number = params.as_ref().and_then(|params| params.get(0)?.first().copied());
+        let made = match (number, &params) {
+            // A frame may be empty, but not without a number.
+            (Some(number), Some(params)) => self.assembly.take(number, params.get(1).unwrap_or_default()),
+            _ => Made::Broken,
         };
-        let number = params.get(0).and_then(|bytes| bytes.first().copied()).unwrap_or(u8::MAX);
-        if let Some((frame, bytes)) = self.assembly.take(number, params.get(1).unwrap_or_default()) {
-            self.counts.native += 1;
-            tell(Item::Native { frame, bytes });
+        match made {
+            Made::Part => {}
+            Made::Frame(frame, bytes) => {
+                self.counts.native += 1;
+                tell(Item::Native { frame, bytes });
+            }
+            Made::Broken => {
+                self.counts.events += 1;
+                self.counts.malformed += 1;
+            }
         }
     }
 

@@ -48,6 +48,17 @@ impl Frame {
     }
 }
 
+/// What a part makes.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Made<'a> {
+    /// Nothing yet: it goes on.
+    Part,
+    /// It was the last part of this frame.
+    Frame(Frame, &'a [u8]),
+    /// A frame of no known kind, or one that is too long.
+    Broken,
+}
+
 /// Puts frames together again.
 #[derive(Debug, Default)]
 pub(super) struct Assembly {
@@ -59,8 +70,8 @@ pub(super) struct Assembly {
 }
 
 impl Assembly {
-    /// Takes a part; the frame if it is the last one.
-    pub(super) fn take(&mut self, number: u8, part: &[u8]) -> Option<(Frame, &[u8])> {
+    /// Takes a part.
+    pub(super) fn take(&mut self, number: u8, part: &[u8]) -> Made<'_> {
         if self.bytes.len() + part.len() > MAX {
             self.over = true;
         }
@@ -68,7 +79,7 @@ impl Assembly {
             self.bytes.extend_from_slice(part);
         }
         if number & MORE != 0 {
-            return None;
+            return Made::Part;
         }
         self.words.clear();
         self.words.extend(self.bytes.chunks(8).map(|chunk| {
@@ -80,7 +91,10 @@ impl Assembly {
         }));
         let (length, over) = (self.bytes.len(), std::mem::take(&mut self.over));
         self.bytes.clear();
-        let bytes = zerocopy::IntoBytes::as_bytes(self.words.as_slice()).get(..length)?;
-        Frame::of(number).filter(|_| !over).map(|frame| (frame, bytes))
+        let bytes = zerocopy::IntoBytes::as_bytes(self.words.as_slice()).get(..length);
+        match (Frame::of(number), bytes) {
+            (Some(frame), Some(bytes)) if !over => Made::Frame(frame, bytes),
+            _ => Made::Broken,
+        }
     }
 }

@@ -110,6 +110,8 @@ pub fn run(config: Config, options: AgentOptions) -> anyhow::Result<ExitCode> {
         tracing::warn!("cannot write {}: {error}", agent.config.ready_file().display());
     }
 
+    // Rules were read, types of the kernel, a list of all processes: none of it is needed again.
+    tw_sensor::memory::give_back();
     let end = options.duration.map(|duration| started + duration);
     while !stop.load(Ordering::Relaxed) && !agent.outlet.is_closed() && end.is_none_or(|end| Instant::now() < end) {
         if agent.turn(&mut *sensor) == 0 {

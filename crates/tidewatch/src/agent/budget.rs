@@ -78,6 +78,8 @@ pub struct Budget {
     down_after: u32,
     /// Looks since the last step down.
     since_down: u32,
+    /// A step down was the last: whether it lasted is not known yet.
+    left: bool,
     changes: u64,
 }
 
@@ -95,6 +97,7 @@ impl Budget {
             under: 0,
             down_after: DOWN_AFTER,
             since_down: u32::MAX,
+            left: false,
             changes: 0,
         }
     }
@@ -116,13 +119,15 @@ impl Budget {
         self.over = if self.used > self.cores { self.over + 1 } else { 0 };
         self.under = if self.used < self.cores / 2.0 { self.under + 1 } else { 0 };
         if self.over >= UP_AFTER && self.level + 1 < LADDER.len() {
-            // What did not last is tried again later.
-            let soon = self.since_down <= 2 * DOWN_AFTER;
-            self.down_after = if soon { (self.down_after * 2).min(LONGEST) } else { DOWN_AFTER };
+            // What did not last is tried again later. However many rungs it leads up again, that is once.
+            if std::mem::take(&mut self.left) {
+                let soon = self.since_down <= 2 * DOWN_AFTER;
+                self.down_after = if soon { (self.down_after * 2).min(LONGEST) } else { DOWN_AFTER };
+            }
             return self.step(self.level + 1);
         }
         if self.under >= self.down_after && self.level > 0 {
-            self.since_down = 0;
+            (self.since_down, self.left) = (0, true);
             return self.step(self.level - 1);
         }
         false
@@ -248,6 +253,16 @@ mod tests {
             waits.push(looks);
         }
         assert!(waits.is_sorted() && waits[3] > 4 * waits[0], "{waits:?}");
+    }
+
+    #[test]
+    fn a_relapse_over_many_rungs_is_one_relapse() {
+        let (mut budget, mut now) = (Budget::new(5, 4), 0);
+        run(&mut budget, &mut now, 0.9, 12);
+        while run(&mut budget, &mut now, 0.9, 1) < 5 {}
+        while run(&mut budget, &mut now, 0.01, 1) > 0 {}
+        while run(&mut budget, &mut now, 0.9, 1) < 5 {}
+        assert_eq!(budget.down_after, 2 * DOWN_AFTER);
     }
 
     #[test]

@@ -13,7 +13,7 @@ use std::time::Duration;
 use rustix::io::Errno;
 use tw_model::Finding;
 
-use super::{OutletCounts, QUEUE, Shape, set};
+use super::{OutletCounts, QUEUE, Shape, Waiting, set};
 
 /// How long the end waits for what is not shown yet.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -58,7 +58,7 @@ impl Screen {
 
 /// The end of the queue at which findings come in.
 pub(super) struct Display {
-    queue: SyncSender<Finding>,
+    queue: SyncSender<Waiting>,
     /// Hangs up when everything is shown.
     done: Receiver<()>,
     counts: Arc<OutletCounts>,
@@ -84,7 +84,7 @@ impl Display {
     }
 
     /// Shows a finding soon. Never waits.
-    pub(super) fn show(&self, finding: Finding) {
+    pub(super) fn show(&self, finding: Waiting) {
         if self.queue.try_send(finding).is_err() {
             self.counts.not_shown.fetch_add(1, Ordering::Relaxed);
             self.counts.stalled.store(true, Ordering::Relaxed);
@@ -111,7 +111,7 @@ struct Shower {
 }
 
 impl Shower {
-    fn run(mut self, findings: &Receiver<Finding>) {
+    fn run(mut self, findings: &Receiver<Waiting>) {
         loop {
             let finding = match findings.try_recv() {
                 Ok(finding) => finding,

@@ -44,7 +44,7 @@ impl Hold {
     }
 
     /// Puts findings into the spool; holds them while it cannot be written.
-    pub(super) fn keep(&mut self, findings: &[Finding]) {
+    pub(super) fn keep<'f>(&mut self, findings: impl IntoIterator<Item = &'f Finding>) {
         let Some(spool) = self.spool.clone() else { return };
         for finding in findings {
             match serde_json::to_vec(finding) {

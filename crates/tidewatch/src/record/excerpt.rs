@@ -120,7 +120,12 @@ impl Excerpt {
                 });
                 if wanted && part.meta.is_none() { self.tape.frame(Frame::Finding, payload) } else { Ok(()) }
             }
-            FrameKind::State | FrameKind::Place | FrameKind::Container | FrameKind::Names | FrameKind::Clock => {
+            FrameKind::State
+            | FrameKind::Place
+            | FrameKind::Container
+            | FrameKind::Names
+            | FrameKind::Clock
+            | FrameKind::Missed => {
                 let Ok(context) = serde_json::from_slice::<Context>(payload) else {
                     tracing::warn!("a piece of context cannot be read");
                     return Ok(());

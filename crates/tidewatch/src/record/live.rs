@@ -17,7 +17,7 @@ use tw_sensor::{EbpfSensor, clock as kernel};
 
 use super::tape::{Tape, is_known};
 use super::{End, Show, Whose, broken, create, host};
-use crate::agent::{self, Clean, Settings};
+use crate::agent::{self, Clean, Cover, Settings};
 use crate::cli::RecordArgs;
 use crate::config::Config;
 use crate::{sandbox, screen};
@@ -54,8 +54,9 @@ pub(super) fn run(args: &RecordArgs, config: &Config) -> anyhow::Result<ExitCode
         anstream::eprintln!("no container {} runs yet: waiting for it", tw_report::escape::line(name));
     }
     let tape = Tape::new(CaptureWriter::new(file, args.compress), whose, !args.plain, args.max_size);
+    let keep_secrets = !config.recorder.redact;
     let mut recording =
-        Recording { world, tape, redactor, keep_secrets: !config.recorder.redact, scratch: Bump::new() };
+        Recording { world, tape, redactor, keep_secrets, cover: Cover::default(), scratch: Bump::new() };
     let begun = recording.begin(config, &facts);
     let mut wrote = begun;
     let mut show = Show::new();
@@ -90,6 +91,7 @@ pub(super) fn run(args: &RecordArgs, config: &Config) -> anyhow::Result<ExitCode
     // What happened before the signal still counts; nor is there more to wait for.
     if wrote.is_ok() && why.is_none() {
         wrote = recording.turn(&mut sensor).1.and_then(|()| recording.released(u64::MAX));
+        wrote = wrote.and_then(|()| recording.missed(&mut sensor, true));
     }
     let (lost, seconds) = (lost(&sensor), show.end());
     drop(sensor);
@@ -119,6 +121,8 @@ struct Recording {
     redactor: Option<Redactor>,
     /// Secrets are not taken out of what is written, only of what a replay shows.
     keep_secrets: bool,
+    /// What was missed goes into the file, so that a replay knows how much was seen.
+    cover: Cover,
     scratch: Bump,
 }
 
@@ -158,10 +162,26 @@ impl Recording {
             match Raw::parse(bytes) {
                 Ok(raw) if self.world.admit(&raw) => wrote = self.inspect(raw),
                 Ok(_) => {} // waits for its container's name
-                Err(error) => tracing::debug!("{error}"),
+                Err(error) => {
+                    tracing::debug!("{error}");
+                    self.cover.malformed(&mut self.world);
+                }
             }
         });
-        (taken, wrote)
+        (taken, wrote.and_then(|()| self.missed(sensor, false)))
+    }
+
+    /// Writes what was missed since the last time.
+    fn missed(&mut self, sensor: &mut EbpfSensor, at_end: bool) -> std::io::Result<()> {
+        self.cover.book(&mut self.world, sensor, at_end);
+        self.learnt()
+    }
+
+    fn learnt(&mut self) -> std::io::Result<()> {
+        for context in self.world.learnt().collect::<Vec<_>>() {
+            self.tape.context(&context)?;
+        }
+        Ok(())
     }
 
     fn released(&mut self, now_ns: u64) -> std::io::Result<()> {
@@ -184,9 +204,7 @@ impl Recording {
         let number = event.num;
         let wanted = self.tape.event(&event)?;
         self.scratch.reset();
-        for context in self.world.learnt().collect::<Vec<_>>() {
-            self.tape.context(&context)?;
-        }
+        self.learnt()?;
         if wanted {
             self.tape.record(&self.world, &seen, number)?;
         }

@@ -233,7 +233,7 @@ fn a_million_files_and_processes_do_not_move_memory_past_the_bound() {
         assert!(table["entries"].as_u64() <= table["capacity"].as_u64(), "{table}");
     }
     eprintln!("resident: {} MiB idle, {} MiB at most, {} MiB after", idle >> 20, most >> 20, resident(agent) >> 20);
-    assert!(most < 160 << 20, "{most} bytes are more than the bound of docs/limits.md");
+    assert!(most < 120 << 20, "{most} bytes are more than the bound of docs/limits.md");
 }
 
 fn resident(pid: u32) -> u64 {

@@ -20,6 +20,7 @@ mod identity;
 mod image;
 mod lab;
 mod ledger;
+mod memory;
 mod modes;
 mod names;
 mod network;

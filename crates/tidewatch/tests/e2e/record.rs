@@ -327,6 +327,43 @@ fn an_excerpt_of_the_recorder_finds_what_was_found_live_to_the_byte() {
     assert!(!empty.exists());
 }
 
+/// What was missed stands in what is recorded: a replay does not say that it saw everything.
+#[test]
+fn a_replay_of_an_excerpt_or_a_capture_knows_what_was_missed() {
+    if !lab::ready() {
+        return;
+    }
+    let rules = rules_file("everything.yaml", EVERYTHING);
+    let rate = ("TIDEWATCH_AGENT__PRIVILEGED_RATE", "200");
+    let folder = lab::scratch().join(lab::unique("service"));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tidewatch"));
+    command.args(["run", "--json", "--rules", &rules.to_string_lossy()]).env(rate.0, rate.1);
+    let mut daemon = Daemon::spawn_in(&mut command, folder);
+    let recording = Recording::start("missed.scap", &["--set", "agent.privileged_rate=200"]);
+    let container = Container::idle(image::base(), &[]);
+    container.exec(&["/usr/local/bin/storms", "flood", "1"]);
+    sleep(Duration::from_millis(500));
+    container.exec(&["true", "mark-loud"]);
+    let marked = |alert: &Value| alert["output_fields"]["proc.cmdline"] == "true mark-loud";
+    let percent = |alert: &Value| alert["tidewatch"]["coverage"]["percent"].as_f64().unwrap();
+    let alert = daemon.alert_where(&container.name, marked).unwrap();
+    assert!(percent(&alert) < 100.0, "{alert}");
+    sleep(Duration::from_millis(500));
+    let (captured, _) = recording.stop();
+    daemon.signal("TERM");
+    assert!(daemon.ends_well(Duration::from_secs(20)));
+
+    let excerpt = lab::scratch().join(lab::unique("missed.scap"));
+    let output = daemon.ask(&["record", "-o", &excerpt.to_string_lossy(), "--from-recorder"]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    for (file, same) in [(&excerpt, true), (&captured, false)] {
+        let again = replay(file, &["--rules", &rules.to_string_lossy()]);
+        let found = again.iter().find(|alert| marked(alert)).unwrap_or_else(|| panic!("{again:?}"));
+        assert!(percent(found) < 100.0, "{}: {found}", file.display());
+        assert!(!same || percent(found) == percent(&alert), "{found}\n{alert}");
+    }
+}
+
 fn wanted_id(container: &Container) -> String {
     crate::docker::docker(&["inspect", "-f", "{{.Id}}", &container.name])[..12].to_owned()
 }

@@ -63,6 +63,66 @@ fn a_container_of_ctr_is_named() {
     assert_eq!(alert["output_fields"]["workload.name"], containerd.repository());
 }
 
+/// A tag that moves: containers made before and after it are told with the image that they were made of.
+#[test]
+fn a_tag_that_moves_does_not_take_the_digest_of_a_container_along() {
+    let Some((containerd, daemon)) = watching() else { return };
+    let (name, before, after) = (lab::unique("moving"), lab::unique("before"), lab::unique("after"));
+    let image = format!("docker.io/library/{name}:latest");
+    let run = |id: &str| {
+        let words = [
+            "run",
+            "--detach",
+            "--snapshotter",
+            "native",
+            &image,
+            id,
+            "sh",
+            "-c",
+            "while sleep 0.2; do /bin/ls /; done",
+        ];
+        containerd.ctr("default", &words);
+    };
+    let digest = |id: &str, since: usize| {
+        let wanted = |alert: &Value| {
+            let fields = &alert["output_fields"];
+            fields["proc.name"] == "ls" && fields["container.name"] == *id
+        };
+        let all = || daemon.alerts().into_iter().skip(since).find(|alert| wanted(alert));
+        let found = (0..100).find_map(|_| {
+            std::thread::sleep(std::time::Duration::from_millis(50));
+            all()
+        });
+        found.unwrap_or_else(|| panic!("no alert about {id}"))["output_fields"]["container.image.digest"].clone()
+    };
+    containerd.ctr("default", &["images", "tag", containerd.image(), &image]);
+    run(&before);
+    let first = digest(&before, 0);
+    assert!(first.as_str().is_some_and(|digest| digest.starts_with("sha256:")), "{first}");
+
+    // The same name for another image: with one more label.
+    let (made, tar) = (lab::unique("made"), lab::scratch().join(format!("{name}.tar")));
+    docker(&["create", "--pull=never", "--label", &lab::label(), "--name", &made, image::base(), "true"]);
+    docker(&["commit", "--change", "LABEL moved=yes", &made, &name]);
+    docker(&["save", &name, "-o", &tar.to_string_lossy()]);
+    docker(&["rm", &made]);
+    docker(&["rmi", &name]);
+    containerd.ctr("default", &["images", "import", "--snapshotter", "native", &tar.to_string_lossy()]);
+    run(&after);
+    let second = digest(&after, 0);
+    assert!(second.is_string() && second != first, "{first} {second}");
+
+    // A word about the older one, which is asked about again.
+    containerd.ctr("default", &["containers", "label", &before, "tide=out"]);
+    std::thread::sleep(std::time::Duration::from_secs(1));
+    assert_eq!(digest(&before, daemon.alerts().len()), first);
+    for id in [&before, &after] {
+        containerd.ctr("default", &["tasks", "kill", "-s", "KILL", id]);
+        std::thread::sleep(std::time::Duration::from_millis(300));
+        containerd.ctr("default", &["containers", "delete", id]);
+    }
+}
+
 /// 200 of them, a few at a time, as fast as they go.
 #[test]
 fn two_hundred_short_containers_of_ctr_are_named() {
