@@ -47,6 +47,9 @@ const GROUP: u32 = 1;
 /// So long may it take to hear of some files. Longer, and one lies on a file system that somebody holds up.
 const PATIENCE_NS: u64 = 5_000_000_000;
 
+/// Of which cgroup, if that is known, of which class, and why.
+type Lost = (Option<u64>, Class, Miss);
+
 /// What the readers and the agent share.
 #[derive(Default)]
 struct Shared {
@@ -54,7 +57,7 @@ struct Shared {
     sent: Vec<AtomicU64>,
     missed: Vec<[AtomicU64; Miss::IN_KERNEL]>,
     /// What was missed and not yet told, by cgroup.
-    to_tell: Mutex<HashMap<(Option<u64>, Class, Miss), u64>>,
+    to_tell: Mutex<HashMap<Lost, u64>>,
     /// Programs that had ended before they could be looked at.
     unseen: AtomicU64,
     /// Records that wait, and their bytes.

@@ -97,8 +97,8 @@ pub enum Matching {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Agent {
-    /// How the host is watched: auto takes ebpf if the kernel and its rights allow, else connector, which sees executions
-    /// alone.
+    /// How the host is watched: auto takes ebpf if the kernel and its rights allow, else fanotify, which sees executions
+    /// and opened files, else connector, which sees executions alone.
     #[schemars(extend("x-applies" = "service"))]
     pub sensor: SensorChoice,
     /// Socket of Docker Engine.

@@ -66,22 +66,35 @@ fn without_ebpf_files_of_containers_are_seen_where_fanotify_is_allowed() {
     // Something that ran there for a second is looked at with all that is mounted.
     std::thread::sleep(Duration::from_secs(2));
     for container in [&before, &after, &bound] {
-        container.exec(&["cat", "/etc/shadow"]);
-        container.exec(&["sh", "-c", "echo x:x:0:0::/:/bin/sh >> /etc/passwd; cat /proc/1/environ /proc/self/environ"]);
-        for (rule, field, file, process) in [
-            ("Password File Read in Container", "fd.name", "/etc/shadow", "cat"),
-            ("Account File Changed in Container", "fs.path.name", "/etc/passwd", "sh"),
-            ("Environment of Other Process Read", "fd.name", "/proc/1/environ", "cat"),
+        for (rule, field, file, process, command) in [
+            ("Password File Read in Container", "fd.name", "/etc/shadow", "cat", "cat /etc/shadow"),
+            (
+                "Account File Changed in Container",
+                "fs.path.name",
+                "/etc/passwd",
+                "sh",
+                "echo x:x:0:0::/:/bin/sh >> /etc/passwd",
+            ),
+            ("Environment of Other Process Read", "fd.name", "/proc/1/environ", "cat", "cat /proc/1/environ"),
         ] {
-            let fields = &daemon.alert(rule, &container.name)["output_fields"];
+            // A busy host may look at a program when it has ended: that is counted, and no defect.
+            let alert = (0..6).find_map(|_| {
+                container.exec(&["sh", "-c", &format!("sleep 1; {command}; sleep 1; cat /proc/self/environ")]);
+                let wanted = |alert: &Value| alert["rule"] == rule && alert["output_fields"]["proc.name"] == process;
+                daemon.alert_where(&container.name, wanted)
+            });
+            let all = || daemon.alerts_about(&container.name);
+            let fields = &alert.unwrap_or_else(|| panic!("no {rule}: {:?}", all()))["output_fields"];
             assert_eq!(fields[field], file, "{fields}");
-            assert_eq!(fields["proc.name"], process, "{fields}");
             assert_eq!(fields["container.name"], container.name, "{fields}");
             assert!(fields.to_string().contains(image::base()), "{fields}");
         }
-        let environments = daemon.alerts_about(&container.name);
-        let environments = environments.iter().filter(|alert| alert["rule"] == "Environment of Other Process Read");
-        assert_eq!(environments.count(), 1, "its own environment is nobody else's business");
+        let own = |alert: &&Value| {
+            let file = alert["output_fields"]["fd.name"].as_str().unwrap_or_default().to_owned();
+            alert["rule"] == "Environment of Other Process Read" && file != "/proc/1/environ"
+        };
+        let alerts = daemon.alerts_about(&container.name);
+        assert_eq!(alerts.iter().find(own), None, "its own environment is nobody else's business");
     }
     let agent = daemon.child_pid("agent").unwrap();
     // CAP_DAC_READ_SEARCH 2, CAP_NET_ADMIN 12, CAP_SYS_PTRACE 19, CAP_SYS_ADMIN 21.
