@@ -141,13 +141,18 @@ struct {
 } ring_requests SEC(".maps");
 
 struct ring_send {
+	u64 req; /* address of the request */
 	u64 buf;
 	u64 len;
 	u64 addr;
 	u64 kernel_addr; /* the kernel's copy of the address */
+	u64 kind; /* of the call that it stands for */
 };
 
-/* What a thread sends through a ring, by thread: from the request to the socket. LRU, for not every request gets there. */
+/*
+ * What a thread sends through a ring, by thread: from the request to the socket, or to the answer if it never got there.
+ * LRU, for another thread may go on with it.
+ */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__type(key, u64);

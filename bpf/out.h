@@ -31,6 +31,22 @@ static __always_inline void removed(u32 table)
 		__sync_fetch_and_add(&use->removed, 1);
 }
 
+/* Puts a value into a table of the kernel half; what is new is counted, what was there is replaced. */
+static __always_inline void put(void *map, u32 table, const void *key, const void *value)
+{
+	if (!bpf_map_update_elem(map, key, value, BPF_NOEXIST))
+		inserted(table);
+	else
+		bpf_map_update_elem(map, key, value, BPF_ANY);
+}
+
+/* Takes a value out, if it is there. */
+static __always_inline void take_out(void *map, u32 table, const void *key)
+{
+	if (!bpf_map_delete_elem(map, key))
+		removed(table);
+}
+
 /*
  * Counts an event that gets no record: for its cgroup first and for all last, so that whoever sees the last change finds
  * the others. `ret` is the call's result. Rare, so exact counts may cost something.

@@ -23,6 +23,7 @@ struct tw_records {
 	struct tw_sock sock;
 	struct tw_call call;
 	struct tw_flow flow;
+	struct tw_listener listener;
 } *tw_records;
 
 /* The context of a tp_btf program is an array of the tracepoint's arguments. */
@@ -35,7 +36,9 @@ struct watched {
 	const volatile struct tw_args *args; /* where its arguments are */
 	s64 ret;
 	bool compat;
+	bool listed; /* the arguments lie in memory: see handle_socketcall */
 	u8 kind;
+	u32 list[8];
 };
 
 static __always_inline struct watched read_call(trace_args *ctx)
@@ -53,10 +56,16 @@ static __always_inline struct watched read_call(trace_args *ctx)
 	return call;
 }
 
-/* Argument number n, from 1; if n is 0 the call has no such argument. */
+/* Argument number n, from 1. */
+static __always_inline u64 arg_of(struct watched *call, u32 n)
+{
+	return call->listed ? call->list[(n - 1) & 7] : call_arg(call->regs, call->compat, n);
+}
+
+/* The same; if n is 0 the call has no such argument. */
 static __always_inline u64 arg_or(struct watched *call, u8 n, u64 otherwise)
 {
-	return n ? call_arg(call->regs, call->compat, n) : otherwise;
+	return n ? arg_of(call, n) : otherwise;
 }
 
 #include "probes/process.h"
@@ -66,6 +75,7 @@ static __always_inline u64 arg_or(struct watched *call, u8 n, u64 otherwise)
 #include "probes/network.h"
 #include "probes/traffic.h"
 #include "probes/call.h"
+#include "probes/socketcall.h"
 #include "probes/ring.h"
 
 /* Handlers are tail calls, so that each has the verifier's whole patience and the dispatcher stays short. */
@@ -88,6 +98,7 @@ struct {
 		[TW_H_FSCONTEXT] = (void *)&handle_fscontext,
 		[TW_H_SEND] = (void *)&handle_send,
 		[TW_H_RECEIVE] = (void *)&handle_receive,
+		[TW_H_SOCKETCALL] = (void *)&handle_socketcall,
 	},
 };
 

@@ -189,6 +189,13 @@ enum tw_flow_state {
 	TW_FLOW_IDLE, /* datagrams: none for a while */
 };
 
+/* What `data` holds of a socket that begins or ends to listen, or is bound. */
+struct tw_listener {
+	__u64 ino; /* number of the socket, as descriptors show it */
+	__u32 netns;
+	__u32 chosen; /* whoever bound it named the port */
+};
+
 struct tw_call {
 	struct tw_hdr hdr;
 	__u64 args[6];
@@ -218,6 +225,7 @@ enum tw_handler {
 	TW_H_FSCONTEXT, /* fsconfig and fsmount: a file system in the making */
 	TW_H_SEND, /* where the kernel has no tracepoint for what is sent */
 	TW_H_RECEIVE, /* the same for what is received */
+	TW_H_SOCKETCALL, /* calls on sockets of 32-bit programs, in one number */
 	TW_HANDLERS,
 };
 
@@ -258,6 +266,7 @@ struct tw_args {
 #define TW_B_USER_NAMESPACE 4 /* the same, if the first argument has CLONE_NEWUSER */
 
 #define TW_CALLS 512
+#define TW_SOCKETCALLS 24
 #define TW_KINDS 128
 
 /* Classes of the coverage ledger; user space says which kind is in which. */
@@ -285,7 +294,16 @@ struct tw_sampling {
 };
 
 /* Tables whose entries the kernel half makes, for the counter of their insertions. */
-enum tw_table { TW_T_BUCKETS, TW_T_PEERS, TW_T_MISSED, TW_T_NAME_SERVERS, TW_T_CONNECTIONS, TW_T_DATAGRAMS, TW_TABLES };
+enum tw_table {
+	TW_T_BUCKETS,
+	TW_T_PEERS,
+	TW_T_MISSED,
+	TW_T_NAME_SERVERS,
+	TW_T_CONNECTIONS,
+	TW_T_DATAGRAMS,
+	TW_T_RING_SENDS,
+	TW_TABLES
+};
 
 /* What was done to a table, per CPU. */
 struct tw_table_use {
@@ -316,7 +334,7 @@ struct tw_config {
 	__u16 nr_recvmsg;
 	__u16 nr_recvmmsg;
 	__u16 kind_flow;
-	__u16 pad;
+	__u16 kind_listen_end;
 	__u32 bucket_rate; /* privileged calls a second and cgroup */
 	__u32 bucket_burst;
 	__u32 flow_tell_ms; /* a flow that goes on is told so often */
@@ -331,6 +349,15 @@ struct tw_config {
 	__u8 ring_kind[TW_RING_OPS]; /* event kind, by operation of io_uring */
 	__u16 nr_ring; /* io_uring_enter */
 	__u16 ring_cqe; /* the tracepoint of an answer gives the entry of the queue (since 6.15), not its parts */
+	__u8 socketcall[TW_SOCKETCALLS]; /* event kind, by what socketcall is asked for */
+	__u16 nr32_socketcall; /* 32-bit calls that send and receive */
+	__u16 nr32_write;
+	__u16 nr32_sendto;
+	__u16 nr32_sendmsg;
+	__u16 nr32_read;
+	__u16 nr32_recvfrom;
+	__u16 nr32_recvmsg;
+	__u16 pad;
 };
 
 /* Counters, one per kind and CPU. */

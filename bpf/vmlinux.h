@@ -390,7 +390,12 @@ struct in6_addr {
 	u8 s6_addr[16];
 };
 
+typedef struct {
+	struct net *net;
+} possible_net_t;
+
 struct sock_common {
+	possible_net_t skc_net;
 	__be32 skc_daddr;
 	__be32 skc_rcv_saddr;
 	__be16 skc_dport;
@@ -404,9 +409,15 @@ struct sock_common {
 
 struct sock {
 	struct sock_common __sk_common;
+	u8 sk_userlocks : 4;
 	u16 sk_type;
 	u16 sk_protocol;
 	int sk_err;
+	struct socket *sk_socket;
+};
+
+struct inet_sock {
+	__be16 inet_sport;
 };
 
 struct tcp_sock {
@@ -415,10 +426,17 @@ struct tcp_sock {
 	u64 bytes_retrans;
 	u32 segs_in;
 	u32 segs_out;
+	bool is_mptcp;
 };
 
 struct socket {
+	struct file *file;
 	struct sock *sk;
+};
+
+struct socket_alloc {
+	struct socket socket;
+	struct inode vfs_inode;
 };
 
 struct sockaddr_un {

@@ -77,12 +77,12 @@ static __always_inline struct scratch *begin_call(struct watched *watched, u32 *
 		return 0;
 	scratch->lane = lane;
 	call = (void *)scratch->record;
-	call->args[0] = call_arg(watched->regs, watched->compat, 1);
-	call->args[1] = call_arg(watched->regs, watched->compat, 2);
-	call->args[2] = call_arg(watched->regs, watched->compat, 3);
-	call->args[3] = call_arg(watched->regs, watched->compat, 4);
-	call->args[4] = call_arg(watched->regs, watched->compat, 5);
-	call->args[5] = call_arg(watched->regs, watched->compat, 6);
+	call->args[0] = arg_of(watched, 1);
+	call->args[1] = arg_of(watched, 2);
+	call->args[2] = arg_of(watched, 3);
+	call->args[3] = arg_of(watched, 4);
+	call->args[4] = arg_of(watched, 5);
+	call->args[5] = arg_of(watched, 6);
 	call->cap_effective = read_cap(&cred->cap_effective);
 	call->cap_permitted = read_cap(&cred->cap_permitted);
 	call->cap_inheritable = read_cap(&cred->cap_inheritable);

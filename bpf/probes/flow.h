@@ -4,6 +4,7 @@
 #define TCP_SYN_SENT 2
 #define TCP_CLOSE 7
 #define TCP_CLOSE_WAIT 8
+#define TCP_LISTEN 10
 #define SOCK_DONE 1 /* bit of skc_flags: the other end said that it is done */
 
 static __always_inline struct owner new_owner(struct sock *sk, u16 attrs)
@@ -38,10 +39,7 @@ static __always_inline void note_connection(struct sock *sk, u16 attrs)
 	if (BPF_CORE_READ(sk, __sk_common.skc_state) == TCP_CLOSE)
 		return;
 	owner = new_owner(sk, attrs);
-	if (!bpf_map_update_elem(&connections, &key, &owner, BPF_NOEXIST))
-		inserted(TW_T_CONNECTIONS);
-	else
-		bpf_map_update_elem(&connections, &key, &owner, BPF_ANY);
+	put(&connections, TW_T_CONNECTIONS, &key, &owner);
 }
 
 /* Tells a flow in the name of its owner, whoever runs now. */
@@ -73,6 +71,7 @@ static __always_inline void tell_flow(struct sock *sk /* none: datagrams */, str
 	out->size = flow->bytes_out + flow->bytes_in;
 	if (sk) {
 		fill_sock(out, sk);
+		fill_closed_port(out, sk);
 	} else {
 		out->family = owner->family;
 		out->type = owner->type;
@@ -107,6 +106,35 @@ static __always_inline struct tw_flow read_connection(struct sock *sk, struct ow
 	return flow;
 }
 
+/* Told in the name of whoever gave the socket up: as a rule the process that listened. */
+static __always_inline void tell_listen_end(struct sock *sk)
+{
+	u16 family = sk->__sk_common.skc_family;
+	struct tcp_sock *tcp = (void *)sk;
+	struct scratch *scratch;
+	struct tw_sock *out;
+	u32 slot = 0;
+
+	/* Behind a socket of MPTCP is one of TCP, which says nothing new. */
+	if (sk->sk_protocol == IPPROTO_TCP && bpf_core_field_exists(tcp->is_mptcp) && BPF_CORE_READ(tcp, is_mptcp))
+		return;
+	/* Sockets of the kernel itself have no file. */
+	if ((family != AF_INET && family != AF_INET6) || !BPF_CORE_READ(sk, sk_socket, file) ||
+	    bpf_get_current_task_btf()->tgid == config.self)
+		return;
+	scratch = begin(config.kind_listen_end, 0, sizeof(*out), &slot);
+	if (!scratch)
+		return;
+	out = (void *)scratch->record;
+	out->fd = -1;
+	out->oldfd = -1;
+	out->attrs = TW_S_SERVER;
+	fill_sock(out, sk);
+	fill_closed_port(out, sk);
+	add_listener(scratch, out, sk);
+	submit(scratch);
+}
+
 /* A connection changed its state, often in nobody's name. */
 SEC("tp_btf/inet_sock_set_state")
 int on_state(trace_args *ctx)
@@ -119,7 +147,13 @@ int on_state(trace_args *ctx)
 	s32 error;
 	u32 state;
 
-	if (now != TCP_CLOSE || sk->sk_protocol != IPPROTO_TCP)
+	if (now != TCP_CLOSE)
+		return 0;
+	if (before == TCP_LISTEN) {
+		tell_listen_end(sk);
+		return 0;
+	}
+	if (sk->sk_protocol != IPPROTO_TCP)
 		return 0;
 	owner = bpf_map_lookup_elem(&connections, &key);
 	if (!owner)
@@ -133,8 +167,7 @@ int on_state(trace_args *ctx)
 		state = TW_FLOW_CLOSED;
 	flow = read_connection(sk, owner, state);
 	tell_flow(sk, owner, &flow, -error);
-	if (!bpf_map_delete_elem(&connections, &key))
-		removed(TW_T_CONNECTIONS);
+	take_out(&connections, TW_T_CONNECTIONS, &key);
 	return 0;
 }
 
@@ -207,8 +240,7 @@ static long sweep_connection(struct bpf_map *map, u64 *key, struct owner *owner,
 		return 0;
 	/* Its end may have been missed: then the memory is another's, and what it says is not believed. */
 	if (BPF_CORE_READ(sk, sk_protocol) != IPPROTO_TCP || BPF_CORE_READ(sk, __sk_common.skc_state) == TCP_CLOSE) {
-		if (!bpf_map_delete_elem(map, key))
-			removed(TW_T_CONNECTIONS);
+		take_out(map, TW_T_CONNECTIONS, key);
 		return 0;
 	}
 	owner->told_at = now;
@@ -234,8 +266,8 @@ static long sweep_datagrams(struct bpf_map *map, struct datagram_key *key, struc
 		return 0;
 	owner->told_at = now;
 	tell_flow(0, owner, &flow, 0);
-	if (idle && !bpf_map_delete_elem(map, key))
-		removed(TW_T_DATAGRAMS);
+	if (idle)
+		take_out(map, TW_T_DATAGRAMS, key);
 	return 0;
 }
 

@@ -178,10 +178,7 @@ static __always_inline bool tell_ring_sock(struct scratch *scratch, struct io_ki
 		if (!out->rport)
 			fill_remote(out, addr);
 		if (out->proto == IPPROTO_TCP && (ret == 0 || ret == -EINPROGRESS)) {
-			if (!bpf_map_update_elem(&peers, &key, &fresh, BPF_NOEXIST))
-				inserted(TW_T_PEERS);
-			else
-				bpf_map_update_elem(&peers, &key, &fresh, BPF_ANY);
+			put(&peers, TW_T_PEERS, &key, &fresh);
 			note_connection(sk, TW_S_CLIENT);
 		}
 		if (family == AF_UNIX)
@@ -189,6 +186,8 @@ static __always_inline bool tell_ring_sock(struct scratch *scratch, struct io_ki
 	}
 	if (family == AF_UNIX)
 		add_unix_peer(scratch, out, sk);
+	else if ((op == OP_LISTEN || op == OP_BIND) && !ret)
+		add_listener(scratch, out, sk);
 	return true;
 }
 
@@ -227,13 +226,13 @@ static __always_inline void tell_ring(struct io_kiocb *req, u8 op, u8 kind, s64 
 }
 
 /* What a thread is sending through its ring: from here to the socket, in the same thread unless the ring waits. */
-static __always_inline void keep_sending(struct io_kiocb *req, u8 op)
+static __always_inline void keep_sending(struct io_kiocb *req, u8 op, u8 kind)
 {
 	struct io_sr_msg *cmd = command(req);
 	struct io_async_msghdr *async;
 	u64 key = bpf_get_current_pid_tgid();
 	struct user_msghdr msg = {};
-	struct ring_send send = {};
+	struct ring_send send = { .req = (u64)req, .kind = kind };
 	struct iovec iov = {};
 
 	if (op == OP_SENDMSG || op == OP_SENDMSG_ZC) {
@@ -251,7 +250,22 @@ static __always_inline void keep_sending(struct io_kiocb *req, u8 op)
 		if (async)
 			send.kernel_addr = (u64)BPF_CORE_READ(async, msg.msg_name);
 	}
-	bpf_map_update_elem(&ring_sends, &key, &send, BPF_ANY);
+	put(&ring_sends, TW_T_RING_SENDS, &key, &send);
+}
+
+/* It was answered, and the socket did not ask for it. */
+static __always_inline void forget_sending(struct io_kiocb *req)
+{
+	u64 key = bpf_get_current_pid_tgid();
+	struct ring_send *send = bpf_map_lookup_elem(&ring_sends, &key);
+
+	if (send && send->req == (u64)req)
+		take_out(&ring_sends, TW_T_RING_SENDS, &key);
+}
+
+static __always_inline bool is_sending(u8 op)
+{
+	return op == OP_SEND || op == OP_SENDMSG || op == OP_SEND_ZC || op == OP_SENDMSG_ZC;
 }
 
 SEC("tp_btf/io_uring_submit_req")
@@ -265,8 +279,8 @@ int on_ring_submit(trace_args *ctx)
 	kind = config.ring_kind[op];
 	if (!kind || bpf_get_current_task_btf()->tgid == config.self)
 		return 0;
-	if (op == OP_SEND || op == OP_SENDMSG || op == OP_SEND_ZC || op == OP_SENDMSG_ZC) {
-		keep_sending(req, op);
+	if (is_sending(op)) {
+		keep_sending(req, op, kind);
 		return 0;
 	}
 	keep_names(req, op);
@@ -289,9 +303,12 @@ int on_ring_complete(trace_args *ctx)
 	if (op >= TW_RING_OPS)
 		return 0;
 	kind = config.ring_kind[op];
-	if (!kind || op == OP_SEND || op == OP_SENDMSG || op == OP_SEND_ZC || op == OP_SENDMSG_ZC ||
-	    bpf_get_current_task_btf()->tgid == config.self)
+	if (!kind || bpf_get_current_task_btf()->tgid == config.self)
 		return 0;
+	if (is_sending(op)) {
+		forget_sending(req);
+		return 0;
+	}
 	if (config.ring_cqe)
 		ret = BPF_CORE_READ((struct io_uring_cqe *)ctx[2], res);
 	else

@@ -6,6 +6,7 @@
 #define AF_INET6 10
 #define IPPROTO_TCP 6
 #define TCP_ESTABLISHED 1
+#define SOCK_BINDPORT_LOCK 8
 #define EINPROGRESS 115
 
 static __always_inline void fill_sock(struct tw_sock *out, struct sock *sk)
@@ -31,6 +32,31 @@ static __always_inline void fill_sock(struct tw_sock *out, struct sock *sk)
 	out->rport = bpf_ntohs(BPF_CORE_READ(sk, __sk_common.skc_dport));
 	if (out->rport && (out->proto != IPPROTO_TCP || BPF_CORE_READ(sk, __sk_common.skc_state) == TCP_ESTABLISHED))
 		out->attrs |= TW_S_CONNECTED;
+}
+
+/* Whoever lets go of a port that the kernel chose forgets it first; what it was on the wire is still there. */
+static __always_inline void fill_closed_port(struct tw_sock *out, struct sock *sk)
+{
+	if (!out->lport)
+		out->lport = bpf_ntohs(BPF_CORE_READ((struct inet_sock *)sk, inet_sport));
+}
+
+/* Appends which socket it is that listens, or is bound. */
+static __always_inline void add_listener(struct scratch *scratch, struct tw_sock *out, struct sock *sk)
+{
+	struct socket *socket = BPF_CORE_READ(sk, sk_socket);
+	struct tw_listener *listener = room(scratch);
+	struct inode *inode;
+
+	if (!socket || !listener)
+		return;
+	inode = (void *)socket + bpf_core_field_offset(struct socket_alloc, vfs_inode);
+	listener->ino = BPF_CORE_READ(inode, i_ino);
+	listener->netns = BPF_CORE_READ(sk, __sk_common.skc_net.net, ns.inum);
+	listener->chosen = !!(BPF_CORE_READ_BITFIELD_PROBED(sk, sk_userlocks) & SOCK_BINDPORT_LOCK);
+	out->data.off = scratch->off;
+	out->data.len = sizeof(*listener);
+	scratch->off += sizeof(*listener);
 }
 
 static __always_inline void take_remote(struct tw_sock *out, struct sockaddr_any *any)

@@ -30,11 +30,12 @@ static __always_inline bool find_ring_sending(struct transfer *out)
 	out->kind = config.kind_sendto;
 	out->ring = true;
 	if (send) {
+		out->kind = send->kind;
 		out->buf = (void *)send->buf;
 		out->len = send->len;
 		out->addr = (void *)send->addr;
 		out->kernel_addr = (void *)send->kernel_addr;
-		bpf_map_delete_elem(&ring_sends, &key);
+		take_out(&ring_sends, TW_T_RING_SENDS, &key);
 	}
 	return true;
 }
@@ -78,6 +79,65 @@ static __always_inline void take_message(struct transfer *out, const void *messa
 	take_vector(out, msg.iov, msg.iovlen);
 }
 
+/* The same where pointers have four bytes. */
+static __always_inline void take_message32(struct transfer *out, const void *message)
+{
+	struct { u32 name, namelen, iov, iovlen; } msg = {};
+	struct { u32 base, len; } iov[2] = {};
+
+	if (bpf_probe_read_user(&msg, sizeof(msg), message))
+		return;
+	out->addr = (void *)(u64)msg.name;
+	if (!msg.iov || bpf_probe_read_user(&iov[0], sizeof(iov[0]), (void *)(u64)msg.iov))
+		return;
+	out->buf = (void *)(u64)iov[0].base;
+	out->len = iov[0].len;
+	if (msg.iovlen > 1 && !bpf_probe_read_user(&iov[1], sizeof(iov[1]), (void *)(u64)msg.iov + sizeof(iov[0]))) {
+		out->buf2 = (void *)(u64)iov[1].base;
+		out->len2 = iov[1].len;
+	}
+}
+
+#define CALL_SEND 9
+#define CALL_RECV 10
+#define CALL_SENDTO 11
+#define CALL_RECVFROM 12
+#define CALL_SENDMSG 16
+#define CALL_RECVMSG 17
+
+/* What a 32-bit call was given that sends, or receives. */
+static __always_inline bool find_compat(struct pt_regs *regs, bool sends, struct transfer *out)
+{
+	u64 nr = call_number(regs), which = call_arg(regs, true, 1);
+	u32 list[6] = {};
+	bool plain, addressed, message;
+
+	if (nr == config.nr32_socketcall) {
+		bpf_probe_read_user(list, sizeof(list), (void *)call_arg(regs, true, 2));
+		plain = which == (sends ? CALL_SEND : CALL_RECV);
+		addressed = which == (sends ? CALL_SENDTO : CALL_RECVFROM);
+		message = which == (sends ? CALL_SENDMSG : CALL_RECVMSG);
+	} else {
+		list[1] = call_arg(regs, true, 2);
+		list[2] = call_arg(regs, true, 3);
+		list[4] = call_arg(regs, true, 5);
+		plain = nr == (sends ? config.nr32_write : config.nr32_read);
+		addressed = nr == (sends ? config.nr32_sendto : config.nr32_recvfrom);
+		message = nr == (sends ? config.nr32_sendmsg : config.nr32_recvmsg);
+	}
+	if (message) {
+		take_message32(out, (void *)(u64)list[1]);
+		out->kind = config.kind_sendmsg;
+		return true;
+	}
+	out->buf = (void *)(u64)list[1];
+	out->len = list[2];
+	/* A call that receives is given room for the address, which says nothing before it ends. */
+	out->addr = addressed && sends ? (void *)(u64)list[4] : 0;
+	out->kind = config.kind_sendto;
+	return plain || addressed;
+}
+
 static __always_inline bool find_sending(struct task_struct *task, struct transfer *out)
 {
 	struct pt_regs *regs = (void *)bpf_task_pt_regs(task);
@@ -88,7 +148,7 @@ static __always_inline bool find_sending(struct task_struct *task, struct transf
 	if (task->flags & PF_IO_WORKER || (!compat && nr == config.nr_ring))
 		return find_ring_sending(out);
 	if (compat)
-		return false;
+		return find_compat(regs, true, out);
 	if (nr == config.nr_write || nr == config.nr_sendto) {
 		out->buf = second;
 		out->len = call_arg(regs, compat, 3);
@@ -115,7 +175,7 @@ static __always_inline bool find_receiving(struct task_struct *task, struct tran
 	const void *second = (void *)call_arg(regs, compat, 2);
 
 	if (compat)
-		return false;
+		return find_compat(regs, false, out);
 	if (nr == config.nr_read || nr == config.nr_recvfrom) {
 		out->buf = second;
 		out->len = call_arg(regs, compat, 3);
@@ -177,10 +237,7 @@ static __always_inline void tell_dns(struct sock *sk, s64 ret, struct transfer *
 			__builtin_memcpy(asked.addr, out->raddr, sizeof(asked.addr));
 			asked.family = out->family;
 			asked.port = out->rport;
-			if (!bpf_map_update_elem(&name_servers, &key, &asked, BPF_NOEXIST))
-				inserted(TW_T_NAME_SERVERS);
-			else
-				bpf_map_update_elem(&name_servers, &key, &asked, BPF_ANY);
+			put(&name_servers, TW_T_NAME_SERVERS, &key, &asked);
 		}
 	} else if (!out->rport) {
 		known = bpf_map_lookup_elem(&name_servers, &key);
@@ -271,9 +328,7 @@ static __always_inline void tell_sent(struct sock *sk, bool known, s64 ret, stru
 			drop(scratch);
 			return;
 		}
-		bpf_map_update_elem(&peers, &key, &fresh, BPF_ANY);
-		if (!peer)
-			inserted(TW_T_PEERS);
+		put(&peers, TW_T_PEERS, &key, &fresh);
 	}
 	add_transferred(scratch, out, sending, sending->len + sending->len2, max);
 	submit(scratch);
@@ -281,44 +336,47 @@ static __always_inline void tell_sent(struct sock *sk, bool known, s64 ret, stru
 
 /*
  * Something was sent on a socket. Reported: the first bytes on a new TCP connection, datagrams to a new peer (or to
- * the same again after a second; those between are counted as repeated), and every DNS message.
+ * the same again after a second; those between are counted as repeated), and every DNS message. `given`: what the call
+ * was given; null: it is looked for, if it matters, and datagrams are counted.
  */
+static __always_inline void look_at_sent(struct sock *sk, bool known, s64 ret, struct transfer *given)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct transfer found = {}, *sending = given ? given : &found;
+	struct { u16 family, port; } to = {};
+	u64 key = (u64)sk;
+	struct peer *peer = bpf_map_lookup_elem(&peers, &key);
+	u16 port = bpf_ntohs(SK(sk, known, skc_dport));
+	bool dns = is_dns(port) || is_dns(SK(sk, known, skc_num));
+	bool tcp = (known ? sk->sk_protocol : BPF_CORE_READ(sk, sk_protocol)) == IPPROTO_TCP;
+
+	if (tcp && ((!peer && !dns) || ret <= 0))
+		return;
+	if (!given && (task->tgid == config.self || !find_sending(task, &found)))
+		return;
+	if (!port && sending->addr && !bpf_probe_read_user(&to, sizeof(to), sending->addr))
+		dns |= is_dns(bpf_ntohs(to.port));
+	if (known && !tcp && !dns && ret > 0)
+		count_datagram(sk, ret, false, sending->addr);
+	/* The length of a message on a connection may be sent by itself. */
+	if (dns && ret > 2)
+		tell_dns(sk, ret, sending, 0);
+	if (tcp && !peer)
+		return;
+	if (tcp)
+		take_out(&peers, TW_T_PEERS, &key);
+	tell_sent(sk, known, ret, sending, tcp, peer);
+}
+
 SEC("tp_btf/sock_send_length")
 int on_send(trace_args *ctx)
 {
-	struct task_struct *task = bpf_get_current_task_btf();
 	struct sock *sk = (void *)ctx[0];
 	s32 ret = ctx[1];
 	u16 family = sk->__sk_common.skc_family;
-	u64 key = (u64)sk;
-	struct transfer sending = {};
-	struct { u16 family, port; } to = {};
-	struct peer *peer;
-	bool tcp, dns;
-	u16 port;
 
-	if (family != AF_INET && family != AF_INET6)
-		return 0;
-	tcp = sk->sk_protocol == IPPROTO_TCP;
-	port = bpf_ntohs(sk->__sk_common.skc_dport);
-	dns = is_dns(port) || is_dns(sk->__sk_common.skc_num);
-	peer = bpf_map_lookup_elem(&peers, &key);
-	if (tcp && ((!peer && !dns) || ret <= 0))
-		return 0;
-	if (task->tgid == config.self || !find_sending(task, &sending))
-		return 0;
-	if (!port && sending.addr && !bpf_probe_read_user(&to, sizeof(to), sending.addr))
-		dns |= is_dns(bpf_ntohs(to.port));
-	if (!tcp && !dns && ret > 0)
-		count_datagram(sk, ret, false, sending.addr);
-	/* The length of a message on a connection may be sent by itself. */
-	if (dns && ret > 2)
-		tell_dns(sk, ret, &sending, 0);
-	if (tcp && !peer)
-		return 0;
-	if (tcp && !bpf_map_delete_elem(&peers, &key))
-		removed(TW_T_PEERS);
-	tell_sent(sk, true, ret, &sending, tcp, peer);
+	if (family == AF_INET || family == AF_INET6)
+		look_at_sent(sk, true, ret, 0);
 	return 0;
 }
 
@@ -353,30 +411,10 @@ int on_receive(trace_args *ctx)
 }
 
 /*
- * What stands for on_send and on_receive on kernels before 6.3, which have no tracepoints there: the calls themselves,
- * at their exit. It costs every read and write of the host a look at its descriptor, and datagrams are not counted.
+ * What follows stands for on_send and on_receive on kernels before 6.3, which have no tracepoints there: the calls
+ * themselves, at their exit. It costs every read and write of the host a look at its descriptor, and datagrams are not
+ * counted.
  */
-static __always_inline void sent_by_call(struct sock *sk, s64 ret, struct transfer *sending)
-{
-	u64 key = (u64)sk;
-	struct { u16 family, port; } to = {};
-	struct peer *peer = bpf_map_lookup_elem(&peers, &key);
-	u16 port = bpf_ntohs(BPF_CORE_READ(sk, __sk_common.skc_dport));
-	bool dns = is_dns(port) || is_dns(BPF_CORE_READ(sk, __sk_common.skc_num));
-	bool tcp = BPF_CORE_READ(sk, sk_protocol) == IPPROTO_TCP;
-
-	if (tcp && ((!peer && !dns) || ret <= 0))
-		return;
-	if (!port && sending->addr && !bpf_probe_read_user(&to, sizeof(to), sending->addr))
-		dns |= is_dns(bpf_ntohs(to.port));
-	if (dns && ret > 2)
-		tell_dns(sk, ret, sending, 0);
-	if (tcp && !peer)
-		return;
-	if (tcp && !bpf_map_delete_elem(&peers, &key))
-		removed(TW_T_PEERS);
-	tell_sent(sk, false, ret, sending, tcp, peer);
-}
 
 /* The socket of IP that a call reads or writes; null if it is something else. */
 static __always_inline struct sock *ip_socket(struct watched *call)
@@ -406,10 +444,10 @@ int handle_send(trace_args *ctx)
 				break;
 			take_message(&sending, &messages[i]);
 			sending.kind = config.kind_sendmsg;
-			sent_by_call(sk, len, &sending);
+			look_at_sent(sk, false, len, &sending);
 		}
 	} else if (find_sending(call.task, &sending)) {
-		sent_by_call(sk, call.ret, &sending);
+		look_at_sent(sk, false, call.ret, &sending);
 	}
 	return 0;
 }

@@ -11,6 +11,7 @@ use tw_model::process::UserNames;
 use tw_model::{Container, Place, ProcKey, Process};
 
 use crate::ledger::{Missing, Slot};
+use crate::listeners::Listening;
 use crate::world::World;
 
 /// Records of a process may come this long after that of its end: another CPU's ring was read later, or they waited for
@@ -95,6 +96,16 @@ pub enum Context {
         /// Boot time until which it holds, nanoseconds.
         until_ns: u64,
     },
+    /// A socket that listens, found by looking; at the start of a segment, every one that does.
+    Listening {
+        /// The socket.
+        listening: Box<Listening>,
+    },
+    /// One that listens no more, found by looking.
+    ListeningEnded {
+        /// Its number.
+        ino: u64,
+    },
     /// A process that an event may still show: it is alive or just ended, or one of these descends from it.
     Process {
         /// The process.
@@ -149,6 +160,9 @@ impl World {
         for (place, address, name, until_ns) in self.known_names.iter() {
             tell(Context::Address { place: place.0, address, name: name.to_owned(), until_ns });
         }
+        for listening in self.listeners.iter() {
+            tell(Context::Listening { listening: Box::new(listening.clone()) });
+        }
         let table = &self.processes;
         let needed = table.needed(self.latest_ns.saturating_sub(LATE_NS));
         for process in table.dead() {
@@ -172,6 +186,7 @@ impl World {
             Context::Unit { cgroup, unit } => self.membership.put_host(cgroup, Some(unit)),
             Context::Container { container } => self.membership.restore(*container),
             Context::Gone { id } => {
+                self.listeners.container_gone(&id);
                 self.membership.apply(0, crate::RuntimeUpdate::Gone(id));
             }
             Context::Names { container, uid, gid, loginuid, names } => {
@@ -181,6 +196,10 @@ impl World {
             Context::Coverage { owner, cgroup, counts } => self.ledger.restore(&owner, cgroup, &counts),
             Context::Address { place, address, name, until_ns } => {
                 self.known_names.put(Place(place), address, &name, until_ns);
+            }
+            Context::Listening { listening } => self.listeners.begin(*listening),
+            Context::ListeningEnded { ino } => {
+                self.listeners.end(ino);
             }
             Context::Process { process } => self.processes.restore(*process),
             Context::Dead { key, exit_ns } => {

@@ -15,6 +15,7 @@ mod grpc;
 pub mod journal;
 mod launch;
 pub mod ledger;
+pub mod listeners;
 pub mod membership;
 mod oci;
 pub mod procfs;

@@ -28,10 +28,11 @@ use tw_model::{ProcKey, Process};
 use crate::cgroup::find_mount;
 
 /// Names of the environment variables that are kept; all others are dropped unread.
-pub const ENV_NAMES: [&str; 19] = [
+pub const ENV_NAMES: [&str; 20] = [
     "LD_PRELOAD",
     "LD_LIBRARY_PATH",
     "LD_AUDIT",
+    "GLIBC_TUNABLES",
     "PATH",
     "HOME",
     "USER",

@@ -15,13 +15,14 @@ use hashbrown::HashMap;
 use tw_model::coverage::Class;
 use tw_model::event::{EventKind, Prior};
 use tw_model::process::{Credentials, ExeFile, Image, Namespaces, UserNames};
-use tw_model::raw::{Body, CAPS_UNKNOWN, ExecBody, ForkBody, attr, sock_attr};
-use tw_model::{Container, Event, KnownNames, Names, Place, ProcKey, Process, ProcessTable, Raw};
+use tw_model::raw::{Body, CAPS_UNKNOWN, ExecBody, ForkBody, attr};
+use tw_model::{Container, Event, KnownNames, Names, ProcKey, Process, ProcessTable, Raw};
 
 use crate::cgroup::Cgroups;
 use crate::journal::{Context, LATE_NS};
 use crate::launch::launched;
 use crate::ledger::{Ledger, Missing};
+use crate::listeners::{self, Listeners};
 use crate::membership::{Membership, MembershipCounts, Notice};
 use crate::procfs::{Procfs, keep_env};
 use crate::runtime::RuntimeUpdate;
@@ -29,7 +30,9 @@ use crate::sources::{RuntimeOptions, RuntimeState, Sources};
 use crate::users::UserDb;
 
 mod credentials;
+mod listening;
 mod login;
+mod names;
 
 /// User lists of containers kept at the same time.
 const MAX_USER_LISTS: usize = 1024;
@@ -80,6 +83,8 @@ pub struct World {
     pub(crate) membership: Membership,
     pub(crate) ledger: Ledger,
     pub(crate) known_names: KnownNames,
+    pub(crate) listeners: Listeners,
+    looks: listening::Looks,
     host_users: UserDb,
     container_users: HashMap<Box<str>, UserDb, foldhash::fast::RandomState>,
     /// Added to a boot time to get the wall-clock time.
@@ -111,6 +116,8 @@ impl World {
             membership: Membership::new(Cgroups::new(), sources),
             ledger: Ledger::default(),
             known_names: KnownNames::default(),
+            listeners: Listeners::default(),
+            looks: listening::Looks::default(),
             host_users: UserDb::host_at(Path::new("/")),
             container_users: HashMap::default(),
             boot_to_wall_ns: 0,
@@ -132,6 +139,8 @@ impl World {
             membership: Membership::new(Cgroups::at(None), Sources::default()),
             ledger: Ledger::default(),
             known_names: KnownNames::default(),
+            listeners: Listeners::default(),
+            looks: listening::Looks::default(),
             host_users: UserDb::host_at(Path::new("/nonexistent")),
             container_users: HashMap::default(),
             boot_to_wall_ns: 0,
@@ -201,6 +210,7 @@ impl World {
             self.processes.insert(process);
         }
         self.seed_logins(&keys);
+        self.seed_listeners();
         (count, true)
     }
 
@@ -226,6 +236,7 @@ impl World {
         for (source, update) in updates {
             if let RuntimeUpdate::Gone(id) = &update {
                 self.container_users.remove(id.as_str());
+                self.listeners.container_gone(id);
             }
             notices.extend(self.membership.apply(source, update));
         }
@@ -276,6 +287,7 @@ impl World {
             Body::Call(body) if raw.header.ret >= 0 => self.credentials(&raw, body),
             Body::Exit(_) => self.processes.end(key, raw.header.time),
             Body::Sock(_) if raw.kind() == EventKind::Dns => self.learn_names(&raw),
+            Body::Sock(_) if raw.kind().has_socket_id() => self.listening(&raw),
             Body::Sock(_) if matches!(raw.kind(), EventKind::Accept | EventKind::Accept4) => self.accepted(&raw),
             _ => {}
         }
@@ -443,53 +455,6 @@ impl World {
         process.rebuild_cmdline();
     }
 
-    /// What a process is told of addresses holds for its container.
-    fn learn_names(&mut self, raw: &Raw<'_>) {
-        if let Some(message) = raw.dns().filter(|_| raw.sock().is_some_and(|sock| sock.has(sock_attr::RECEIVED))) {
-            let place = Place::of(self.membership.container(raw.header.cgroup));
-            self.known_names.learn(place, &message, raw.header.time);
-        }
-    }
-
-    /// Names for credentials, unless they are those that the process has already in the same container.
-    fn names_if_new(&mut self, raw: &Raw<'_>, cred: &Credentials) -> Option<UserNames> {
-        let known = self.processes.get(raw.key())?;
-        let same = known.cred.uid == cred.uid
-            && known.cred.gid == cred.gid
-            && known.cred.loginuid == cred.loginuid
-            && known.cgroup_id == raw.header.cgroup
-            && !known.names.user.is_empty();
-        if same { None } else { Some(self.names(raw.header.cgroup, raw.header.pid, cred)) }
-    }
-
-    fn names(&mut self, cgroup: u64, pid: u32, cred: &Credentials) -> UserNames {
-        let (uid, gid, loginuid) = (cred.uid, cred.gid, cred.loginuid);
-        let container: Box<str> = self.membership.container(cgroup).map_or("", |container| &*container.id).into();
-        if self.reliving {
-            return self.told_names.get(&(container, uid, gid, loginuid)).cloned().unwrap_or_default();
-        }
-        let names = self.look_up_names(&container, pid, cred);
-        let told = || Context::Names { container: container.into(), uid, gid, loginuid, names: names.clone() };
-        self.membership.journal.note(told);
-        names
-    }
-
-    fn look_up_names(&mut self, container: &str, pid: u32, cred: &Credentials) -> UserNames {
-        if container.is_empty() {
-            return self.host_users.names(cred.uid, cred.gid, cred.loginuid);
-        }
-        if !self.container_users.contains_key(container) {
-            let users = UserDb::for_process(&self.options.proc_root, pid, &self.host_users);
-            if self.container_users.len() >= MAX_USER_LISTS {
-                self.user_lists_evicted += self.container_users.len() as u64;
-                self.container_users.clear();
-            }
-            self.container_users.insert(container.into(), users);
-        }
-        let users = self.container_users.get(container);
-        users.map(|users| users.names(cred.uid, cred.gid, cred.loginuid)).unwrap_or_default()
-    }
-
     /// Books what was missed of a cgroup; `None`: of one that is not known.
     pub fn missed(&mut self, cgroup: Option<u64>, missing: &[Missing]) {
         if let Some(cgroup) = cgroup
@@ -549,6 +514,7 @@ impl World {
             ("processes", row(self.processes.len(), self.options.max_processes, self.processes.evicted())),
             ("user_lists", row(self.container_users.len(), MAX_USER_LISTS, self.user_lists_evicted)),
             ("address_names", row(self.known_names.len(), KnownNames::CAPACITY, self.known_names.evicted())),
+            ("listeners", row(self.listeners.len(), listeners::MAX, self.listeners.evicted())),
             ("ledger_accounts", row(accounts, crate::ledger::MAX_ACCOUNTS, evicted)),
         ];
         tables.extend(self.membership.tables());

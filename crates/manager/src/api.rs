@@ -8,6 +8,7 @@ mod audit;
 mod findings;
 mod health;
 mod inventory;
+mod listeners;
 mod moment;
 mod overview;
 mod problem;
@@ -38,6 +39,7 @@ pub use findings::{FindingItem, FindingPage};
 pub use inventory::{
     ContainerItem, ContainerPage, ImageItem, ImagePage, RuleItem, RulePage, WorkloadItem, WorkloadPage,
 };
+pub use listeners::{ListenerItem, ListenerPage};
 pub use moment::{NoMoment, moment};
 pub use overview::{LinkOverview, ManagerOverview, Overview, ProblemPage, StoreOverview};
 pub use problem::{ApiProblem, UNKNOWN_REQUEST};
@@ -66,6 +68,7 @@ fn documented() -> OpenApiRouter<Arc<State>> {
         .routes(routes!(findings::show))
         .routes(routes!(inventory::containers))
         .routes(routes!(inventory::images))
+        .routes(routes!(listeners::list))
         .routes(routes!(inventory::workloads))
         .routes(routes!(inventory::rules))
         .routes(routes!(audit::list))

@@ -38,6 +38,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const TOUCH: Duration = Duration::from_secs(3600);
 /// Containers that are taken at most; what is beyond is left out of the inventory.
 const CONTAINERS: usize = 100_000;
+/// Sockets that listen that are taken at most.
+const LISTENERS: usize = 16_384;
 /// Containers whose workload is remembered at most.
 const REMEMBERED: usize = 40_000;
 
@@ -303,6 +305,10 @@ impl Reader<'_> {
                 }
                 let containers = std::mem::take(&mut self.parts);
                 self.seen.send_modify(|seen| seen.containers = Some(Arc::new(containers)));
+            }
+            FromAgent::Listeners { mut listeners } => {
+                listeners.truncate(LISTENERS);
+                self.state.agent_sees(listeners);
             }
             FromAgent::Answer { id, result } => self.state.answered(id, result),
         }

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tw_model::link::{Call, FromManager, SupervisorStatus};
+use tw_model::listener::Listener;
 use tw_model::status::{AgentStatus, Histogram, Node, Problem};
 
 use crate::retention::Retention;
@@ -143,6 +144,8 @@ pub(crate) struct Link {
     pub(crate) reason: String,
     pub(crate) node: Option<Node>,
     pub(crate) agent: Option<AgentStatus>,
+    /// Sockets that listen, as the agent said it last.
+    pub(crate) listeners: Arc<Vec<Listener>>,
     pub(crate) heard: Option<Instant>,
     outgoing: Option<mpsc::Sender<FromManager>>,
     calls: HashMap<u64, oneshot::Sender<Result<String, String>>>,
@@ -191,6 +194,7 @@ impl State {
             reason: "not connected yet".into(),
             node: None,
             agent: None,
+            listeners: Arc::default(),
             heard: None,
             outgoing: None,
             calls: HashMap::new(),
@@ -320,6 +324,16 @@ impl State {
         link.outgoing = None;
         link.calls.clear();
         link.reason = reason;
+    }
+
+    /// The agent said what listens.
+    pub(crate) fn agent_sees(&self, listeners: Vec<Listener>) {
+        self.lock().link.listeners = Arc::new(listeners);
+    }
+
+    /// What listens, as the agent said it last.
+    pub(crate) fn listeners(&self) -> Arc<Vec<Listener>> {
+        Arc::clone(&self.lock().link.listeners)
     }
 
     /// The agent said how it is.

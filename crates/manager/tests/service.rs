@@ -12,6 +12,7 @@ use ground::{ID, NODE, Postgres, container, finding, spooled};
 use serde_json::Value;
 use tw_manager::api::{FindingPage, Overview};
 use tw_model::link::{Call, FromAgent, FromManager, MAX_LINE, Spooled};
+use tw_model::listener::Listener;
 use tw_model::status::{AgentStatus, Node, Problem, RuleFile, RulesStatus};
 
 fn sqlite_url(folder: &std::path::Path) -> String {
@@ -380,6 +381,32 @@ async fn inventory_rules_and_problems_are_shown() {
     assert_eq!(manager.get("/api/v1/workloads").await["workloads"][0]["running"], 2);
     manager.until("/api/v1/rules", |_, body| body.contains("\"in_force\":true")).await;
     manager.until("/api/v1/problems", |_, body| body.contains("spool-full")).await;
+
+    let on = |container: &str, port: u16| Listener {
+        container: container.into(),
+        protocol: "tcp".into(),
+        address: [0, 0, 0, 0].into(),
+        port,
+        process: "server".into(),
+        pid: 7,
+        since_ns: u64::from(port == 80) * 1_795_507_200_000_000_000,
+    };
+    connection
+        .send(FromAgent::Listeners { listeners: vec![on("", 22), on(&second.id, 80), on(&second.id, 443)] })
+        .await;
+    manager.until("/api/v1/listeners", |_, body| body.contains("443")).await;
+    let page = manager.get("/api/v1/listeners?limit=2").await;
+    assert_eq!(page["listeners"][0]["since"], serde_json::Value::Null);
+    assert_eq!((&page["listeners"][1]["since"], &page["next"]), (&"2026-11-24T08:00:00Z".into(), &"2".into()));
+    let last = manager.get("/api/v1/listeners?limit=2&cursor=2").await;
+    assert_eq!((&last["listeners"][0]["port"], &last["next"]), (&443.into(), &serde_json::Value::Null));
+    let items = manager.get("/api/v1/containers").await["containers"].clone();
+    let ports = |id: &str| {
+        let item = items.as_array().unwrap().iter().find(|item| item["id"] == id).unwrap();
+        item["listening"].as_array().unwrap().iter().map(|one| one["port"].as_u64().unwrap()).collect::<Vec<_>>()
+    };
+    assert_eq!((ports(&first.id), ports(&second.id)), (vec![], vec![80, 443]));
+    manager.until("/api/v1/listeners?cursor=x", |status, body| status == 400 && body.contains("remedy")).await;
 
     // While nobody looked, one container ended.
     drop(connection);

@@ -208,9 +208,10 @@ impl FieldRef {
                     return Err(FieldError::ArgNotAllowed);
                 }
                 let Some(known) = crate::event::PARAMS.iter().find(|known| **known == param) else {
-                    return Err(FieldError::UnknownParam {
-                        near: nearest(param, crate::event::PARAMS.iter().copied()),
-                    });
+                    // Parameters are short: what is half as long again off is something else.
+                    let near =
+                        nearest_within(param, crate::event::PARAMS.iter().copied(), (param.len() / 2).clamp(1, 4));
+                    return Err(FieldError::UnknownParam { near });
                 };
                 return Ok(Self { field: row(prefix), arg: Arg::Key((*known).into()) });
             }

@@ -14,6 +14,7 @@ pub mod first_bytes;
 pub mod flags;
 pub mod known_names;
 pub mod link;
+pub mod listener;
 pub mod login;
 pub mod mode;
 pub mod process;

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::container::Container;
 use crate::finding::Finding;
+use crate::listener::Listener;
 use crate::status::{AgentStatus, Node, Problem, SpoolLane};
 
 /// Version of this protocol. Either side ends the connection if the other's differs.
@@ -68,6 +69,11 @@ pub enum FromAgent {
         /// Whether another part follows. Only with the last one the list is whole.
         #[serde(default)]
         more: bool,
+    },
+    /// All sockets that listen; after hello and after changes, once a second at most.
+    Listeners {
+        /// The sockets, those of the host first.
+        listeners: Vec<Listener>,
     },
     /// Answer to a call.
     Answer {

@@ -46,16 +46,17 @@ impl Mode {
     /// The kinds of events that it delivers.
     pub fn kinds(self) -> KindSet {
         use EventKind::{
-            Clone, Coverage, Dns, Execve, Flow, Openat, Procexit, Ptrace, Resource, Setresgid, Setresuid, Write,
+            Clone, Coverage, Dns, Execve, Flow, ListenEnd, Openat, Procexit, Ptrace, Resource, Setresgid, Setresuid,
+            Write,
         };
         let of = |kinds: &[EventKind]| kinds.iter().fold(KindSet::NONE, |set, kind| set.or(KindSet::one(*kind)));
         match self {
             Self::Ebpf => KindSet::ALL,
             Self::Fanotify => Self::Connector.kinds().or(KindSet::one(Openat)),
             Self::Connector => of(&[Clone, Coverage, Execve, Procexit, Ptrace, Resource, Setresuid, Setresgid]),
-            // First bytes of connections and what is received would take a stop at each write and read; nobody measures one
-            // command, and it has no ledger.
-            Self::Wrap => KindSet::ALL.and(of(&[Coverage, Dns, Flow, Resource, Write]).not()),
+            // First bytes of connections and what is received would take a stop at each write and read; a socket that
+            // goes is no call of its own; nobody measures one command, and it has no ledger.
+            Self::Wrap => KindSet::ALL.and(of(&[Coverage, Dns, Flow, ListenEnd, Resource, Write]).not()),
         }
     }
 

@@ -12,10 +12,12 @@ use crate::process::ProcKey;
 
 mod encoder;
 mod flow;
+mod listener;
 mod resource;
 mod rewrite;
 pub use encoder::{Encoder, from_words, to_words};
 pub use flow::{FLOW_STATES, FlowFigures};
+pub use listener::SocketId;
 pub use resource::{ResourceBody, part};
 pub use rewrite::Slot;
 

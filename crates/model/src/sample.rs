@@ -444,7 +444,7 @@ impl Sample {
         body.attrs = match kind {
             EventKind::Connect => sock_attr::CLIENT | sock_attr::CONNECTED,
             EventKind::Accept | EventKind::Accept4 => sock_attr::SERVER | sock_attr::CONNECTED,
-            EventKind::Bind | EventKind::Listen => sock_attr::SERVER,
+            EventKind::Bind | EventKind::Listen | EventKind::ListenEnd => sock_attr::SERVER,
             EventKind::Write => sock_attr::CLIENT | sock_attr::CONNECTED | sock_attr::FIRST,
             EventKind::Sendto | EventKind::Sendmsg => sock_attr::CLIENT,
             EventKind::Dns if self.dns.as_ref().is_some_and(SampleDns::is_answer) => {

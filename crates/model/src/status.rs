@@ -226,6 +226,8 @@ pub struct WorldStatus {
     pub evicted: u64,
     /// Containers that run.
     pub containers: u64,
+    /// Sockets that listen.
+    pub listeners: u64,
     /// Events that waited for their container's name.
     pub waited: u64,
     /// Events that went on without it.

@@ -144,7 +144,7 @@ impl Redactor {
     /// The record with secrets taken out of arguments, environment, first bytes sent and text arguments; `None` if
     /// there are none. The result is not aligned: [`tw_model::raw::to_words`] copies it to where it is.
     pub fn record(&self, raw: &Raw<'_>) -> Option<Vec<u8>> {
-        if raw.kind() == EventKind::Flow {
+        if raw.kind() == EventKind::Flow || raw.kind().has_socket_id() {
             return None; // figures, no text
         }
         let mut changed = false;

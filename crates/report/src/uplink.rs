@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use rustix::net::sockopt::socket_peercred;
 use tw_model::Container;
 use tw_model::link::{Call, Cursor, FromAgent, FromManager, MAX_MANAGER_LINE, PROTOCOL, Spooled};
+use tw_model::listener::Listener;
 use tw_model::status::{AgentStatus, Node, SpoolLane};
 
 use crate::spool::{Spool, SpoolError, SpoolReader};
@@ -58,6 +59,8 @@ pub struct Board {
     pub status: Mutex<Option<AgentStatus>>,
     /// Containers, with a number that grows with each change.
     pub containers: Mutex<(u64, Vec<Container>)>,
+    /// Sockets that listen, in the same way.
+    pub listeners: Mutex<(u64, Vec<Listener>)>,
 }
 
 /// Something the manager asked for; whoever does it answers.
@@ -184,8 +187,15 @@ fn serve(options: &Arc<UplinkOptions>, stream: UnixStream) -> io::Result<()> {
         over.store(true, Ordering::Relaxed);
         bell.ring();
     })?;
-    let mut out =
-        Sending { options, stream, readers: None, status_sent: None, containers_sent: None, ack_failed: false };
+    let mut out = Sending {
+        options,
+        stream,
+        readers: None,
+        status_sent: None,
+        containers_sent: None,
+        listeners_sent: None,
+        ack_failed: false,
+    };
     out.say(&FromAgent::Hello { protocol: PROTOCOL, version: options.version.clone(), node: options.node.clone() })?;
     let mut rung = 0;
     loop {
@@ -235,6 +245,7 @@ struct Sending<'o> {
     readers: Option<Vec<(SpoolLane, SpoolReader)>>,
     status_sent: Option<Instant>,
     containers_sent: Option<u64>,
+    listeners_sent: Option<u64>,
     /// The last acknowledgement could not be remembered.
     ack_failed: bool,
 }
@@ -334,6 +345,15 @@ impl Sending<'_> {
         if let Some((version, containers)) = containers {
             self.containers_sent = Some(version);
             self.say_containers(containers)?;
+        }
+        let listeners = {
+            let known = self.options.board.listeners.lock().unwrap_or_else(PoisonError::into_inner);
+            (self.listeners_sent != Some(known.0)).then(|| known.clone())
+        };
+        if let Some((version, listeners)) = listeners {
+            self.listeners_sent = Some(version);
+            // A few thousand at most, with short names: they fit into a line.
+            self.say(&FromAgent::Listeners { listeners })?;
         }
         let findings = self.next_findings();
         if findings.is_empty() {

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use tw_model::finding::{Cause, finding_id};
 use tw_model::link::{Call, Cursor, FromAgent, FromManager, MAX_LINE, MAX_MANAGER_LINE, PROTOCOL};
+use tw_model::listener::Listener;
 use tw_model::status::{AgentStatus, Node, SpoolLane};
 use tw_model::{Container, Finding, Priority};
 use tw_report::spool::{Spool, SpoolOptions, SpoolSync};
@@ -247,6 +248,18 @@ fn many_containers_come_in_parts_and_the_state_too() {
     *ground.board.containers.lock().unwrap() = (2, Vec::new());
     ground.bell.ring();
     while !matches!(peer.hear().unwrap(), FromAgent::Containers { containers, more: false } if containers.is_empty()) {}
+    let listener = Listener {
+        container: String::new(),
+        protocol: "tcp".into(),
+        address: [127, 0, 0, 1].into(),
+        port: 22,
+        process: "sshd".into(),
+        pid: 9,
+        since_ns: 0,
+    };
+    *ground.board.listeners.lock().unwrap() = (1, vec![listener.clone()]);
+    ground.bell.ring();
+    while !matches!(peer.hear().unwrap(), FromAgent::Listeners { listeners } if listeners == [listener.clone()]) {}
 }
 
 #[test]

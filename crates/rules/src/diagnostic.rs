@@ -243,8 +243,13 @@ fn is_unsafe(c: char) -> bool {
 }
 
 fn push_escaped(out: &mut String, c: char) {
-    // A string's write cannot fail.
-    let _ = write!(out, "\\u{{{:x}}}", u32::from(c));
+    match c {
+        '\n' => out.push_str("\\n"),
+        '\r' => out.push_str("\\r"),
+        '\t' => out.push_str("\\t"),
+        // A string's write cannot fail.
+        _ => _ = write!(out, "\\u{{{:x}}}", u32::from(c)),
+    }
 }
 
 /// Makes a text safe to show on one line.
@@ -329,6 +334,14 @@ error[LOAD_ERR_COMPILE_CONDITION]: no field `proc.nmae`
         assert!(text.contains("\\u{1b}[31m \\u{202e}proc.nmae"), "{text}");
         assert!(!text.contains('\u{1b}'));
         assert_eq!(shown.column, 11);
+    }
+
+    #[test]
+    fn line_ends_in_a_message_are_shown_as_one_writes_them() {
+        let mut files = Files::default();
+        files.add("f".into(), "x".into());
+        let shown = Problem::error(code::VALIDATE, place(FileId(0), 0..1), "no `a\r\n\tb`").locate(&files);
+        assert_eq!(shown.to_string(), r"f:1:1: error[LOAD_ERR_VALIDATE]: no `a\r\n\tb`");
     }
 
     #[test]

@@ -104,6 +104,8 @@ pub struct Loader {
     lists: Named<ListDef>,
     macros: Named<MacroDef>,
     rules: Named<RuleDef>,
+    /// Rules with wrong keys: not loaded, but what is wrong with their conditions is told as well.
+    broken: Vec<RuleDef>,
     /// Position of the next definition.
     next: usize,
     compat: Compat,
@@ -222,6 +224,15 @@ impl Loader {
         }
     }
 
+    /// What a list or macro overrides; the last of several problems is the error.
+    fn overrides(&mut self, item: &Item<'_>, keys: &[&str]) -> Result<Option<Overrides>, Problem> {
+        let mut wrong = Vec::new();
+        let overrides = Overrides::read(item, keys, keys, &mut wrong);
+        let last = wrong.pop();
+        self.problems.append(&mut wrong);
+        last.map_or(Ok(overrides), Err)
+    }
+
     fn position(&mut self) -> usize {
         self.next += 1;
         self.next
@@ -245,7 +256,7 @@ impl Loader {
             return Err(Problem::error(code::YAML_VALIDATE, bad.place.clone(), message));
         }
         let items: Vec<Node> = items.iter().filter(|value| value.scalar().is_some()).cloned().collect();
-        let overrides = Overrides::read(item, &["items"], &["items"])?;
+        let overrides = self.overrides(item, &["items"])?;
         if item.flag("append")?.unwrap_or(false) {
             self.warn_of_append(item);
         }
@@ -274,7 +285,7 @@ impl Loader {
             self.problems.push(Problem::warning(code::INVALID_MACRO_NAME, place.clone(), message));
         }
         let condition = item.text("condition")?.ok_or_else(|| item.missing("condition"))?;
-        let overrides = Overrides::read(item, &["condition"], &["condition"])?;
+        let overrides = self.overrides(item, &["condition"])?;
         if item.flag("append")?.unwrap_or(false) {
             self.warn_of_append(item);
         }
@@ -307,3 +318,5 @@ mod lint_tests;
 mod options_tests;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod told_tests;

@@ -35,6 +35,8 @@ pub(crate) use item::{KEYS, is_test};
 pub struct Suite {
     /// In the order of the file.
     pub tests: Vec<Test>,
+    /// Lines of the tests that cannot be read, from 1: each has one diagnostic or several.
+    pub unread: Vec<usize>,
 }
 
 /// A test.
@@ -163,9 +165,8 @@ pub fn read_events(name: &str, text: &str) -> (Vec<PlacedEvent>, Vec<Diagnostic>
     with_documents(name, text, |node, files, problems| {
         let mut found = Vec::new();
         for node in item::event_nodes(node) {
-            match item::event(node) {
-                Ok(sample) => found.push(PlacedEvent { sample, line: item::line(files, node) }),
-                Err(problem) => problems.push(*problem),
+            if let Some(sample) = item::event(node, problems) {
+                found.push(PlacedEvent { sample, line: item::line(files, node) });
             }
         }
         found
@@ -194,18 +195,19 @@ fn with_documents<T>(
 impl Suite {
     /// Reads the tests of a file; rules, macros and lists are passed over. `name` is what diagnostics call it.
     pub fn parse(name: &str, text: &str) -> (Self, Vec<Diagnostic>) {
+        let mut unread = Vec::new();
         let (tests, diagnostics) = with_documents(name, text, |document, files, problems| {
             let Kind::List(items) = &document.kind else { return Vec::new() };
             let mut tests = Vec::new();
             for node in items.iter().filter(|node| item::is_test(node)) {
-                match item::read(node, files) {
-                    Ok(test) => tests.push(test),
-                    Err(problem) => problems.push(*problem),
+                match item::read(node, files, problems) {
+                    Some(test) => tests.push(test),
+                    None => unread.push(item::line(files, node)),
                 }
             }
             tests
         });
-        (Self { tests }, diagnostics)
+        (Self { tests, unread }, diagnostics)
     }
 }
 

@@ -39,6 +39,22 @@ const RING: &[(usize, EventKind)] = &[
     (57, EventKind::Listen),
 ];
 
+/// What `socketcall` may be asked for that the table has room for (`TW_SOCKETCALLS`).
+const SOCKETCALLS: usize = 24;
+
+/// What is told of `socketcall`, as the calls that it stands for (include/uapi/linux/net.h).
+const SOCKETCALL: &[(usize, EventKind)] = &[
+    (1, EventKind::Socket),
+    (2, EventKind::Bind),
+    (3, EventKind::Connect),
+    (4, EventKind::Listen),
+    (5, EventKind::Accept),
+    (18, EventKind::Accept4),
+];
+
+/// Its number, in the 32-bit table of x86.
+const NR32_SOCKETCALL: u16 = 102;
+
 /// `enum tw_handler` of bpf/tidewatch.h.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
@@ -55,6 +71,7 @@ pub(crate) enum Handler {
     FsContext = 10,
     Send = 11,
     Receive = 12,
+    SocketCall = 13,
 }
 
 /// Calls that are watched where a hook of the kernel is missing that would tell more for less.
@@ -82,7 +99,7 @@ impl Instead {
 }
 
 impl Handler {
-    /// All of them.
+    /// Those that a sensor without a kernel half has as well: not `socketcall`.
     const ALL: [Self; 12] = [
         Self::Open,
         Self::Path,
@@ -164,7 +181,7 @@ pub(crate) struct Config {
     nr_recvmsg: u16,
     nr_recvmmsg: u16,
     kind_flow: u16,
-    pad: u16,
+    kind_listen_end: u16,
     bucket_rate: u32,
     bucket_burst: u32,
     flow_tell_ms: u32,
@@ -179,6 +196,15 @@ pub(crate) struct Config {
     ring_kind: [u8; RING_OPS],
     nr_ring: u16,
     ring_cqe: u16,
+    socketcall: [u8; SOCKETCALLS],
+    nr32_socketcall: u16,
+    nr32_write: u16,
+    nr32_sendto: u16,
+    nr32_sendmsg: u16,
+    nr32_read: u16,
+    nr32_recvfrom: u16,
+    nr32_recvmsg: u16,
+    pad: u16,
 }
 
 /// One watched call: event kind, number here ([`NO_NUMBER`]: none), number in the 32-bit table of x86 (0: none), handler,
@@ -397,7 +423,7 @@ impl Config {
             nr_recvmsg: libc::SYS_recvmsg as u16,
             nr_recvmmsg: libc::SYS_recvmmsg as u16,
             kind_flow: EventKind::Flow as u16,
-            pad: 0,
+            kind_listen_end: EventKind::ListenEnd as u16,
             bucket_rate: rate,
             bucket_burst: rate.saturating_mul(2),
             flow_tell_ms: millis(options.flow_told_every),
@@ -412,7 +438,22 @@ impl Config {
             ring_kind: [0; RING_OPS],
             nr_ring: libc::SYS_io_uring_enter as u16,
             ring_cqe: 0,
+            socketcall: [0; SOCKETCALLS],
+            nr32_socketcall: NR32_SOCKETCALL,
+            nr32_write: 4,
+            nr32_sendto: 369,
+            nr32_sendmsg: 370,
+            nr32_read: 3,
+            nr32_recvfrom: 371,
+            nr32_recvmsg: 372,
+            pad: 0,
         };
+        for (which, kind) in SOCKETCALL {
+            config.socketcall[*which] = *kind as u8;
+        }
+        if cfg!(target_arch = "x86_64") {
+            config.handler32[usize::from(NR32_SOCKETCALL)] = Handler::SocketCall as u8;
+        }
         for (op, kind) in RING {
             config.ring_kind[*op] = *kind as u8;
         }
@@ -470,7 +511,9 @@ impl Config {
     /// Numbers that are watched, of the 32-bit table of x86 if `compat`.
     pub(crate) fn numbers(&self, compat: bool) -> impl Iterator<Item = u32> {
         let handlers = if compat { &self.handler32 } else { &self.handler };
-        (0_u32..).zip(handlers).filter(|(_, handler)| **handler != 0).map(|(number, _)| number)
+        // What `watched` knows nothing of need not be seen.
+        let known = |handler: u8| handler != 0 && handler != Handler::SocketCall as u8;
+        (0_u32..).zip(handlers).filter(move |(_, handler)| known(**handler)).map(|(number, _)| number)
     }
 }
 
@@ -505,7 +548,7 @@ mod tests {
         use EventKind as K;
         let calls = calls();
         // These come from hooks of their own, or are measured.
-        let hooks = [K::Clone, K::Procexit, K::Sendto, K::Sendmsg, K::Write, K::Dns, K::Flow];
+        let hooks = [K::Clone, K::Procexit, K::Sendto, K::Sendmsg, K::Write, K::Dns, K::Flow, K::ListenEnd];
         for info in EVENTS {
             let called = calls.iter().any(|call| call.0 == info.kind);
             assert!(called || hooks.contains(&info.kind) || info.kind.is_measurement(), "{} has no source", info.name);

@@ -80,7 +80,7 @@ const PLACES: &[Place] = &[
         instead: Some((Instead::Receives, "the calls that receive stand in; datagrams are not counted")),
         ..Place::optional("on_receive", "tp_btf/sock_recv_length", "6.3", "DNS answers, names of addresses")
     },
-    Place::optional("on_state", "tp_btf/inet_sock_set_state", "5.5", "ends of connections, how much went over them"),
+    Place::optional("on_state", "tp_btf/inet_sock_set_state", "5.5", "ends of connections and of sockets that listen"),
 ];
 
 const IO_CMD_DATA: Option<(&str, &str)> =

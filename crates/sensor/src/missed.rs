@@ -49,15 +49,17 @@ pub(crate) enum Row {
     NameServers,
     Connections,
     Datagrams,
+    RingSends,
 }
 
 /// The tables that the kernel half fills and empties alone, by the name of their map.
-pub(crate) const TABLES: [(&str, Row); 5] = [
+pub(crate) const TABLES: [(&str, Row); 6] = [
     ("buckets", Row::Buckets),
     ("peers", Row::Peers),
     ("name_servers", Row::NameServers),
     ("connections", Row::Connections),
     ("datagrams", Row::Datagrams),
+    ("ring_sends", Row::RingSends),
 ];
 
 /// A table of the kernel half.

@@ -6,7 +6,7 @@
 use std::mem::offset_of;
 
 use libbpf_rs::btf::{Btf, types};
-use tw_model::raw::{CallBody, ExecBody, ExitBody, FileBody, FlowFigures, ForkBody, Header, SockBody};
+use tw_model::raw::{CallBody, ExecBody, ExitBody, FileBody, FlowFigures, ForkBody, Header, SockBody, SocketId};
 
 use crate::calls::{Args, Config};
 use crate::ebpf::Count;
@@ -110,6 +110,7 @@ fn records_have_the_same_layout_on_both_sides() {
     );
     same_struct!("tw_flow", FlowFigures, ["started" started, "bytes_out" bytes_out, "bytes_in" bytes_in,
         "packets_out" packets_out, "packets_in" packets_in, "state" state, "pad" pad]);
+    same_struct!("tw_listener", SocketId, ["ino" ino, "netns" netns, "chosen" chosen]);
     same_body!(
         "tw_call",
         CallBody,

@@ -132,6 +132,19 @@ fn an_event_that_lies_costs_only_itself_and_a_list_only_its_rest() {
 }
 
 #[test]
+fn a_capture_of_packets_is_told_as_that() {
+    let mut scap = Scap::new(Form::New);
+    scap.bytes.clear();
+    scap.section(1);
+    // An interface: Ethernet, no limit.
+    scap.block(1, &[1, 0, 0, 0, 0, 0, 0, 0]);
+    let (lines, reading) = told(&scap.bytes);
+    assert!(lines.is_empty());
+    let said = reading.error.unwrap().to_string();
+    assert!(said.contains("packets (pcapng)"), "{said}");
+}
+
+#[test]
 fn an_event_of_our_own_that_makes_no_sense_is_counted() {
     let ours = 0x5754;
     let one = [0_u8; 16];

@@ -396,24 +396,103 @@ int main(void)
 }
 "#;
 
+/// A server and its client, through `socketcall` alone, and a name that is asked for in the three ways of sending.
+#[cfg(target_arch = "x86_64")]
+const SOCKETCALL: &str = r#"
+#include <arpa/inet.h>
+#include <string.h>
+#include <sys/socket.h>
+static unsigned list[6];
+static struct sockaddr_in here = { .sin_family = AF_INET };
+static char question[] = "\0\1\1\0\0\1\0\0\0\0\0\0\4zero\7example\0\0\1\0\1";
+static char first[] = "said by thirty-two bits";
+static struct { unsigned base, len; } vec;
+static struct { unsigned name, namelen, iov, iovlen, control, controllen, flags; } msg;
+static long call(long which, unsigned a, unsigned b, unsigned c, unsigned d, unsigned e, unsigned f)
+{
+    unsigned all[] = { a, b, c, d, e, f };
+    long result;
+    memcpy(list, all, sizeof(list));
+    __asm__ volatile("int $0x80" : "=a"(result) : "a"(102), "b"(which), "c"(list), "d"(0) : "memory");
+    return (int)result;
+}
+#define AT(x) ((unsigned)(unsigned long)(x))
+int main(void)
+{
+    int listener = call(1, AF_INET, SOCK_STREAM, 0, 0, 0, 0), client, server, asks;
+    static unsigned size = sizeof(here);
+    here.sin_addr.s_addr = inet_addr("127.0.0.85");
+    if (listener < 0 || call(2, listener, AT(&here), sizeof(here), 0, 0, 0) || call(4, listener, 9, 0, 0, 0, 0)) return 1;
+    if (call(6, listener, AT(&here), AT(&size), 0, 0, 0)) return 2;
+    client = call(1, AF_INET, SOCK_STREAM, 0, 0, 0, 0);
+    if (call(3, client, AT(&here), sizeof(here), 0, 0, 0)) return 3;
+    server = call(5, listener, 0, 0, 0, 0, 0);
+    if (server < 0 || call(9, client, AT(first), sizeof(first) - 1, 0, 0, 0) != sizeof(first) - 1) return 4;
+    if (call(18, -1, 0, 0, 0, 0, 0) >= 0 || call(3, 99, AT(&here), sizeof(here), 0, 0, 0) >= 0) return 5;
+    here.sin_port = htons(53);
+    asks = call(1, AF_INET, SOCK_DGRAM, 0, 0, 0, 0);
+    call(11, asks, AT(question), sizeof(question) - 1, 0, AT(&here), sizeof(here));
+    question[13] = 'h';
+    vec.base = AT(question); vec.len = sizeof(question) - 1;
+    msg.name = AT(&here); msg.namelen = sizeof(here); msg.iov = AT(&vec); msg.iovlen = 1;
+    call(16, asks, AT(&msg), 0, 0, 0, 0);
+    return 0;
+}
+"#;
+
+/// Runs a program of 32-bit calls; static and at a fixed place, since what they point to must lie below 4 GiB.
+#[cfg(target_arch = "x86_64")]
+fn run_32(sensor: &mut EbpfSensor, name: &str, source: &str) -> Vec<Record> {
+    let folder = std::env::temp_dir().join(format!("tidewatch-{name}-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let (file, program) = (folder.join("source.c"), folder.join(name));
+    std::fs::write(&file, source).unwrap();
+    let built = Command::new("cc").args(["-w", "-static", "-no-pie", "-o"]).arg(&program).arg(&file).status();
+    assert!(built.is_ok_and(|status| status.success()), "cc is needed: run scripts/setup test");
+    let records =
+        watch(sensor, &format!("import subprocess\nsubprocess.check_call([{:?}])", program.display().to_string()));
+    std::fs::remove_dir_all(&folder).unwrap();
+    records
+}
+
 #[test]
 #[cfg(target_arch = "x86_64")]
 fn a_32_bit_call_is_decoded_by_its_own_table() {
     let Some((mut sensor, _alone)) = sensor(&Options::default()) else { return };
-    let folder = std::env::temp_dir().join(format!("tidewatch-int80-{}", std::process::id()));
-    std::fs::create_dir_all(&folder).unwrap();
-    let (source, program) = (folder.join("int80.c"), folder.join("int80"));
-    std::fs::write(&source, INT80).unwrap();
-    // Static and at a fixed place: the path must lie below 4 GiB.
-    let built = Command::new("cc").args(["-static", "-no-pie", "-o"]).arg(&program).arg(&source).status();
-    assert!(built.is_ok_and(|status| status.success()), "cc is needed: run scripts/setup test");
-    let records =
-        watch(&mut sensor, &format!("import subprocess\nsubprocess.check_call([{:?}])", program.display().to_string()));
-    std::fs::remove_dir_all(&folder).unwrap();
+    let records = run_32(&mut sensor, "int80", INT80);
     let seen = records.iter().map(Record::raw).any(|raw| {
         raw.kind() == EventKind::Open
             && raw.header.flags & tw_model::raw::F_COMPAT != 0
             && text(&raw, raw.file().unwrap().path) == "/etc/hostname"
     });
     assert!(seen, "an open through int 0x80 was not told");
+}
+
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn socketcall_is_told_as_the_calls_that_it_stands_for() {
+    let Some((mut sensor, _alone)) = sensor(&Options::default()) else { return };
+    let records = run_32(&mut sensor, "socketcall", SOCKETCALL);
+    let all: Vec<Raw<'_>> = records.iter().map(Record::raw).filter(|raw| raw.comm() == b"socketcall").collect();
+    let of = |kind: EventKind| -> Vec<&Raw<'_>> {
+        let of = all.iter().filter(|raw| raw.kind() == kind && raw.header.flags & tw_model::raw::F_COMPAT != 0);
+        of.collect()
+    };
+    let types: Vec<[u64; 2]> =
+        of(EventKind::Socket).iter().map(|raw| [raw.call().unwrap().args[0], raw.call().unwrap().args[1]]).collect();
+    assert_eq!(types, [[2, 1], [2, 1], [2, 2]]);
+    let [listen] = of(EventKind::Listen)[..] else { panic!() };
+    let (sock, here) = (listen.sock().unwrap(), std::net::IpAddr::from([127, 0, 0, 85]));
+    assert_eq!((sock.backlog, sock.local()), (9, Some(here)));
+    assert_eq!(of(EventKind::Bind)[0].sock().unwrap().lport, sock.lport);
+    let [connect] = of(EventKind::Connect)[..] else { panic!("one has no socket behind its descriptor") };
+    let ends = connect.sock().unwrap();
+    assert!(ends.has(sock_attr::CLIENT | sock_attr::CONNECTED) && ends.rport == sock.lport && ends.fd > sock.fd);
+    let [accept] = of(EventKind::Accept)[..] else { panic!() };
+    assert_eq!((accept.sock().unwrap().rport, accept.sock().unwrap().fd), (ends.lport, accept.header.ret as i32));
+    assert_eq!(text(of(EventKind::Write)[0], of(EventKind::Write)[0].sock().unwrap().data), "said by thirty-two bits");
+    let names: Vec<String> = of(EventKind::Dns).iter().map(|raw| raw.dns().unwrap().name.as_str().to_owned()).collect();
+    assert_eq!(names, ["zero.example", "hero.example"]);
+    let end = all.iter().find(|raw| raw.kind() == EventKind::ListenEnd).unwrap();
+    assert_eq!(end.socket_id().unwrap().ino, listen.socket_id().unwrap().ino);
 }

@@ -8,11 +8,11 @@ use std::process::Command;
 use std::time::Duration;
 
 use tw_model::event::EventKind;
-use tw_model::raw::sock_attr;
+use tw_model::raw::{Raw, sock_attr};
 use tw_sensor::Options;
 
 mod watching;
-use watching::{Record, sensor, text, watch};
+use watching::{Record, sensor, text, told, watch};
 
 /// A name server on loopback, asked in all the ways in which libraries ask.
 const NAMES: &str = r#"
@@ -178,6 +178,11 @@ fn flows_are_told_with_what_went_over_them_and_whose_they_are() {
             let client = sock.has(sock_attr::CLIENT);
             let end = if client { sock.remote() } else { sock.local() };
             assert_eq!(end, Some(here), "{sock:?}");
+            assert!(
+                sock.proto != 6 || (sock.lport != 0 && sock.rport != 0),
+                "whoever ended: {} {sock:?}",
+                flow.state_name().unwrap()
+            );
             assert!(flow.packets_out + flow.packets_in >= 3, "{flow:?}");
             (flow.state_name().unwrap(), client, flow.bytes_out, flow.bytes_in, sock.proto)
         })
@@ -192,5 +197,71 @@ fn flows_are_told_with_what_went_over_them_and_whose_they_are() {
         ("open", true, 4, 0, 6),
     ] {
         assert!(told.contains(&expected), "{expected:?} is missing in {told:#?}");
+    }
+}
+
+/// Sockets that listen, by one way and another, and how they end.
+const LISTENERS: &str = r#"
+import os, socket, sys
+def tcp(family, address):
+    s = socket.socket(family); s.bind(address); return s
+closed = tcp(socket.AF_INET, ('127.0.0.80', 7081)); closed.listen(3); closed.listen(9)
+shut = tcp(socket.AF_INET6, ('::1', 7082)); shut.listen(3)
+chosen = socket.socket(); chosen.listen(1)                             # the kernel chooses a port
+taken = tcp(socket.AF_INET, ('127.0.0.80', 7083))                      # bound, never listens
+mp = socket.socket(socket.AF_INET, socket.SOCK_STREAM, 262); mp.bind(('127.0.0.80', 7084)); mp.listen(1)
+udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); udp.bind(('127.0.0.80', 7085))
+any = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); any.bind(('127.0.0.80', 0))
+kept = tcp(socket.AF_INET, ('127.0.0.80', 7086)); kept.listen(1)       # in two processes, until the second ends
+for s in (closed, shut, chosen, taken, mp, udp, any, kept):
+    print(os.fstat(s.fileno()).st_ino, s.getsockname()[1], file=sys.stderr)
+netns = os.stat('/proc/self/ns/net').st_ino
+print(netns, 0, file=sys.stderr)
+closed.close(); shut.shutdown(socket.SHUT_RDWR); chosen.close(); taken.close(); mp.close()
+pid = os.fork()
+if not pid:
+    import time; time.sleep(0.1); os._exit(0)
+kept.close(); os.waitpid(pid, 0)
+print(pid, 0, file=sys.stderr)
+"#;
+
+#[test]
+fn listening_sockets_are_told_from_their_beginning_to_their_end() {
+    let Some((mut sensor, _alone)) = sensor(&Options::default()) else { return };
+    let out = Command::new("/usr/bin/python3").args(["-c", LISTENERS]).output().unwrap();
+    let said = String::from_utf8(out.stderr).unwrap();
+    assert!(out.status.success(), "{said}");
+    let numbers: Vec<(u64, u16)> = said
+        .lines()
+        .map(|line| {
+            let (ino, port) = line.split_once(' ').unwrap();
+            (ino.parse().unwrap(), port.parse().unwrap())
+        })
+        .collect();
+    let [closed, shut, chosen, taken, mptcp, udp, any, kept, netns, child] = numbers.as_slice() else {
+        panic!("{said}")
+    };
+    let records = told(&mut sensor);
+    let of = |kind: EventKind, ino: u64| -> Vec<Raw<'_>> {
+        let raws = records.iter().map(Record::raw).filter(|raw| raw.kind() == kind);
+        raws.filter(|raw| raw.socket_id().is_some_and(|socket| socket.ino == ino)).collect()
+    };
+    for ((ino, port), begins) in [(closed, 2), (shut, 1), (chosen, 1), (mptcp, 1), (kept, 1)] {
+        let (begun, ended) = (of(EventKind::Listen, *ino), of(EventKind::ListenEnd, *ino));
+        assert_eq!((begun.len(), ended.len()), (begins, 1), "port {port}");
+        for raw in begun.iter().chain(&ended) {
+            let (sock, socket) = (raw.sock().unwrap(), raw.socket_id().unwrap());
+            assert_eq!((sock.lport, u64::from(socket.netns)), (*port, netns.0));
+            assert!(sock.has(sock_attr::SERVER) || raw.kind() == EventKind::Listen);
+            assert_eq!(raw.comm(), b"python3");
+        }
+        assert_eq!(begun[0].sock().unwrap().local(), ended[0].sock().unwrap().local());
+    }
+    let end = &of(EventKind::ListenEnd, kept.0)[0];
+    assert_eq!(u64::from(end.header.pid), child.0, "whoever had it last");
+    for (ino, port) in [taken, udp, any] {
+        assert!(of(EventKind::Listen, *ino).is_empty() && of(EventKind::ListenEnd, *ino).is_empty(), "{port}");
+        let bound = &of(EventKind::Bind, *ino)[0];
+        assert_eq!((bound.sock().unwrap().lport, bound.socket_id().unwrap().chosen != 0), (*port, ino != &any.0));
     }
 }

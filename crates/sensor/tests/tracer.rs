@@ -293,7 +293,8 @@ fn told(raw: &Raw<'_>) -> String {
             // What has no directory, such as a pipe, has a name for one of them only.
             Some(name(body.path)).filter(|path| path.len() > 1 && path.starts_with('/')).unwrap_or_default(),
             name(body.raw),
-            name(body.data)
+            // Which socket it is, the tracer does not tell.
+            if raw.kind().has_socket_id() { String::new() } else { name(body.data) }
         ),
         Body::Call(body) => format!(
             "{:?} caps {:x} {:x} {:x} text {} {}",

@@ -70,6 +70,14 @@ assert request(26, s, 0, b'through a ring', 14) == 14
 u = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 to = struct.pack('<H', 2) + struct.pack('>H', 9 + SETUP) + socket.inet_aton('127.0.0.1') + bytes(8)
 request(26, u.fileno(), to, b'datagram', 8, 0, addr_len=16)
+v = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+to = struct.pack('<H', 2) + struct.pack('>H', 19 + SETUP) + socket.inet_aton('127.0.0.1') + bytes(8)
+message = struct.pack('QIIQQQQQ', pointer(to), 16, 0, pointer(struct.pack('QQ', pointer(b'a message'), 9)), 1, 0, 0, 0)
+request(9, v.fileno(), 0, message, 1)
+# Sends that no socket asks about: of a connection that was told, and of no network.
+assert request(26, s, 0, b'and more', 8) == 8
+a, b = socket.socketpair(); assert request(26, a.fileno(), 0, b'here', 4) == 4
+r = socket.socket(); r.bind(('127.0.0.1', 0)); assert request(57, r.fileno(), 0, 0, 5) in (0, -22)
 # Without an answer unless it fails: once with success, once without.
 request(37, AT, 0, b'silent', 0o700, sqe_flags=64, wait=0)
 assert request(0) == 0
@@ -101,6 +109,9 @@ fn calls_through_a_ring_are_told_like_the_calls_that_they_stand_for() {
         std::fs::remove_dir_all(&folder).unwrap();
         let Some(records) = records else { return };
         look(&records, &folder.display().to_string(), setup);
+        let tables = sensor.tables();
+        let sends = tables.iter().find(|table| table.name == "ring_sends").unwrap();
+        assert_eq!(sends.entries, 0, "setup {setup}: what was answered is forgotten");
     }
 }
 
@@ -159,4 +170,14 @@ fn look(records: &[Record], folder: &str, setup: &str) {
     let body = datagram.sock().unwrap();
     // Another port each time: the kernel may use a socket's memory again within the second that folds repetitions.
     assert_eq!((text(datagram, body.data), body.rport), ("datagram".into(), 9 + setup.parse::<u16>().unwrap()));
+    let message = of(EventKind::Sendmsg)[0];
+    let body = message.sock().unwrap();
+    assert_eq!((text(message, body.data), body.rport), ("a message".into(), 19 + setup.parse::<u16>().unwrap()));
+    // Since 6.11.
+    for listen in of(EventKind::Listen).into_iter().filter(|raw| raw.header.ret == 0) {
+        let (sock, socket) = (listen.sock().unwrap(), listen.socket_id().unwrap());
+        let ends = seen.iter().filter(|raw| raw.kind() == EventKind::ListenEnd);
+        assert_eq!(ends.filter(|raw| raw.socket_id().unwrap().ino == socket.ino).count(), 1);
+        assert!(sock.backlog == 5 && sock.lport != 0, "{sock:?}");
+    }
 }

@@ -91,6 +91,9 @@ struct Agent {
     /// Findings about the agent itself.
     notices: u64,
     containers_told: Option<u64>,
+    listeners_told: Option<u64>,
+    /// Rules that can find nothing in this mode, each with the reason; none if that is to be found out anew.
+    mute: Option<Vec<String>>,
 }
 
 impl Agent {
@@ -229,9 +232,12 @@ impl Agent {
     /// Once a second: losses, the recorder, the status for the manager.
     fn look_after_itself(&mut self, sensor: &mut dyn Source, at_end: bool) {
         self.world.refresh_users(kernel::boot_ns());
+        self.world.refresh_listeners(kernel::boot_ns());
         self.tell_the_minute(at_end);
-        if let Err(error) = self.pulse.beat(kernel::wall_ns(), at_end) {
-            tracing::debug!("cannot write a sign of life: {error}");
+        if at_end {
+            self.pulse.end(kernel::wall_ns());
+        } else {
+            self.pulse.beat(kernel::wall_ns());
         }
         if let Some(meter) = &mut self.meter {
             meter.look_after(&self.world);

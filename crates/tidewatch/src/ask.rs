@@ -7,7 +7,7 @@ use std::collections::HashSet;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use tw_manager::api::{ContainerPage, FindingItem, FindingPage, Overview, Reloaded};
+use tw_manager::api::{ContainerItem, ContainerPage, FindingItem, FindingPage, ListenerPage, Overview, Reloaded};
 use tw_model::link::SupervisorStatus;
 use tw_model::status::Problem;
 
@@ -225,24 +225,56 @@ pub fn show(args: &ShowArgs, config: &Config) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// `containers`.
-///
-/// # Errors
-/// If the service cannot be asked.
-pub fn containers(args: &ContainersArgs, config: &Config) -> anyhow::Result<ExitCode> {
-    let mut client = Client::connect(config)?;
+/// All containers, by id.
+fn all_containers(client: &mut Client, gone_too: bool) -> anyhow::Result<Vec<ContainerItem>> {
     let mut containers = Vec::new();
     let mut cursor: Option<String> = None;
     loop {
-        let mut query = vec![("all", args.all.to_string()), ("limit", PAGE.to_string())];
+        let mut query = vec![("all", gone_too.to_string()), ("limit", PAGE.to_string())];
         query.extend(cursor.take().map(|cursor| ("cursor", cursor)));
         let page: ContainerPage = client.get("/api/v1/containers", &query)?;
         containers.extend(page.containers);
         cursor = page.next;
         if cursor.is_none() {
+            return Ok(containers);
+        }
+    }
+}
+
+/// `listeners`.
+///
+/// # Errors
+/// If the service cannot be asked.
+pub fn listeners(args: &AskArgs, config: &Config) -> anyhow::Result<ExitCode> {
+    let mut client = Client::connect(config)?;
+    let mut listeners = Vec::new();
+    let mut cursor: Option<String> = None;
+    loop {
+        let mut query = vec![("limit", PAGE.to_string())];
+        query.extend(cursor.take().map(|cursor| ("cursor", cursor)));
+        let page: ListenerPage = client.get("/api/v1/listeners", &query)?;
+        listeners.extend(page.listeners);
+        cursor = page.next;
+        if cursor.is_none() {
             break;
         }
     }
+    if args.json {
+        print_stdout(&format!("{}\n", serde_json::to_string(&listeners)?))?;
+    } else {
+        // Names are good to have: without a store there are none.
+        let containers = all_containers(&mut client, false).unwrap_or_default();
+        show::listeners(&listeners, &containers)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `containers`.
+///
+/// # Errors
+/// If the service cannot be asked.
+pub fn containers(args: &ContainersArgs, config: &Config) -> anyhow::Result<ExitCode> {
+    let mut containers = all_containers(&mut Client::connect(config)?, args.all)?;
     containers.sort_by(|a, b| (a.gone.is_some(), &a.container.name).cmp(&(b.gone.is_some(), &b.container.name)));
     if args.ask.json {
         print_stdout(&format!("{}\n", serde_json::to_string(&containers)?))?;

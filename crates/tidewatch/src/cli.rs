@@ -65,8 +65,16 @@ pub enum Command {
     Findings(FindingsArgs),
     /// Show one finding whole.
     Show(ShowArgs),
-    /// List containers that were seen, those that run first.
+    /// List containers that were seen, those that run first, each with the ports on which it listens.
+    #[command(after_help = "Examples:
+  sudo tidewatch containers
+  sudo tidewatch containers --all --json | jq '.[] | {id, listening}'")]
     Containers(ContainersArgs),
+    /// List the sockets that listen, on the host and in containers, with the process that began.
+    #[command(after_help = "Examples:
+  sudo tidewatch listeners
+  sudo tidewatch listeners --json | jq '.[] | select(.port == 22)'")]
+    Listeners(AskArgs),
     /// Read rules and settings again, without a gap. What is broken changes nothing and is told.
     Reload(AskArgs),
     /// Run what was recorded through the rules: by the flight recorder, or by sysdig or Falco (*.scap).

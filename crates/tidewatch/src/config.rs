@@ -56,6 +56,9 @@ pub enum Needs {
     Address,
     /// These sections or keys, and files that can be read.
     Keys(&'static [&'static str]),
+    /// These sections or keys of the files that can be read: whoever asks may be nobody whom the host's configuration is
+    /// for.
+    Readable(&'static [&'static str]),
 }
 
 impl Needs {
@@ -67,7 +70,8 @@ impl Needs {
             // Another service than the one that is meant would be asked.
             (Origin::File { path, .. }, _) if named(path) => true,
             (_, Self::Address) => false,
-            (_, Self::Keys(keys)) => {
+            (_, Self::Readable(_)) if error.code == diagnostic::code::READ => false,
+            (_, Self::Keys(keys) | Self::Readable(keys)) => {
                 let section = error.key.as_deref().map(|key| key.split('.').next().unwrap_or_default());
                 match (section, &error.key) {
                     (Some(section), Some(key)) => keys.contains(&section) || keys.contains(&key.as_str()),

@@ -29,17 +29,29 @@ struct Finding {
     ok: bool,
     /// Whether nothing can be watched without it.
     vital: bool,
+    /// It could not be looked at, which says nothing of the host.
+    unknown: bool,
     says: String,
     remedy: String,
 }
 
 impl Finding {
     fn new(what: &str, ok: bool, says: impl Into<String>, remedy: &str) -> Self {
-        Self { mode: None, what: what.to_owned(), ok, vital: false, says: says.into(), remedy: remedy.to_owned() }
+        let (what, says, remedy) = (what.to_owned(), says.into(), remedy.to_owned());
+        Self { mode: None, what, ok, vital: false, unknown: false, says, remedy }
     }
 
     fn vital(self) -> Self {
         Self { vital: true, ..self }
+    }
+
+    /// What failed for somebody who is not root may work for root: then nothing is known.
+    fn for_root(self, root: bool) -> Self {
+        if self.ok || root {
+            return self;
+        }
+        let says = format!("not looked at, that takes root ({})", self.says);
+        Self { unknown: true, vital: false, says, remedy: "sudo tidewatch doctor".to_owned(), ..self }
     }
 }
 
@@ -67,6 +79,9 @@ pub fn run(args: &DoctorArgs, config: &Config, errors: Option<&ConfigErrors>) ->
             .iter()
             .map(|f| {
                 let mut row = json!({"what": f.what, "ok": f.ok, "vital": f.vital, "says": f.says, "remedy": f.remedy});
+                if f.unknown {
+                    row["unknown"] = true.into();
+                }
                 if let Some(ways) = f.mode {
                     row["mode"] = ways.mode.name().into();
                     row["rules"] = json!({"can_find": ways.can_find, "of": ways.of});
@@ -78,6 +93,7 @@ pub fn run(args: &DoctorArgs, config: &Config, errors: Option<&ConfigErrors>) ->
     } else {
         for f in &found {
             let (mark, colour) = match (f.ok, f.vital) {
+                _ if f.unknown => ("unknown", AnsiColor::Yellow),
                 (true, _) => ("ok", AnsiColor::Green),
                 (false, true) => ("failed", AnsiColor::Red),
                 (false, false) => ("partly", AnsiColor::Yellow),
@@ -104,9 +120,13 @@ fn configuration(errors: &ConfigErrors) -> Finding {
 }
 
 fn root() -> Finding {
-    let ok = rustix::process::geteuid().is_root();
-    let remedy = "sudo tidewatch doctor; without root nothing below can be judged";
-    Finding::new("root", ok, if ok { "yes" } else { "no" }, remedy).vital()
+    let ok = is_root();
+    let says = if ok { "yes" } else { "no: what only root can look at is marked unknown" };
+    Finding::new("root", ok, says, "sudo tidewatch doctor").vital()
+}
+
+fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
 }
 
 fn btf() -> Finding {
@@ -130,7 +150,7 @@ fn sensor() -> Vec<Finding> {
             .collect(),
         Err(error) => {
             let remedy = "run as root with CAP_BPF and CAP_PERFMON; in a container also with the host's pid namespace";
-            vec![Finding::new("eBPF", false, error.to_string(), remedy)]
+            vec![Finding::new("eBPF", false, error.to_string(), remedy).for_root(is_root())]
         }
     }
 }
@@ -151,9 +171,7 @@ fn runtimes(config: &Config) -> Vec<Finding> {
         Err(error) => return vec![Finding::new("container runtimes", false, error.to_string(), "try again")],
     };
     world.await_runtimes(RUNTIME_PATIENCE);
-    let root = rustix::process::geteuid().is_root();
     let remedy = |name: &str| match name {
-        _ if !root => "only root may ask it: sudo tidewatch doctor; the service itself runs as root".to_owned(),
         "docker" => "start Docker, or name its socket with --docker-socket; without it what is on disk is known".into(),
         name => format!("start it, or set runtimes.{name} to its socket, or to null"),
     };
@@ -163,7 +181,8 @@ fn runtimes(config: &Config) -> Vec<Finding> {
         if runtime.absent {
             found.push(Finding::new(what, true, format!("not installed ({})", runtime.says), ""));
         } else {
-            found.push(Finding::new(what, runtime.up, runtime.says.clone(), &remedy(runtime.name)));
+            let finding = Finding::new(what, runtime.up, runtime.says.clone(), &remedy(runtime.name));
+            found.push(finding.for_root(is_root()));
         }
     }
     found
@@ -213,4 +232,19 @@ fn service(config: &Config) -> Vec<Finding> {
         if problem.failed { finding.vital() } else { finding }
     }));
     found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_fails_without_root_says_nothing_of_the_host() {
+        let failed = || Finding::new("eBPF", false, "not permitted", "a newer kernel").vital();
+        let seen = failed().for_root(true);
+        assert!(!seen.unknown && seen.vital && seen.remedy == "a newer kernel");
+        let unseen = failed().for_root(false);
+        assert!(unseen.unknown && !unseen.vital && unseen.remedy.contains("sudo"), "{}", unseen.says);
+        assert!(!Finding::new("eBPF", true, "", "").for_root(false).unknown);
+    }
 }

@@ -80,6 +80,7 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
         Command::Findings(args) => ask::findings(args, &asking(cli, &args.ask.set)?),
         Command::Show(args) => ask::show(args, &asking(cli, &args.ask.set)?),
         Command::Containers(args) => ask::containers(args, &asking(cli, &args.ask.set)?),
+        Command::Listeners(args) => ask::listeners(args, &asking(cli, &args.set)?),
         Command::Reload(args) => ask::reload(args, &asking(cli, &args.set)?),
         Command::Replay(args) => {
             let mut settings = args.rules.settings();
@@ -105,7 +106,7 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
             start_verb_log(cli)?;
             let mut settings = args.rules.settings();
             settings.extend(args.set.set.iter().cloned());
-            Ok(warned(configure_for(cli, settings, Needs::Keys(wrap::NEEDS))?))
+            Ok(warned(configure_for(cli, settings, Needs::Readable(wrap::NEEDS))?))
         })),
         Command::Rules(args) => {
             start_verb_log(cli)?;
@@ -171,7 +172,12 @@ fn configure_for(
 fn warned((config, errors): (Config, Option<ConfigErrors>)) -> Config {
     if let Some(errors) = errors {
         let style = screen::DOUBT;
-        anstream::eprintln!("{style}warning:{style:#} the configuration is broken: {}", errors.short());
+        let what = if errors.is_unread() {
+            "the host's configuration is left out, what it sets is as by default"
+        } else {
+            "the configuration is broken"
+        };
+        anstream::eprintln!("{style}warning:{style:#} {what}: {}", errors.short());
     }
     config
 }

@@ -5,7 +5,7 @@
 //! with a whole block.
 
 use std::fs::{File, OpenOptions};
-use std::io;
+use std::io::{self, IsTerminal as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::process::ExitCode;
@@ -105,6 +105,13 @@ impl Show {
             bar.set_style(style);
         }
         Self { bar, started: Instant::now(), shown: None }
+    }
+
+    /// Says where there is no line that moves that what happens from now on is recorded.
+    fn begins(&self, args: &RecordArgs) {
+        if !std::io::stderr().is_terminal() {
+            anstream::eprintln!("recording into {}; Ctrl-C (SIGINT) ends it", args.output.display());
+        }
     }
 
     fn look(&mut self, what: impl FnOnce(u64) -> String) {

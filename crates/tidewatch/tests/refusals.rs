@@ -32,3 +32,22 @@ fn without_root_the_watching_verbs_say_so_and_end_with_3() {
     }
     std::fs::remove_file(&config).unwrap();
 }
+
+#[test]
+fn without_root_doctor_says_what_it_could_not_look_at() {
+    let binary = File::open(env!("CARGO_BIN_EXE_tidewatch")).unwrap();
+    let mut command = Command::new(format!("/proc/self/fd/{}", binary.as_raw_fd()));
+    command.args(["doctor", "--json"]).current_dir("/").env_clear();
+    if rustix::process::geteuid().is_root() {
+        command.uid(NOBODY).gid(NOBODY);
+    }
+    let output = command.output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let rows: Vec<serde_json::Value> = serde_json::from_slice(&output.stdout).unwrap();
+    let row = |what: &str| rows.iter().find(|row| row["what"] == what).unwrap_or_else(|| panic!("{what}: {rows:?}"));
+    for what in ["mode ebpf", "mode connector"] {
+        assert_eq!((&row(what)["unknown"], &row(what)["vital"]), (&true.into(), &false.into()), "{}", row(what));
+        assert_eq!(row(what)["remedy"], "sudo tidewatch doctor");
+    }
+    assert!(row("root")["vital"] == true && row("mode wrap")["unknown"].is_null());
+}

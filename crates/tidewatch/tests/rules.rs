@@ -148,6 +148,18 @@ fn rules_are_read_from_standard_input_as_well() {
     let (code, stdout, stderr) = folder.fed(&["check", "-"], RULES);
     assert_eq!((code, stdout.as_str()), (0, "-: in order: 2 rules loaded, 0 errors, 0 warnings\n"), "{stderr}");
     assert_eq!(folder.fed(&["check", "-"], "- rule: [\n").0, 1);
+    // Rules with their tests, and tests of rules in a file.
+    let (code, stdout, stderr) = folder.fed(&["test", "-"], &format!("{RULES}{TESTS}"));
+    assert!(code == 0 && stdout.contains("1 test of 2 rules: 1 passed"), "{stdout}{stderr}");
+    folder.write("own.yaml", RULES);
+    let (code, stdout, stderr) = folder.fed(&["test", "-r", "own.yaml", "-"], TESTS);
+    assert!(code == 0 && stdout.contains("1 test of 2 rules: 1 passed"), "{stdout}{stderr}");
+    // Each verb that takes it says so.
+    for (verb, options) in [("check", 1), ("list", 1), ("show", 1), ("explain", 2), ("bench", 2), ("test", 2)] {
+        let (_, help, _) = folder.run(&[verb, "--help"]);
+        let words = help.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert_eq!(words.matches("`-` for standard input").count(), options, "{help}");
+    }
 }
 
 #[test]
@@ -391,6 +403,15 @@ fn a_run_without_tests_or_with_broken_ones_is_a_failure() {
     folder.write("broken.yaml", &format!("{RULES}{}", TESTS.replace("type: execve", "type: exeve")));
     let (code, stdout, _) = folder.run(&["test", "broken.yaml"]);
     assert!(code == 1 && stdout.contains("did you mean `execve`?") && stdout.contains("1 failed"), "{stdout}");
+    // All mistakes of a test are told; it is one test all the same.
+    let wrong = TESTS.replace("type: execve", "type: exeve").replace("  hits: [1]\n", "  hits: [9]\n  alon: true\n");
+    folder.write("broken.yaml", &format!("{RULES}{wrong}"));
+    let (code, stdout, _) = folder.run(&["test", "broken.yaml", "--junit", "junit.xml"]);
+    for told in ["did you mean `execve`?", "there is no event 9", "a test has no key `alon`", "1 test of", "1 failed"] {
+        assert!(code == 1 && stdout.contains(told), "{told}: {stdout}");
+    }
+    let junit = std::fs::read_to_string(folder.0.join("junit.xml")).unwrap();
+    assert!(junit.contains("tests=\"1\" failures=\"0\" errors=\"1\"") && junit.contains("alon"), "{junit}");
     folder.write("both.yaml", &format!("{RULES}{TESTS}"));
     let (code, stdout, _) = folder.run(&["test", "both.yaml", "--coverage"]);
     assert!(

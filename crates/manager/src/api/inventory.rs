@@ -1,5 +1,6 @@
 //! Containers, images, workloads and rule files.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use axum::Json;
@@ -9,6 +10,7 @@ use tw_model::Container;
 use utoipa::{IntoParams, ToSchema};
 
 use super::findings::store;
+use super::listeners::ListenerItem;
 use super::problem::{ApiProblem, Params, limit, rfc3339};
 use super::shape;
 use crate::state::State;
@@ -31,6 +33,9 @@ pub struct ContainerItem {
     /// The container as its runtime describes it.
     #[schema(value_type = shape::Container)]
     pub container: Container,
+    /// Sockets that listen in it now.
+    #[serde(default)]
+    pub listening: Vec<ListenerItem>,
 }
 
 /// A page of containers.
@@ -169,6 +174,11 @@ pub(super) async fn containers(
     let limit = limit(page.limit)?;
     let rows = store(&state)?.containers(page.all, limit + 1, &page.cursor.unwrap_or_default()).await?;
     let (rows, next) = cut(rows, limit, |row| &row.container.id);
+    let listeners = state.listeners();
+    let mut listening: HashMap<&str, Vec<ListenerItem>> = HashMap::new();
+    for listener in listeners.iter().filter(|listener| !listener.container.is_empty()) {
+        listening.entry(&listener.container).or_default().push(listener.into());
+    }
     let containers = rows
         .into_iter()
         .map(|row| ContainerItem {
@@ -178,6 +188,7 @@ pub(super) async fn containers(
             first_seen: rfc3339(row.first_seen),
             last_seen: rfc3339(row.last_seen),
             gone: (row.gone > 0).then(|| rfc3339(row.gone)),
+            listening: listening.remove(row.container.id.as_str()).unwrap_or_default(),
             container: row.container,
         })
         .collect();

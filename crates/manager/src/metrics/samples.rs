@@ -144,6 +144,7 @@ fn of_agent(put: &mut Samples, agent: &AgentStatus) {
     put.put("tidewatch_processes_inferred_total", &[], world.inferred as f64);
     put.put("tidewatch_processes_evicted_total", &[], world.evicted as f64);
     put.put("tidewatch_containers", &[], world.containers as f64);
+    put.put("tidewatch_listeners", &[], world.listeners as f64);
     put.put("tidewatch_events_waited_total", &[], world.waited as f64);
     put.put("tidewatch_events_unnamed_total", &[], world.unnamed as f64);
     for runtime in &agent.runtimes {

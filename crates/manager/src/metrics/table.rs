@@ -80,6 +80,7 @@ pub const METRICS: &[Metric] = metrics! {
     Counter "tidewatch_processes_inferred_total" [] "Processes whose start was not seen."
     Counter "tidewatch_processes_evicted_total" [] "Living processes forgotten because the table was full."
     Gauge "tidewatch_containers" [] "Containers that run."
+    Gauge "tidewatch_listeners" [] "Sockets that listen for connections, or wait on a port for datagrams, on the host and in containers."
     Counter "tidewatch_events_waited_total" [] "Events that waited for their container's name."
     Counter "tidewatch_events_unnamed_total" [] "Events that went on without their container's name."
     Gauge "tidewatch_runtime_up" ["runtime"] "Whether a container runtime answers."

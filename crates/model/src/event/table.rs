@@ -219,6 +219,9 @@ events! {
 
     /// A minute of one class of events of one container, of which something was missed; or of the whole host.
     Coverage "coverage" Bulk Call "metric" ["percent" "class" "seen" "lost" "folded" "sampled" "repeated" "reason"];
+
+    /// A socket listens no more. The process is the one that gave it up.
+    ListenEnd "listen_end" Bulk Sock "net" ["addr"];
 }
 
 impl EventKind {

@@ -80,7 +80,7 @@ pub(super) fn joined<'e>(event: &Event<'e>, base: Str, raw: Str) -> &'e [u8] {
             }
             name => {
                 path.push(b'/');
-                path.extend_from_slice(name);
+                path.extend_from_slice_copy(name);
             }
         }
     }
@@ -147,7 +147,7 @@ pub(super) fn name<'e>(event: &Event<'e>, _: &Arg) -> Option<Value<'e>> {
         }
         Body::Sock(body) if is_inet(body) => {
             let mut text = BumpVec::with_capacity_in(96, event.scratch);
-            if matches!(event.kind(), EventKind::Bind | EventKind::Listen) {
+            if event.kind().has_socket_id() {
                 write_end(&mut text, (body.local()?, body.lport));
             } else {
                 let (client, server) = ends(body)?;
@@ -251,7 +251,7 @@ fn inet<'e>(event: &Event<'e>) -> Option<&'e SockBody> {
 }
 
 fn only_local(event: &Event<'_>) -> bool {
-    matches!(event.kind(), EventKind::Bind | EventKind::Listen)
+    event.kind().has_socket_id()
 }
 
 pub(super) fn any_ip<'e>(event: &Event<'e>, _: &Arg) -> Option<Value<'e>> {
@@ -436,6 +436,9 @@ pub(super) fn dev_minor<'e>(event: &Event<'e>, _: &Arg) -> Option<Value<'e>> {
 }
 
 pub(super) fn ino<'e>(event: &Event<'e>, _: &Arg) -> Option<Value<'e>> {
+    if let Some(socket) = event.raw.socket_id() {
+        return Some(Value::Int(socket.ino as i64));
+    }
     open_body(event).filter(|_| event.raw.header.ret >= 0).map(|body| Value::Int(body.ino as i64))
 }
 

@@ -130,10 +130,10 @@ pub(super) fn cmd_len_args<'e>(event: &Event<'e>, _: &Arg) -> Option<Value<'e>> 
 pub(super) fn exeline<'e>(event: &Event<'e>, _: &Arg) -> Option<Value<'e>> {
     let image = &event.process.image;
     let mut line = BumpVec::with_capacity_in(image.exe.len() + image.args.len() + 1, event.scratch);
-    line.extend_from_slice(&image.exe);
+    line.extend_from_slice_copy(&image.exe);
     if !image.args.is_empty() {
         line.push(b' ');
-        line.extend_from_slice(&image.args);
+        line.extend_from_slice_copy(&image.args);
     }
     Some(Value::Text(line.into_bump_slice()))
 }
@@ -152,7 +152,7 @@ fn env_of<'e>(event: &Event<'e>, process: &'e Process, arg: &Arg) -> Option<Valu
                 if i > 0 {
                     all.push(b' ');
                 }
-                all.extend_from_slice(var);
+                all.extend_from_slice_copy(var);
             }
             all.into_bump_slice()
         }
@@ -202,7 +202,7 @@ pub(super) fn cwd<'e>(event: &Event<'e>, _: &Arg) -> Option<Value<'e>> {
         return None;
     }
     let mut text = BumpVec::with_capacity_in(cwd.len() + 1, event.scratch);
-    text.extend_from_slice(cwd);
+    text.extend_from_slice_copy(cwd);
     if !cwd.ends_with(b"/") {
         text.push(b'/');
     }

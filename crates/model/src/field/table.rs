@@ -293,7 +293,7 @@ fields! {
     "fd.dev" Int fd::dev "Device of an opened file.";
     "fd.dev.major" Int fd::dev_major "Major number of that device.";
     "fd.dev.minor" Int fd::dev_minor "Minor number of that device.";
-    "fd.ino" Int fd::ino "Inode of an opened file.";
+    "fd.ino" Int fd::ino "Inode of an opened file; number of a socket that listens or is bound.";
     "fd.is_upper_layer" Bool fd::upper_layer "The file was written in this container.";
     "fd.is_lower_layer" Bool fd::lower_layer "The file is part of the image.";
     "fd.uid" Text fd::uid "Thread number and descriptor in a row.";

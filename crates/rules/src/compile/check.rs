@@ -8,7 +8,7 @@ use tw_model::{EventKind, FieldType, KindSet};
 
 use super::Compiler;
 use super::literal::Literal;
-use super::operand::Side;
+use super::operand::{Side, measured_by};
 use crate::ast::{Check, Modifier, Op, Operand, Right};
 use crate::diagnostic::{Problem, code};
 use crate::extract::Extract;
@@ -74,7 +74,13 @@ impl Compiler<'_> {
             }
             right => self.with_literals(check, &left, op, negation, right)?,
         };
-        Some(if left.has_source { node } else { Node::Const(false) })
+        if !left.has_source {
+            return Some(Node::Const(false));
+        }
+        // Null everywhere else: said here, a rule need not say it again to be tried on measurements only.
+        let measured = left.field_name().map_or(KindSet::NONE, measured_by);
+        let exact = measured != KindSet::NONE && check.modifier.is_none();
+        Some(if exact { Node::and(vec![Node::Kind(measured), node]) } else { node })
     }
 
     fn with_literals(&mut self, check: &Check, left: &Side, op: Op, negation: Negation, right: &Right) -> Option<Node> {

@@ -65,7 +65,7 @@ impl Compiler<'_> {
 }
 
 /// The measurement that a field belongs to: `resource.cpu` to `resource`. Who asks for one has named the other.
-fn measured_by(field: &str) -> KindSet {
+pub(super) fn measured_by(field: &str) -> KindSet {
     let family = field.split_once('.').map_or("", |(family, _)| family);
     match EventKind::from_name(family) {
         Some(kind) if kind.is_measurement() => KindSet::one(kind),
@@ -263,18 +263,29 @@ static ELSEWHERE: &[(&str, &str)] = &[
     ("okta", "Okta"),
 ];
 
+/// What the names of parameters of events begin with.
+static PARAM_FIELDS: &[&str] = &["evt.arg.", "evt.rawarg."];
+
 /// What is wrong with a field's name.
 pub(crate) fn field_problem(code: &'static str, place: Place, name: &str, error: &FieldError) -> Problem {
-    let (message, near, help) = match error {
-        FieldError::Unknown { near } => (format!("there is no field `{name}`"), near.as_slice(), ""),
-        FieldError::UnknownParam { near } => {
-            (format!("no event has the parameter that `{name}` names"), near.as_slice(), "")
+    let mut near: Vec<String> = Vec::new();
+    let (message, help) = match error {
+        FieldError::Unknown { near: names } => {
+            near.extend(names.iter().map(|near| (*near).to_owned()));
+            (format!("there is no field `{name}`"), "")
+        }
+        FieldError::UnknownParam { near: names } => {
+            let prefix = PARAM_FIELDS.iter().find(|prefix| name.starts_with(**prefix));
+            near.extend(names.iter().map(|near| format!("{}{near}", prefix.unwrap_or(&""))));
+            let help = if prefix.is_some() { "docs/events.md lists what each event has" } else { "" };
+            (format!("no event has the parameter that `{name}` names"), help)
         }
         FieldError::ArgMissing => {
-            (format!("the field `{name}` needs something in brackets"), [].as_slice(), "such as `[0]` or `[name]`")
+            (format!("the field `{name}` needs something in brackets"), "such as `[0]` or `[name]`")
         }
-        FieldError::ArgNotAllowed => (format!("the field `{name}` does not take this in brackets"), [].as_slice(), ""),
+        FieldError::ArgNotAllowed => (format!("the field `{name}` does not take this in brackets"), ""),
     };
+    let near: Vec<&str> = near.iter().map(String::as_str).collect();
     let plugin = ELSEWHERE.iter().find(|(prefix, _)| name.split('.').next() == Some(prefix));
     let elsewhere = match (error, plugin) {
         (FieldError::Unknown { .. }, Some((_, what))) => {
@@ -285,5 +296,7 @@ pub(crate) fn field_problem(code: &'static str, place: Place, name: &str, error:
     let help = if elsewhere.is_empty() { help } else { &elsewhere };
     let unknown = matches!(error, FieldError::Unknown { .. } | FieldError::UnknownParam { .. });
     let problem = Problem { unknown, ..Problem::error(code, place, message) };
-    if help.is_empty() { problem.near(near) } else { problem.help(help) }
+    // A name that is near says more than where to look, but not more than whose field it is.
+    let near_first = elsewhere.is_empty() && !near.is_empty();
+    if help.is_empty() || near_first { problem.near(&near) } else { problem.help(help) }
 }

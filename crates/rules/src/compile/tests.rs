@@ -221,6 +221,23 @@ fn event_types_decide_the_kinds() {
 }
 
 #[test]
+fn near_parameters_are_proposed_as_one_writes_them() {
+    for (condition, help) in [
+        ("evt.arg.pth = x", "did you mean `evt.arg.path`?"),
+        ("evt.rawarg.flgs = 1", "did you mean `evt.rawarg.flags` or `evt.rawarg.args`?"),
+        // `fd` is as near as it is short.
+        ("evt.arg.foo = x", "docs/events.md lists what each event has"),
+        ("evt.type.is[exeve] = 1", "did you mean `execve`?"),
+    ] {
+        let text = format!("- rule: R\n  desc: d\n  condition: {condition}\n  output: o\n  priority: INFO\n");
+        let (_, diagnostics) = crate::testing::load(&text);
+        let found: Vec<Option<&str>> =
+            diagnostics.iter().filter(|one| one.is_error()).map(|one| one.help.as_deref()).collect();
+        assert_eq!(found, [Some(help)], "{condition}");
+    }
+}
+
+#[test]
 fn errors() {
     for (condition, message) in [
         ("proc.nmae = x", "there is no field `proc.nmae`"),

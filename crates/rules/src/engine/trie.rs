@@ -1,6 +1,6 @@
 //! Prefixes of texts, all looked up in one walk.
 
-/// A tree of bytes; where a prefix ends there are numbers.
+/// A tree of bytes; where a prefix ends there are numbers. Bytes behind which nothing ends or branches are one step.
 #[derive(Debug)]
 pub(super) struct Trie {
     nodes: Vec<Branch>,
@@ -8,6 +8,8 @@ pub(super) struct Trie {
 
 #[derive(Debug, Default)]
 struct Branch {
+    /// Bytes that must follow the one that leads here.
+    label: Box<[u8]>,
     /// Next bytes, sorted, with the place of what follows.
     next: Vec<(u8, u32)>,
     /// Numbers of the prefixes that end here.
@@ -26,15 +28,31 @@ impl Trie {
 
     /// Adds a prefix with its number.
     pub fn insert(&mut self, prefix: impl Iterator<Item = u8>, number: u16) {
-        let mut at = 0;
-        for byte in prefix {
-            let next = self.nodes.len() as u32;
-            at = match self.nodes[at].next.binary_search_by_key(&byte, |(byte, _)| *byte) {
-                Ok(place) => self.nodes[at].next[place].1 as usize,
+        let prefix: Vec<u8> = prefix.collect();
+        let (mut at, mut left) = (0, prefix.as_slice());
+        while let [byte, rest @ ..] = left {
+            let new = self.nodes.len() as u32;
+            at = match self.nodes[at].next.binary_search_by_key(byte, |(byte, _)| *byte) {
                 Err(place) => {
-                    self.nodes[at].next.insert(place, (byte, next));
-                    self.nodes.push(Branch::default());
-                    next as usize
+                    self.nodes[at].next.insert(place, (*byte, new));
+                    self.nodes.push(Branch { label: rest.into(), ..Branch::default() });
+                    left = &[];
+                    new as usize
+                }
+                Ok(place) => {
+                    let at = self.nodes[at].next[place].1 as usize;
+                    let node = &mut self.nodes[at];
+                    let same = node.label.iter().zip(rest).take_while(|(a, b)| a == b).count();
+                    if let [byte, behind @ ..] = &node.label[same..] {
+                        // The step is taken in two.
+                        let (byte, behind) = (*byte, behind.into());
+                        let label = node.label[..same].into();
+                        let first = Branch { label, next: vec![(byte, new)], ends: Vec::new() };
+                        let second = std::mem::replace(node, first);
+                        self.nodes.push(Branch { label: behind, ..second });
+                    }
+                    left = &rest[same..];
+                    at
                 }
             };
         }
@@ -42,17 +60,25 @@ impl Trie {
     }
 
     /// Tells the numbers of all prefixes of `text`, each with its length.
-    pub fn prefixes(&self, text: impl Iterator<Item = u8>, tell: &mut impl FnMut(u16, usize)) {
+    pub fn prefixes(&self, mut text: impl Iterator<Item = u8>, tell: &mut impl FnMut(u16, usize)) {
         let Some(mut node) = self.nodes.first() else { return };
-        node.ends.iter().for_each(|number| tell(*number, 0));
-        for (before, byte) in text.enumerate() {
-            let found = match node.next.as_slice() {
+        let mut length = 0;
+        loop {
+            node.ends.iter().for_each(|number| tell(*number, length));
+            let next = match node.next.as_slice() {
                 [] => return,
+                next => next,
+            };
+            let Some(byte) = text.next() else { return };
+            let found = match next {
                 [(only, next)] => (*only == byte).then_some(*next),
                 many => many.binary_search_by_key(&byte, |(byte, _)| *byte).ok().map(|place| many[place].1),
             };
             let Some(next) = found.and_then(|next| self.nodes.get(next as usize)) else { return };
-            next.ends.iter().for_each(|number| tell(*number, before + 1));
+            if !next.label.iter().all(|byte| text.next() == Some(*byte)) {
+                return;
+            }
+            length += 1 + next.label.len();
             node = next;
         }
     }
@@ -84,5 +110,25 @@ mod tests {
         assert_eq!(told("/et"), [3, 4]);
         assert_eq!(told(""), [4]);
         assert_eq!(told("x"), [4]);
+    }
+
+    proptest::proptest! {
+        /// Short words over few letters, so that prefixes branch, end in each other and are there twice.
+        #[test]
+        fn what_is_told_is_what_the_text_begins_with(
+            prefixes in proptest::collection::vec("[ab]{0,5}", 0..12),
+            text in "[ab]{0,7}",
+        ) {
+            let mut trie = Trie::new();
+            for (number, prefix) in (0..).zip(&prefixes) {
+                trie.insert(prefix.bytes(), number);
+            }
+            let mut told = Vec::new();
+            trie.prefixes(text.bytes(), &mut |number, length| told.push((number, length)));
+            told.sort_unstable();
+            let of_text = (0_u16..).zip(&prefixes).filter(|(_, prefix)| text.starts_with(prefix.as_str()));
+            proptest::prop_assert_eq!(told, of_text.map(|(number, prefix)| (number, prefix.len())).collect::<Vec<_>>());
+            proptest::prop_assert_eq!(trie.is_empty(), prefixes.is_empty());
+        }
     }
 }

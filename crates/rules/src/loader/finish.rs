@@ -39,10 +39,12 @@ pub(super) fn finish(mut loader: Loader) -> (RuleSet, Vec<Diagnostic>) {
             rules.push(rule);
             places.push(definition.place.clone());
         }
-        if problems.len() > MAX_KEPT {
-            problems.sort_by_key(|problem| problem.severity);
-            problems.truncate(MAX_DIAGNOSTICS);
-        }
+        keep_worst(&mut problems);
+    }
+    // Their keys were told of; here it is about their conditions and outputs.
+    for definition in loader.broken.iter().filter(|rule| rule.source == SOURCE) {
+        compile(&loader, definition, &library, &mut problems);
+        keep_worst(&mut problems);
     }
     lint::warn(&rules, &places, &library, loader.matching, &mut problems);
     warn_of_unused(&loader, &library, &mut problems);
@@ -57,6 +59,14 @@ pub(super) fn finish(mut loader: Loader) -> (RuleSet, Vec<Diagnostic>) {
     rules.set_matching(loader.matching);
     rules.compat = loader.compat;
     (rules, diagnostics)
+}
+
+/// Forgets warnings, and errors if there are still too many.
+fn keep_worst(problems: &mut Vec<Problem>) {
+    if problems.len() > MAX_KEPT {
+        problems.sort_by_key(|problem| problem.severity);
+        problems.truncate(MAX_DIAGNOSTICS);
+    }
 }
 
 /// Macros and lists as they are shown to people.

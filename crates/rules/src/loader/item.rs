@@ -214,42 +214,61 @@ pub(super) enum Mode {
 pub(super) struct Overrides(pub Vec<(String, Mode)>);
 
 impl Overrides {
-    /// Reads `override`; `None` if there is none.
-    pub fn read(item: &Item<'_>, append: &[&str], replace: &[&str]) -> Result<Option<Self>, Problem> {
-        let Some(node) = item.get("override") else { return Ok(None) };
-        let Kind::Map(pairs) = &node.kind else { return Err(item.wrong(node, "a map")) };
-        let mut overrides = Vec::with_capacity(pairs.len());
+    /// Reads `override`; `None` if there is none. What is wrong is told of each key, so that all can be mended in one go.
+    pub fn read(item: &Item<'_>, append: &[&str], replace: &[&str], wrong: &mut Vec<Problem>) -> Option<Self> {
+        let node = item.get("override")?;
+        let Kind::Map(pairs) = &node.kind else {
+            wrong.push(item.wrong(node, "a map"));
+            return Some(Self(Vec::new()));
+        };
+        let before = wrong.len();
+        let (mut overrides, mut names) = (Vec::with_capacity(pairs.len()), Vec::with_capacity(pairs.len()));
         for (key, value) in pairs {
-            let problem = |place: &Place, message| Problem::error(code::VALIDATE, place.clone(), message);
-            let Some(name) = key.scalar() else { return Err(item.wrong(key, "a key")) };
-            let (mode, allowed) = match value.scalar() {
-                Some("append") => (Mode::Append, append),
-                Some("replace") => (Mode::Replace, replace),
-                _ => return Err(problem(&value.place, "this must be `append` or `replace`".to_owned())),
-            };
-            if !allowed.contains(&name) {
-                let done = if mode == Mode::Append { "appended to" } else { "replaced" };
-                let message = format!("`{name}` of a {} cannot be {done}", item.kind);
-                return Err(problem(&key.place, message).near(&nearest(name, allowed.iter().copied())));
+            match Self::entry(item, append, replace, &names, key, value) {
+                Ok(entry) => overrides.push(entry),
+                Err(problem) => wrong.push(problem),
             }
-            if overrides.iter().any(|(known, _)| known == name) {
-                return Err(problem(&key.place, format!("`{name}` is overridden twice")));
-            }
-            if item.get(name).is_none() {
-                return Err(problem(&key.place, format!("`{name}` is overridden, but not there")));
-            }
-            overrides.push((name.to_owned(), mode));
+            names.extend(key.scalar());
         }
         for (name, key, value) in &item.entries {
             let can_be = append.contains(name) || replace.contains(name);
-            let is = overrides.iter().any(|(known, _)| known == name);
-            if can_be && !is && !matches!(value.kind, Kind::Null) {
+            // A name that is misspelt above may be this one.
+            if can_be && wrong.len() == before && !names.contains(name) && !matches!(value.kind, Kind::Null) {
                 let message = format!("`{name}` is there, but `override` does not say what to do with it");
                 let problem = Problem::error(code::VALIDATE, key.place.clone(), message);
-                return Err(problem.help(format!("add `{name}: append` or `{name}: replace` to `override`")));
+                wrong.push(problem.help(format!("add `{name}: append` or `{name}: replace` to `override`")));
             }
         }
-        Ok(Some(Self(overrides)))
+        Some(Self(overrides))
+    }
+
+    fn entry(
+        item: &Item<'_>,
+        append: &[&str],
+        replace: &[&str],
+        earlier: &[&str],
+        key: &Node,
+        value: &Node,
+    ) -> Result<(String, Mode), Problem> {
+        let problem = |place: &Place, message| Problem::error(code::VALIDATE, place.clone(), message);
+        let Some(name) = key.scalar() else { return Err(item.wrong(key, "a key")) };
+        let (mode, allowed) = match value.scalar() {
+            Some("append") => (Mode::Append, append),
+            Some("replace") => (Mode::Replace, replace),
+            _ => return Err(problem(&value.place, "this must be `append` or `replace`".to_owned())),
+        };
+        if !allowed.contains(&name) {
+            let done = if mode == Mode::Append { "appended to" } else { "replaced" };
+            let message = format!("`{name}` of a {} cannot be {done}", item.kind);
+            return Err(problem(&key.place, message).near(&nearest(name, allowed.iter().copied())));
+        }
+        if earlier.contains(&name) {
+            return Err(problem(&key.place, format!("`{name}` is overridden twice")));
+        }
+        if item.get(name).is_none() {
+            return Err(problem(&key.place, format!("`{name}` is overridden, but not there")));
+        }
+        Ok((name.to_owned(), mode))
     }
 
     /// The keys with this mode.

@@ -92,44 +92,51 @@ fn told<T>(read: Result<Option<T>, Problem>, wrong: &mut Vec<Problem>) -> Option
     })
 }
 
+/// The text of a key that must be there; if it is not, that is told.
+fn needed(item: &Item<'_>, key: &str, wrong: &mut Vec<Problem>) -> Text {
+    told(item.text(key).and_then(|text| text.ok_or_else(|| item.missing(key)).map(Some)), wrong).unwrap_or_default()
+}
+
 impl Loader {
     pub(super) fn rule(&mut self, item: &Item<'_>) -> Result<(), Problem> {
         let (name, place) = item.name()?;
-        // Told even where the value is not used.
-        item.flag("capture")?;
-        if let Some(duration) = item.string("capture_duration")?
+        // What is wrong with several keys is told of each, so that all can be mended in one go; first of those whose
+        // values are not used.
+        let mut wrong = Vec::new();
+        told(item.flag("capture"), &mut wrong);
+        if let Some(duration) = told(item.string("capture_duration"), &mut wrong)
             && duration.parse::<u64>().is_err()
         {
             let place = item.get("capture_duration").map_or(item.place.clone(), |node| node.place.clone());
-            return Err(Problem::error(code::YAML_VALIDATE, place, "this must be a number of milliseconds"));
+            wrong.push(Problem::error(code::YAML_VALIDATE, place, "this must be a number of milliseconds"));
         }
-        let overrides = Overrides::read(item, APPENDABLE, REPLACEABLE)?;
-        let append = item.flag("append")?.unwrap_or(false);
+        let overrides = Overrides::read(item, APPENDABLE, REPLACEABLE, &mut wrong);
+        let append = told(item.flag("append"), &mut wrong).unwrap_or(false);
         if append && overrides.is_some() {
-            return Err(item.error("`append` and `override` cannot be used together"));
-        }
-        if append {
-            return self.append_rule(item, &name);
+            wrong.push(item.error("`append` and `override` cannot be used together"));
         }
         if let Some(overrides) = overrides {
-            return self.override_rule(item, &name, &overrides);
+            self.override_rule(item, &name, &overrides, wrong);
+            return Ok(());
         }
-        if ["condition", "output", "desc", "priority"].iter().all(|key| item.get(key).is_none()) {
-            return self.toggle_rule(item, &name);
+        let toggles = ["condition", "output", "desc", "priority"].iter().all(|key| item.get(key).is_none());
+        match (append || toggles, wrong.is_empty()) {
+            (true, false) => self.problems.append(&mut wrong),
+            (true, true) if append => self.append_rule(item, &name)?,
+            (true, true) => self.toggle_rule(item, &name)?,
+            (false, _) => self.define_rule(item, name, place, wrong),
         }
-        self.define_rule(item, name, place)
+        Ok(())
     }
 
-    fn define_rule(&mut self, item: &Item<'_>, name: String, place: Place) -> Result<(), Problem> {
-        let source = item.string("source")?;
+    fn define_rule(&mut self, item: &Item<'_>, name: String, place: Place, mut wrong: Vec<Problem>) {
+        let source = told(item.string("source"), &mut wrong);
         if let (Some(source), Some(earlier)) = (&source, self.rules.get_mut(&name))
             && earlier.source != *source
         {
             let message = format!("the rule `{name}` was defined for the source `{}`", earlier.source);
-            return Err(item.error(message));
+            wrong.push(item.error(message));
         }
-        // What is wrong with several keys is told of each, so that all can be mended in one go.
-        let mut wrong = Vec::new();
         let is_missing = |key: &&str| matches!(item.text(key), Ok(None));
         let missing: Vec<&str> = ["condition", "output", "desc", "priority"].into_iter().filter(is_missing).collect();
         if !missing.is_empty() {
@@ -144,32 +151,31 @@ impl Loader {
         let warn_evttypes = told(item.flag("warn_evttypes"), &mut wrong).unwrap_or(true);
         let skip_if_unknown = told(item.flag("skip-if-unknown-filter"), &mut wrong).unwrap_or(false);
         let tags = told(tags(item), &mut wrong).unwrap_or_default();
-        let exceptions = exception::define(item, &mut wrong);
+        let exceptions = told(exception::define(item, &mut wrong).map(Some), &mut wrong);
         let broken = wrong.iter().any(|problem| problem.severity == Severity::Error);
         self.problems.append(&mut wrong);
-        let exceptions = exceptions?;
-        let (false, Some(condition), Some(output), Some(desc), Some(priority)) =
-            (broken, condition, output, desc, priority)
-        else {
-            return Ok(());
-        };
+        let is_loaded = !broken && output.is_some() && desc.is_some() && priority.is_some();
+        let Some(condition) = condition else { return };
         let rule = RuleDef {
             condition,
-            output: output.trimmed(),
-            desc,
+            output: output.map(|output| output.trimmed()).unwrap_or_default(),
+            desc: desc.unwrap_or_default(),
             advice,
-            priority,
+            priority: priority.unwrap_or(Priority::Debug),
             source: source.unwrap_or_else(|| SOURCE.to_owned()),
             enabled,
             warn_evttypes,
             skip_if_unknown,
             tags,
-            exceptions,
+            exceptions: exceptions.unwrap_or_default(),
             name: name.clone(),
             place,
         };
-        self.rules.define(&name, rule);
-        Ok(())
+        if is_loaded {
+            self.rules.define(&name, rule);
+        } else {
+            self.broken.push(rule);
+        }
     }
 
     fn append_rule(&mut self, item: &Item<'_>, name: &str) -> Result<(), Problem> {
@@ -202,15 +208,19 @@ impl Loader {
         Ok(())
     }
 
-    fn override_rule(&mut self, item: &Item<'_>, name: &str, overrides: &Overrides) -> Result<(), Problem> {
-        let Some(rule) = self.rules.get_mut(name) else { return Err(item.no_target(name, self.rules.names())) };
+    /// All values are read before any is used, so that an error leaves the rule as it was.
+    fn override_rule(&mut self, item: &Item<'_>, name: &str, overrides: &Overrides, mut wrong: Vec<Problem>) {
+        let Some(rule) = self.rules.get_mut(name) else {
+            self.problems.append(&mut wrong);
+            self.problems.push(item.no_target(name, self.rules.names()));
+            return;
+        };
         self.copied = self.copied.saturating_add(rule.size());
         if self.copied > MAX_COPIED {
-            return Err(item.error(TOO_OFTEN));
+            self.problems.push(item.error(TOO_OFTEN));
+            return;
         }
-        // All values are read before any is used, so that an error leaves the rule as it was.
-        let text = |key| item.text(key)?.ok_or_else(|| item.missing(key));
-        let (priority, tags) = (priority(item)?, tags(item)?);
+        let (priority, tags) = (told(priority(item), &mut wrong), told(tags(item), &mut wrong));
         let mut exceptions = rule.exceptions.clone();
         let (mut condition, mut output) = (rule.condition.clone(), rule.output.clone());
         let (mut desc, mut advice) = (rule.desc.clone(), rule.advice.clone());
@@ -220,25 +230,33 @@ impl Loader {
         };
         for key in overrides.keys(Mode::Append) {
             match key {
-                "condition" => condition.append(&text(key)?),
-                "output" => output.append(&text(key)?.trimmed()),
-                "desc" => add(&mut desc, text(key)?),
-                "advice" => add(&mut advice, text(key)?),
-                "exceptions" => exception::append(&mut exceptions, item, &mut self.problems)?,
+                "condition" => condition.append(&needed(item, key, &mut wrong)),
+                "output" => output.append(&needed(item, key, &mut wrong).trimmed()),
+                "desc" => add(&mut desc, needed(item, key, &mut wrong)),
+                "advice" => add(&mut advice, needed(item, key, &mut wrong)),
+                "exceptions" => wrong.extend(exception::append(&mut exceptions, item, &mut self.problems).err()),
                 _ => {}
             }
         }
         for key in overrides.keys(Mode::Replace) {
             match key {
-                "condition" => condition = text(key)?,
-                "output" => output = text(key)?.trimmed(),
-                "desc" => desc = text(key)?.as_str().trim().to_owned(),
-                "advice" => advice = text(key)?.as_str().trim().to_owned(),
-                "exceptions" => exceptions = exception::define(item, &mut self.problems)?,
+                "condition" => condition = needed(item, key, &mut wrong),
+                "output" => output = needed(item, key, &mut wrong).trimmed(),
+                "desc" => desc = needed(item, key, &mut wrong).as_str().trim().to_owned(),
+                "advice" => advice = needed(item, key, &mut wrong).as_str().trim().to_owned(),
+                "exceptions" => {
+                    let new = exception::define(item, &mut self.problems);
+                    exceptions = told(new.map(Some), &mut wrong).unwrap_or_default();
+                }
                 _ => {}
             }
         }
-        let flags = (item.flag("enabled")?, item.flag("warn_evttypes")?, item.flag("skip-if-unknown-filter")?);
+        let mut flag = |key| told(item.flag(key), &mut wrong);
+        let flags = (flag("enabled"), flag("warn_evttypes"), flag("skip-if-unknown-filter"));
+        if !wrong.is_empty() {
+            self.problems.append(&mut wrong);
+            return;
+        }
         let replaces = |key| overrides.keys(Mode::Replace).any(|known| known == key);
         (rule.condition, rule.output, rule.desc, rule.advice) = (condition, output, desc, advice);
         rule.exceptions = exceptions;
@@ -251,6 +269,5 @@ impl Loader {
             Some(tags) => rule.tags.extend(tags),
             None => {}
         }
-        Ok(())
     }
 }

@@ -264,7 +264,7 @@ fn rules_are_appended_overridden_and_toggled() {
     assert_eq!(codes(&diagnostics), ["LOAD_DEPRECATED_ITEM 1:9"]);
     for (change, message) in [
         ("  append: true\n", "there is neither a condition nor an exception to append"),
-        ("  output: x\n  override: {priority: replace}\n", "`priority` is overridden, but not there"),
+        ("  override: {priority: replace}\n", "`priority` is overridden, but not there"),
         (
             "  output: x\n  desc: y\n  override: {output: append}\n",
             "`desc` is there, but `override` does not say what to do with it",

@@ -10,7 +10,7 @@ use tw_model::sample::{Sample, SampleError};
 use super::Test;
 use crate::diagnostic::{Problem, code};
 use crate::text::{Files, Place};
-use crate::yaml::typed::{self, TypedError};
+use crate::yaml::typed;
 use crate::yaml::{Kind, Node};
 
 /// Keys of a test besides `test`.
@@ -56,15 +56,22 @@ pub(crate) fn is_test(node: &Node) -> bool {
     has("test") && !["rule", "macro", "list"].into_iter().any(has)
 }
 
-/// Whether there is all that a test needs.
-fn check_shape(node: &Node) -> Result<(), Box<Problem>> {
+/// Tells of keys that are missing, twice, or not known.
+fn check_keys(node: &Node, problems: &mut Vec<Problem>) {
     if get(node, "test").and_then(Node::scalar).is_none_or(|name| name.trim().is_empty()) {
-        let problem = wrong(&node.place, "this test has no name");
-        return Err(Box::new(problem.help("say in a sentence what it shows")));
+        problems.push(wrong(&node.place, "this test has no name").help("say in a sentence what it shows"));
     }
-    match NEEDED.iter().find(|key| get(node, key).is_none()) {
-        Some(key) => Err(Box::new(wrong(&node.place, format!("this test has no `{key}`")))),
-        None => Ok(()),
+    let missing = NEEDED.iter().filter(|key| get(node, key).is_none());
+    problems.extend(missing.map(|key| wrong(&node.place, format!("this test has no `{key}`"))));
+    let mut names = BTreeSet::new();
+    for (key, _) in entries(node) {
+        let name = key.scalar().unwrap_or_default();
+        if !names.insert(name) {
+            problems.push(wrong(&key.place, format!("the key `{name}` is there twice")));
+        } else if name != "test" && !KEYS.contains(&name) {
+            let near = nearest(name, KEYS.iter().copied());
+            problems.push(wrong(&key.place, format!("a test has no key `{name}`")).near(&near));
+        }
     }
 }
 
@@ -72,16 +79,13 @@ fn wrong(place: &Place, message: impl Into<String>) -> Problem {
     Problem::error(code::EXTENSION, place.clone(), message)
 }
 
-fn told(node: &Node, error: TypedError) -> Box<Problem> {
-    let problem = wrong(error.place.as_ref().unwrap_or(&node.place), error.message);
-    Box::new(Problem { help: error.help, ..problem })
-}
-
-fn value<T: serde::de::DeserializeOwned>(node: &Node, expected: &str) -> Result<T, Box<Problem>> {
-    typed::read(node).map_err(|error| {
-        let place = error.place.as_ref().unwrap_or(&node.place);
-        Box::new(wrong(place, format!("this must be {expected}")))
-    })
+fn value<T: serde::de::DeserializeOwned>(node: &Node, expected: &str, problems: &mut Vec<Problem>) -> Option<T> {
+    let error = match typed::read(node) {
+        Ok(value) => return Some(value),
+        Err(error) => error,
+    };
+    problems.push(wrong(error.place.as_ref().unwrap_or(&node.place), format!("this must be {expected}")));
+    None
 }
 
 /// Line of a node, from 1.
@@ -106,88 +110,118 @@ pub(super) fn event_nodes(document: &Node) -> Vec<&Node> {
     found
 }
 
-/// Reads an event.
-pub(super) fn event(node: &Node) -> Result<Sample, Box<Problem>> {
-    let sample: Sample = typed::read(node).map_err(|error| told(node, error))?;
+/// Reads an event; `None`: there are problems more.
+pub(super) fn event(node: &Node, problems: &mut Vec<Problem>) -> Option<Sample> {
+    let sample: Sample = match typed::read_all(node) {
+        Ok(sample) => sample,
+        Err(errors) => {
+            problems.extend(errors.into_iter().map(|error| {
+                let problem = wrong(error.place.as_ref().unwrap_or(&node.place), error.message);
+                Problem { help: error.help, ..problem }
+            }));
+            return None;
+        }
+    };
     if sample.kind.is_empty() {
-        return Err(Box::new(wrong(&node.place, "this event has no `type`").help("such as `type: execve`")));
+        problems.push(wrong(&node.place, "this event has no `type`").help("such as `type: execve`"));
+        return None;
     }
     // That it can be made is checked here, so that the complaint has its place.
     match sample.inspect(1, |_| ()) {
-        Ok(()) => Ok(sample),
+        Ok(()) => return Some(sample),
         Err(error @ SampleError::UnknownType(_)) => {
             let place = get(node, "type").map_or(&node.place, |node| &node.place);
             let near = nearest(&sample.kind, EVENTS.iter().map(|info| info.name));
-            Err(Box::new(wrong(place, error.to_string()).near(&near)))
+            problems.push(wrong(place, error.to_string()).near(&near));
         }
-        Err(error) => Err(Box::new(wrong(&node.place, error.to_string()))),
+        Err(error) => problems.push(wrong(&node.place, error.to_string())),
     }
+    None
 }
 
-/// Reads a test.
-pub(super) fn read(node: &Node, files: &Files) -> Result<Test, Box<Problem>> {
-    check_shape(node)?;
-    let mut names = BTreeSet::new();
-    for (key, _) in entries(node) {
-        let name = key.scalar().unwrap_or_default();
-        if !names.insert(name) {
-            return Err(Box::new(wrong(&key.place, format!("the key `{name}` is there twice"))));
-        }
-        if name != "test" && !KEYS.contains(&name) {
-            let near = nearest(name, KEYS.iter().copied());
-            return Err(Box::new(wrong(&key.place, format!("a test has no key `{name}`")).near(&near)));
-        }
-    }
-    let needed = |key| get(node, key).ok_or_else(|| Box::new(wrong(&node.place, format!("this test has no `{key}`"))));
-    let of_node = needed("of")?;
-    let of = match value(of_node, "the name of a rule, or a list of names")? {
+/// Reads a test; `None`: there are problems more.
+pub(super) fn read(node: &Node, files: &Files, problems: &mut Vec<Problem>) -> Option<Test> {
+    let before = problems.len();
+    check_keys(node, problems);
+    let of = get(node, "of").and_then(|of| names(of, problems));
+    let event_nodes = get(node, "events").and_then(|events| events_of(events, problems)).unwrap_or_default();
+    let events: Vec<Sample> = event_nodes.iter().filter_map(|node| event(node, problems)).collect();
+    // Numbers are those of the events that are written, whether they can be read or not.
+    let hits = match (get(node, "hits"), &of) {
+        (Some(hits_node), Some(of)) => hits(hits_node, of, event_nodes.len(), problems),
+        _ => None,
+    };
+    let mut text = |key| get(node, key).map_or(Some(String::new()), |node| value(node, "a text", problems));
+    let (name, desc) = (text("test"), text("desc"));
+    let alone = get(node, "alone").map_or(Some(false), |node| value(node, "`true` or `false`", problems));
+    let test = Test {
+        name: name?.trim().to_owned(),
+        desc: desc?.trim().to_owned(),
+        file: files.name(node.place.file).to_owned(),
+        line: line(files, node),
+        hits: hits?,
+        lines: event_nodes.iter().map(|node| line(files, node)).collect(),
+        events,
+        alone: alone?,
+    };
+    (problems.len() == before).then_some(test)
+}
+
+fn names(node: &Node, problems: &mut Vec<Problem>) -> Option<Vec<String>> {
+    let names = match value(node, "the name of a rule, or a list of names", problems)? {
         Of::One(name) => vec![name],
         Of::Several(names) => names,
     };
-    if of.is_empty() {
-        return Err(Box::new(wrong(&of_node.place, "this test is about no rule")));
+    if names.is_empty() {
+        problems.push(wrong(&node.place, "this test is about no rule"));
+        return None;
     }
-    let events_node = needed("events")?;
-    let Kind::List(event_nodes) = &events_node.kind else {
-        return Err(Box::new(wrong(&events_node.place, "this must be a list of events")));
-    };
-    if event_nodes.is_empty() || event_nodes.len() > MAX_EVENTS {
-        let message = format!("a test has 1 to {MAX_EVENTS} events, but this has {}", event_nodes.len());
-        return Err(Box::new(wrong(&events_node.place, message)));
-    }
-    let events = event_nodes.iter().map(event).collect::<Result<Vec<_>, _>>()?;
-    let hits = hits(needed("hits")?, &of, events.len())?;
-    let text = |key| get(node, key).map_or(Ok(String::new()), |node| value(node, "a text"));
-    Ok(Test {
-        name: text("test")?.trim().to_owned(),
-        desc: text("desc")?.trim().to_owned(),
-        file: files.name(node.place.file).to_owned(),
-        line: line(files, node),
-        hits,
-        lines: event_nodes.iter().map(|node| line(files, node)).collect(),
-        events,
-        alone: get(node, "alone").map_or(Ok(false), |node| value(node, "`true` or `false`"))?,
-    })
+    Some(names)
 }
 
-fn hits(node: &Node, of: &[String], events: usize) -> Result<BTreeMap<String, BTreeSet<usize>>, Box<Problem>> {
-    let refuse = |message: String| Err(Box::new(wrong(&node.place, message)));
+fn events_of<'n>(node: &'n Node, problems: &mut Vec<Problem>) -> Option<&'n [Node]> {
+    let Kind::List(events) = &node.kind else {
+        problems.push(wrong(&node.place, "this must be a list of events"));
+        return None;
+    };
+    if events.is_empty() || events.len() > MAX_EVENTS {
+        let message = format!("a test has 1 to {MAX_EVENTS} events, but this has {}", events.len());
+        problems.push(wrong(&node.place, message));
+        return None;
+    }
+    Some(events)
+}
+
+fn hits(
+    node: &Node,
+    of: &[String],
+    events: usize,
+    problems: &mut Vec<Problem>,
+) -> Option<BTreeMap<String, BTreeSet<usize>>> {
     let of: BTreeSet<&String> = of.iter().collect();
-    let each = match value(node, "a list of the numbers of events, or such a list for each rule")? {
+    let each = match value(node, "a list of the numbers of events, or such a list for each rule", problems)? {
         Hits::Each(each) => each,
         Hits::Same(numbers) => match of.first() {
             Some(rule) if of.len() == 1 => BTreeMap::from([((*rule).clone(), numbers)]),
-            _ => return refuse("the test is about several rules: say `{RULE: [NUMBERS]}` for each".into()),
+            _ => {
+                let message = "the test is about several rules: say `{RULE: [NUMBERS]}` for each";
+                problems.push(wrong(&node.place, message));
+                return None;
+            }
         },
     };
-    if let Some(rule) = of.iter().find(|rule| !each.contains_key(**rule)) {
-        return refuse(format!("nothing is said about the rule `{rule}`, although the test is about it"));
+    let mut refuse = |message: String| problems.push(wrong(&node.place, message));
+    for rule in of.iter().filter(|rule| !each.contains_key(**rule)) {
+        refuse(format!("nothing is said about the rule `{rule}`, although the test is about it"));
     }
-    if let Some(rule) = each.keys().find(|rule| !of.contains(rule)) {
-        return refuse(format!("the rule `{rule}` is not in `of`"));
+    for rule in each.keys().filter(|rule| !of.contains(rule)) {
+        refuse(format!("the rule `{rule}` is not in `of`"));
     }
-    if let Some(number) = each.values().flatten().find(|number| !(1..=events).contains(*number)) {
-        return refuse(format!("there is no event {number}: they are counted from 1 to {events}"));
+    // Where the events cannot be counted, that was told.
+    if events > 0
+        && let Some(number) = each.values().flatten().find(|number| !(1..=events).contains(*number))
+    {
+        refuse(format!("there is no event {number}: they are counted from 1 to {events}"));
     }
-    Ok(each.into_iter().map(|(rule, numbers)| (rule, numbers.into_iter().collect())).collect())
+    Some(each.into_iter().map(|(rule, numbers)| (rule, numbers.into_iter().collect())).collect())
 }

@@ -178,3 +178,42 @@ proptest! {
         read_events("t", &text);
     }
 }
+
+#[test]
+fn all_that_is_wrong_with_a_test_is_told() {
+    let text = "\
+- test: t
+  of: [Shell, Program]
+  events:
+    - {type: execv, proc: {name: sh}}
+    - type: execve
+      proc: {nmae: sh, uid: x}
+      pth: /a
+    - {typ: chdir}
+  hits: {Shell: [9], Other: []}
+  alon: true
+- test: u
+  of: Shell
+- {test: v, of: Shell, events: [{type: chdir}], hits: []}
+";
+    let (suite, diagnostics) = Suite::parse("t.yaml", text);
+    let told: Vec<String> =
+        diagnostics.iter().map(|one| format!("{}:{} {}", one.line, one.column, one.message)).collect();
+    assert_eq!(
+        told,
+        [
+            "10:3 a test has no key `alon`",
+            "4:14 `execv` is no event type that the sensor delivers",
+            "6:14 there is no key `nmae` here",
+            "6:29 invalid type: string \"x\", expected u32",
+            "7:7 there is no key `pth` here",
+            "8:8 there is no key `typ` here",
+            "9:9 nothing is said about the rule `Program`, although the test is about it",
+            "9:9 the rule `Other` is not in `of`",
+            "9:9 there is no event 9: they are counted from 1 to 3",
+            "11:3 this test has no `events`",
+            "11:3 this test has no `hits`",
+        ]
+    );
+    assert_eq!((suite.tests.len(), suite.unread.as_slice()), (1, [1, 11].as_slice()));
+}

@@ -17,6 +17,8 @@ pub(crate) struct TypedError {
     pub help: Option<String>,
     /// The innermost node that it is about.
     pub place: Option<Place>,
+    /// Something is not there.
+    pub is_missing: bool,
 }
 
 impl TypedError {
@@ -36,17 +38,17 @@ impl std::error::Error for TypedError {}
 
 impl de::Error for TypedError {
     fn custom<T: std::fmt::Display>(message: T) -> Self {
-        Self { message: message.to_string(), help: None, place: None }
+        Self { message: message.to_string(), help: None, place: None, is_missing: false }
     }
 
     fn unknown_field(field: &str, expected: &'static [&'static str]) -> Self {
         let near = did_you_mean(&nearest(field, expected.iter().copied()));
         let help = near.unwrap_or_else(|| format!("there are {}", expected.join(", ")));
-        Self { message: format!("there is no key `{field}` here"), help: Some(help), place: None }
+        Self { help: Some(help), ..Self::custom(format!("there is no key `{field}` here")) }
     }
 
     fn missing_field(field: &'static str) -> Self {
-        Self::custom(format!("`{field}` is missing"))
+        Self { is_missing: true, ..Self::custom(format!("`{field}` is missing")) }
     }
 }
 
@@ -56,6 +58,61 @@ impl de::Error for TypedError {
 /// [`TypedError`] if the node has another shape.
 pub(crate) fn read<T: de::DeserializeOwned>(node: &Node) -> Result<T, TypedError> {
     T::deserialize(Typed(node))
+}
+
+/// So many mistakes of one value are told.
+const MAX_MISTAKES: usize = 10;
+
+/// Reads a value; of several mistakes all are told, within reason.
+///
+/// # Errors
+/// At least one [`TypedError`] if the node has another shape.
+pub(crate) fn read_all<T: de::DeserializeOwned>(node: &Node) -> Result<T, Vec<TypedError>> {
+    let mut errors = match read(node) {
+        Ok(value) => return Ok(value),
+        Err(error) => vec![error],
+    };
+    // Without the part that is wrong, the next mistake shows.
+    let mut rest = node.clone();
+    while let Some(place) = errors.last().and_then(|error| error.place.clone())
+        && errors.len() < MAX_MISTAKES
+        && take_out(&mut rest, &place)
+        && let Err(error) = read::<T>(&rest)
+        // What is missing now may be what was taken out.
+        && !error.is_missing
+    {
+        errors.push(error);
+    }
+    Err(errors)
+}
+
+/// Takes the innermost parts at a place out of a node; false if there is none below it.
+fn take_out(node: &mut Node, place: &Place) -> bool {
+    match &mut node.kind {
+        Kind::List(items) => {
+            let mut inner = false;
+            for item in items.iter_mut() {
+                inner |= take_out(item, place);
+            }
+            let before = items.len();
+            if !inner {
+                items.retain(|item| item.place != *place);
+            }
+            inner || items.len() < before
+        }
+        Kind::Map(pairs) => {
+            let mut inner = false;
+            for (_, value) in pairs.iter_mut() {
+                inner |= take_out(value, place);
+            }
+            let before = pairs.len();
+            if !inner {
+                pairs.retain(|(key, value)| key.place != *place && value.place != *place);
+            }
+            inner || pairs.len() < before
+        }
+        _ => false,
+    }
 }
 
 /// What a scalar without quotes means where the type does not say.
@@ -261,6 +318,17 @@ mod tests {
         ] {
             assert_eq!(typed::<Known>(source).unwrap_err().1, wrong, "{source}");
         }
+        let told = |source: &str| {
+            let errors = read_all::<Known>(&super::super::parse(FileId(0), source).unwrap()[0]).unwrap_err();
+            let place = |error: &TypedError| error.place.clone().map(|place| source[place.start..place.end].to_owned());
+            errors.iter().map(|error| place(error).unwrap()).collect::<Vec<_>>()
+        };
+        assert_eq!(told("{nmae: a, number: x, more: {x: [1, y, z], w: 3}}"), ["nmae", "x", "y", "z", "3"]);
+        // That the name is missing follows from its being wrong.
+        assert_eq!(told("{name: [1], flag: 7}"), ["[", "7"]);
+        assert_eq!(told("name:\n  - 1\nflag: 7\n"), ["", "7"]);
+        assert_eq!(told("{number: x, flag: 7}"), ["x", "7"]);
+        assert_eq!(told(&format!("{{name: a, more: {{x: [{}]}}}}", "y, ".repeat(100))).len(), MAX_MISTAKES);
         let error = read::<Known>(&super::super::parse(FileId(0), "{name: a, nubmer: 3}").unwrap()[0]).unwrap_err();
         assert_eq!(error.help.as_deref(), Some("did you mean `number`?"));
     }

@@ -10,6 +10,8 @@ const SECTION: u32 = 0x0a0d_0d0a;
 const MAGIC: u32 = 0x1a2b_3c4d;
 /// The format that is known.
 const MAJOR: u16 = 1;
+/// Blocks that only captures of packets have: an interface, and packets. They begin with the same section.
+const PACKETS: [u32; 4] = [1, 2, 3, 6];
 /// Bytes of a block in front of its content.
 const HEAD: usize = 8;
 /// Bytes behind it.
@@ -139,7 +141,12 @@ impl Blocks {
         } else if !self.begun {
             return Err(foreign(source));
         }
-        let kind = BlockKind::of(self.order.u32(kind));
+        let number = self.order.u32(kind);
+        if PACKETS.contains(&number) {
+            let what = "is a capture of packets (pcapng), which wireshark and tcpdump read";
+            return Err(CaptureError::NotACapture { path: source.path().into(), what });
+        }
+        let kind = BlockKind::of(number);
         let length = self.order.u32(length) as usize;
         if length < HEAD + TAIL {
             return Err(damaged(source, offset, format!("a block of {length} bytes, less than its frame takes")));

@@ -158,7 +158,7 @@ impl Recorder {
             }
             Handler::Exec => None, // told when it happened
             // Stand-ins of the kernel half, never in these tables.
-            Handler::Send | Handler::Receive => None,
+            Handler::Send | Handler::Receive | Handler::SocketCall => None,
         }
     }
 

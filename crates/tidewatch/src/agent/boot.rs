@@ -104,7 +104,7 @@ pub fn run(config: Config, options: AgentOptions) -> anyhow::Result<ExitCode> {
         tracing::warn!("{}", notice.message);
         agent.say(notice);
     }
-    let mute = tw_rules::reach::mute(agent.detector.rules(), sensor.mode()).len();
+    let mute = agent.mute(sensor.mode()).len();
     screen::status(&*sensor, &agent.world, &agent.rules, mute, seeded);
     if let Err(error) = std::fs::write(agent.config.ready_file(), std::process::id().to_string()) {
         tracing::warn!("cannot write {}: {error}", agent.config.ready_file().display());
@@ -170,9 +170,7 @@ fn open(
         bell,
     })?;
     let mut world = World::new(WorldOptions { runtimes: config.runtime_options(), ..WorldOptions::default() })?;
-    let path = folder.join("beat");
-    let (pulse, unwatched) = Pulse::open(&path, &node.boot_id, kernel::wall_ns())
-        .with_context(|| format!("cannot open {}", path.display()))?;
+    let (pulse, unwatched) = Pulse::open(&folder.join("beat"), &node.boot_id, kernel::wall_ns());
     let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let tape = if config.recorder.enabled { Some(Tape::open(&config, &mut world)?) } else { None };
     let meter = Meter::start(config.agent.resources_seconds).context("cannot measure what containers use")?;
@@ -206,6 +204,8 @@ fn open(
         malformed: 0,
         notices: 0,
         containers_told: None,
+        listeners_told: None,
+        mute: None,
         config,
     })
 }

@@ -122,8 +122,14 @@ impl Cover {
                 worst.push((missing, account));
             }
         }
-        worst.sort_by_key(|(missing, _)| std::cmp::Reverse(*missing));
-        let shown = worst.into_iter().take(SHOWN).map(|(_, account)| ContainerCoverage {
+        // There may be thousands, and this is done once a second.
+        let most = |(missing, _): &(u64, _)| std::cmp::Reverse(*missing);
+        if worst.len() > SHOWN {
+            worst.select_nth_unstable_by_key(SHOWN, most);
+            worst.truncate(SHOWN);
+        }
+        worst.sort_unstable_by_key(most);
+        let shown = worst.into_iter().map(|(_, account)| ContainerCoverage {
             id: account.owner.name().chars().take(12).collect(),
             name: match &account.owner {
                 Owner::Container(id) => world.container(id).map(|known| known.name.clone()).unwrap_or_default(),
@@ -206,6 +212,23 @@ mod tests {
         assert!(cover.minute(&mut world, MINUTE_NS + 2, false).is_empty());
         assert_eq!(cover.minute(&mut world, 2 * MINUTE_NS, false).len(), 1, "a quiet minute has a summary");
         assert_eq!(world.ledger().totals()[Class::File as usize].seen, 0, "the ledger's own events are not counted");
+    }
+
+    #[test]
+    fn the_status_shows_those_of_whom_most_is_missing() {
+        let mut world = World::reliving(16);
+        for n in 1..=5 * SHOWN as u64 {
+            let id = format!("{n:064}");
+            world.relive(tw_enrich::Context::Place { cgroup: n + 1, container: id });
+            // Not in their order.
+            world.missed(Some(n + 1), &[(Class::File, Miss::RingFull, 1 + n * 7 % 83)]);
+        }
+        let status = Cover::default().status(&world);
+        let missing = |shown: &ContainerCoverage| shown.coverage.missed.iter().map(|missed| missed.events).sum::<u64>();
+        let shown: Vec<u64> = status.worst.iter().map(missing).collect();
+        let mut expected: Vec<u64> = (1..=5 * SHOWN as u64).map(|n| 1 + n * 7 % 83).collect();
+        expected.sort_unstable_by_key(|n| std::cmp::Reverse(*n));
+        assert_eq!(shown, expected[..SHOWN]);
     }
 
     #[test]

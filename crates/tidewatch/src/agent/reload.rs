@@ -212,6 +212,7 @@ impl Agent {
         // Thousands of rules take a while to go: not here.
         let _ = std::thread::Builder::new().name("old-rules".into()).spawn(move || drop(old));
         self.costs.rules_changed();
+        self.mute = None;
         let before = std::mem::replace(&mut self.rules, fresh.status);
         if let Err(error) = self.reload.level.set(&fresh.config.log.level) {
             tracing::warn!("{error:#}");

@@ -6,8 +6,8 @@ use std::sync::atomic::Ordering;
 use tw_manager::usage;
 use tw_model::coverage::Miss;
 use tw_model::status::{
-    AgentStatus, EventCount, FindingStatus, HookStatus, Problem, RingStatus, RulesOrigin, RuntimeStatus, TableStatus,
-    WorldStatus,
+    AgentStatus, ContainerCoverage, EventCount, FindingStatus, HookStatus, Problem, RingStatus, RulesOrigin,
+    RuntimeStatus, TableStatus, WorldStatus,
 };
 use tw_model::{Mode, Priority};
 use tw_sensor::{Source, clock};
@@ -34,11 +34,18 @@ pub fn event_counts(sensor: &dyn Source) -> Vec<EventCount> {
 impl Agent {
     /// Puts the state up where the uplink finds it.
     pub(super) fn publish(&mut self, sensor: &dyn Source, events: Vec<EventCount>) {
+        self.mute(sensor.mode());
         let version = self.world.containers_version();
         if self.containers_told != Some(version) {
             self.containers_told = Some(version);
             let containers = self.world.containers().filter(|container| container.pid != 0).cloned().collect();
             *self.board.containers.lock().unwrap_or_else(PoisonError::into_inner) = (version, containers);
+        }
+        let version = self.world.listeners().version();
+        if self.listeners_told != Some(version) {
+            self.listeners_told = Some(version);
+            let listeners = self.world.listeners_told();
+            *self.board.listeners.lock().unwrap_or_else(PoisonError::into_inner) = (version, listeners);
         }
         let status = self.status(sensor, events);
         *self.board.status.lock().unwrap_or_else(PoisonError::into_inner) = Some(status);
@@ -53,7 +60,7 @@ impl Agent {
         let mut status = AgentStatus {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             mode: sensor.mode().name().to_owned(),
-            mute_rules: mute(self.detector.rules(), sensor.mode()),
+            mute_rules: self.mute.clone().unwrap_or_default(),
             unseen_programs: sensor.unseen(),
             node: self.node.clone(),
             pid: std::process::id(),
@@ -83,6 +90,7 @@ impl Agent {
                 inferred: world.inferred,
                 evicted: world.evicted,
                 containers: self.world.containers().filter(|container| container.pid != 0).count() as u64,
+                listeners: self.world.listeners().len() as u64,
                 waited: world.membership.waited,
                 unnamed: world.membership.unnamed,
             },
@@ -111,6 +119,14 @@ impl Agent {
         status
     }
 
+    /// Rules that can find nothing in this mode, each with the reason: found out when rules changed.
+    pub(super) fn mute(&mut self, mode: Mode) -> &[String] {
+        self.mute.get_or_insert_with(|| {
+            let mute = tw_rules::reach::mute(self.detector.rules(), mode).into_iter();
+            mute.map(|(rule, lack)| format!("{}: {lack}", rule.name)).collect()
+        })
+    }
+
     /// Every table that grows with what containers do.
     fn tables(&self, sensor: &dyn Source) -> Vec<TableStatus> {
         let row = |table: &str, (entries, capacity, evicted): (u64, u64, u64)| TableStatus {
@@ -133,15 +149,6 @@ impl Agent {
         };
         self.world.runtimes().filter(|runtime| !runtime.absent).map(status).collect()
     }
-}
-
-/// Rules that can find nothing in this mode, each with the reason.
-fn mute(rules: &tw_rules::RuleSet, mode: Mode) -> Vec<String> {
-    // In the best mode all can; no need to look once a second.
-    if mode == Mode::Ebpf {
-        return Vec::new();
-    }
-    tw_rules::reach::mute(rules, mode).into_iter().map(|(rule, lack)| format!("{}: {lack}", rule.name)).collect()
 }
 
 fn hook(hook: &tw_sensor::Hook) -> HookStatus {
@@ -185,6 +192,14 @@ fn output_stalled(not_shown: u64) -> Problem {
         remedy: "let the terminal go on (Ctrl-Q) or mend what reads the pipe; the alerts are kept all the same"
             .to_owned(),
     }
+}
+
+/// Below so many percent in the last minute, coverage is a problem.
+const LOW: f64 = 90.0;
+
+/// What people call it.
+fn name_of(container: &ContainerCoverage) -> &str {
+    if container.name.is_empty() { &container.id } else { &container.name }
 }
 
 /// What is not as it should be, each with its remedy. `dropped` counts what the spool gave up since the start.
@@ -279,6 +294,15 @@ fn problems(status: &AgentStatus, dropped: u64) -> Vec<Problem> {
         let what = format!("{lost} events were lost since the agent's start, of {} seen", status.inspected);
         add("events-lost", false, what, "look for a container that floods one call, or give the agent more CPU");
     }
+    let percent = status.coverage.minute.percent();
+    if percent < LOW {
+        let worst: Vec<&str> = status.coverage.worst.iter().take(3).map(name_of).collect();
+        let of = if worst.is_empty() { String::new() } else { format!("; most is missing of {}", worst.join(", ")) };
+        let what = format!("of what this host did, rules saw {}{of}", status.coverage.minute.words());
+        let remedy = "look what floods there and limit it, give the agent more CPU (agent.cpu_budget), or raise \
+                      agent.privileged_rate; docs/coverage-ledger.md explains the words";
+        add("coverage-low", false, what, remedy);
+    }
     if status.budget.level > 0 {
         let what = format!(
             "the agent takes {:.0} % of a core, its budget is {:.0} %; given up: {}",
@@ -330,6 +354,24 @@ mod tests {
         assert!(found.iter().all(|problem| !problem.remedy.is_empty()));
         // What was given up before this start is history.
         assert!(problems(&status, 0).iter().all(|problem| problem.code != "spool-dropped"));
+    }
+
+    #[test]
+    fn low_coverage_is_a_problem_that_names_who() {
+        use tw_model::coverage::{Class, Coverage, Missed};
+        use tw_model::status::CoverageStatus;
+
+        let of = |seen, events| {
+            let missed = vec![Missed { class: Class::Privileged, reason: Miss::Folded, events }];
+            let worst = ContainerCoverage { name: "shop".into(), ..ContainerCoverage::default() };
+            let coverage =
+                CoverageStatus { minute: Coverage { seen, missed }, worst: vec![worst], ..CoverageStatus::default() };
+            problems(&AgentStatus { coverage, ..AgentStatus::default() }, 0)
+        };
+        assert!(of(900, 100).is_empty());
+        let found = of(899, 101).remove(0);
+        assert!(found.code == "coverage-low" && !found.failed, "{found:?}");
+        assert!(found.what.contains("89.9 %") && found.what.contains("shop"), "{}", found.what);
     }
 
     #[test]

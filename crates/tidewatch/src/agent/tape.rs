@@ -170,6 +170,8 @@ fn kind(context: &Context) -> FrameKind {
         Context::Events { .. }
         | Context::Address { .. }
         | Context::Coverage { .. }
+        | Context::Listening { .. }
+        | Context::ListeningEnded { .. }
         | Context::Process { .. }
         | Context::Dead { .. } => FrameKind::State,
     }

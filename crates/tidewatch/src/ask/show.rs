@@ -1,9 +1,10 @@
 //! Answers of the service, for people.
 
+use std::collections::{BTreeSet, HashMap};
 use std::io::{self, Write as _};
 
 use anstyle::{AnsiColor, Style};
-use tw_manager::api::{ContainerItem, FindingItem, Overview};
+use tw_manager::api::{ContainerItem, FindingItem, ListenerItem, Overview};
 use tw_model::status::{AgentStatus, LastEnd, RuleFile, RulesOrigin};
 use tw_report::{escape, terminal};
 
@@ -17,6 +18,8 @@ const DIM: Style = Style::new().dimmed();
 const BOLD: Style = Style::new().bold();
 /// Most rule files that are listed.
 const LISTED: usize = 12;
+/// Most ports of one container that are listed.
+const PORTS: usize = 6;
 
 /// Seconds without a word after which the agent is not believed to watch: it says something each second.
 const SILENT: f64 = 3.0;
@@ -315,17 +318,68 @@ pub fn containers(containers: &[ContainerItem]) -> io::Result<()> {
         anstream::eprintln!("no container runs that was seen; --all lists those that are gone as well");
         return Ok(());
     }
-    writeln!(out, "{DIM}{:<12}  {:<28} {:<40} {:<8} FIRST SEEN (UTC){DIM:#}", "ID", "NAME", "IMAGE", "STATE")?;
+    writeln!(
+        out,
+        "{DIM}{:<12}  {:<28} {:<40} {:<8} {:<19}  LISTENS ON{DIM:#}",
+        "ID", "NAME", "IMAGE", "STATE", "FIRST SEEN (UTC)"
+    )?;
     for item in containers {
         let style = if item.gone.is_some() { DIM } else { GOOD };
         writeln!(
             out,
-            "{:<12}  {:<28} {:<40} {style}{:<8}{style:#} {}",
+            "{:<12}  {:<28} {:<40} {style}{:<8}{style:#} {:<19}  {}",
             escape::short(item.container.short_id(), 12),
             escape::short(&item.container.name, 28),
             escape::short(&item.container.image, 40),
             if item.gone.is_some() { "gone" } else { "running" },
-            moment(&item.first_seen)
+            moment(&item.first_seen),
+            ports(&item.listening)
+        )?;
+    }
+    out.flush()
+}
+
+/// `80/tcp 443/tcp`: each port once, and how many more there are.
+fn ports(listening: &[ListenerItem]) -> String {
+    let ports: BTreeSet<(u16, &str)> = listening.iter().map(|one| (one.port, one.protocol.as_str())).collect();
+    let mut text: Vec<String> =
+        ports.iter().take(PORTS).map(|(port, protocol)| format!("{port}/{}", escape::short(protocol, 8))).collect();
+    if ports.len() > PORTS {
+        text.push(format!("and {} more", ports.len() - PORTS));
+    }
+    text.join(" ")
+}
+
+/// A table.
+pub fn listeners(listeners: &[ListenerItem], containers: &[ContainerItem]) -> io::Result<()> {
+    let mut out = stdout();
+    if listeners.is_empty() {
+        anstream::eprintln!("nothing listens, as far as the agent saw");
+        return Ok(());
+    }
+    let names: HashMap<&str, &str> =
+        containers.iter().map(|item| (item.id.as_str(), item.container.name.as_str())).collect();
+    writeln!(
+        out,
+        "{DIM}{:<28} {:<10} {:<40} {:<16} {:>8}  SINCE (UTC){DIM:#}",
+        "WHERE", "PORT", "ADDRESS", "PROCESS", "PID"
+    )?;
+    for item in listeners {
+        let id = item.container.as_str();
+        let place = match names.get(id).filter(|name| !name.is_empty()) {
+            Some(name) => (*name).to_owned(),
+            None if id.is_empty() => "the host".to_owned(),
+            None => tw_model::Container { id: id.to_owned(), ..Default::default() }.short_id().to_owned(),
+        };
+        writeln!(
+            out,
+            "{:<28} {:<10} {:<40} {:<16} {:>8}  {}",
+            escape::short(&place, 28),
+            format!("{}/{}", item.port, escape::short(&item.protocol, 8)),
+            escape::short(&item.address, 40),
+            escape::short(&item.process, 16),
+            if item.pid == 0 { String::new() } else { item.pid.to_string() },
+            item.since.as_deref().map_or_else(|| "before the agent looked".to_owned(), moment),
         )?;
     }
     out.flush()
@@ -347,6 +401,20 @@ mod tests {
         status.link.heard = Some(60.0);
         assert!(nothing_yet(&status).contains("may not watch"));
         assert!(nothing_yet(&Overview::default()).contains("may not watch"));
+    }
+
+    #[test]
+    fn a_port_is_listed_once_and_many_are_counted() {
+        let on = |port: u16, protocol: &str, address: &str| {
+            let item = serde_json::json!({"container": "", "protocol": protocol, "address": address, "port": port,
+                "process": "x", "pid": 1, "since": null});
+            serde_json::from_value::<ListenerItem>(item).unwrap()
+        };
+        assert_eq!(ports(&[]), "");
+        let web = [on(443, "tcp", "::"), on(80, "tcp", "::"), on(80, "tcp", "0.0.0.0"), on(53, "udp", "::")];
+        assert_eq!(ports(&web), "53/udp 80/tcp 443/tcp");
+        let many: Vec<ListenerItem> = (1..=9).map(|port| on(port, "tcp", "::")).collect();
+        assert_eq!(ports(&many), "1/tcp 2/tcp 3/tcp 4/tcp 5/tcp 6/tcp and 3 more");
     }
 
     #[test]

@@ -99,7 +99,8 @@ Examples:
 /// The rules that a verb is about.
 #[derive(Clone, Debug, Args)]
 pub struct RulesFromArgs {
-    /// Rule file, or folder of rule files. Repeatable. Without: the rules that the configuration names.
+    /// Rule file, or folder of rule files; `-` for standard input. Repeatable. Without: the rules that the configuration
+    /// names.
     #[arg(short, long, value_name = "FILE_OR_DIR")]
     pub rules: Vec<PathBuf>,
 }
@@ -119,7 +120,8 @@ pub enum CheckFormat {
 /// Arguments of `rules check`.
 #[derive(Clone, Debug, Args)]
 pub struct RulesCheckArgs {
-    /// Rule files or folders, loaded together in this order; those that the configuration names if none.
+    /// Rule files or folders, loaded together in this order; `-` for standard input. Those that the configuration names if
+    /// none.
     #[arg(value_name = "FILE_OR_DIR")]
     pub files: Vec<PathBuf>,
     /// How to report.
@@ -139,7 +141,7 @@ pub struct RulesCheckArgs {
 /// Arguments of `rules list`.
 #[derive(Clone, Debug, Args)]
 pub struct RulesListArgs {
-    /// Rule files or folders; those that the configuration names if none.
+    /// Rule files or folders; `-` for standard input. Those that the configuration names if none.
     #[arg(value_name = "FILE_OR_DIR")]
     pub files: Vec<PathBuf>,
     /// Only with this tag. Repeatable: with all of them.
@@ -222,7 +224,7 @@ pub struct RulesBenchArgs {
     /// mix if none.
     #[arg(value_name = "CAPTURE")]
     pub captures: Vec<PathBuf>,
-    /// Events out of a file as `rules explain` reads it, instead of captures.
+    /// Events out of a file as `rules explain` reads it (`-` for standard input), instead of captures.
     #[arg(long, value_name = "FILE", conflicts_with = "captures")]
     pub events: Option<PathBuf>,
     /// Stop after this many events.
@@ -241,11 +243,11 @@ pub struct RulesBenchArgs {
 /// Arguments of `rules test`.
 #[derive(Clone, Debug, Args)]
 pub struct RulesTestArgs {
-    /// Files with tests, or folders of them; rule files are both. Without any: the rules that the configuration names, and
-    /// the tests of the default pack if that is among them.
+    /// Files with tests, or folders of them; rule files are both; `-` for standard input. Without any: the rules that the
+    /// configuration names, and the tests of the default pack if that is among them.
     #[arg(value_name = "FILE_OR_DIR")]
     pub files: Vec<PathBuf>,
-    /// Rule file or folder that the tests are about, loaded before FILEs. Repeatable.
+    /// Rule file or folder that the tests are about, loaded before FILEs; `-` for standard input. Repeatable.
     #[arg(short, long, value_name = "FILE_OR_DIR")]
     pub rules: Vec<PathBuf>,
     /// Only tests about the rule of this name.

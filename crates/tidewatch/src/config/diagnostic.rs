@@ -266,6 +266,11 @@ pub fn line_column(source: &str, at: usize) -> (usize, usize) {
 pub struct ConfigErrors(pub Vec<Diagnostic>);
 
 impl ConfigErrors {
+    /// Whether nothing is wrong but that files may not be read.
+    pub fn is_unread(&self) -> bool {
+        self.0.iter().filter(|diagnostic| diagnostic.is_error()).all(|error| error.code == code::READ)
+    }
+
     /// The first error in one line, how many more there are, and what shows them.
     pub fn short(&self) -> String {
         let mut errors = self.0.iter().filter(|diagnostic| diagnostic.is_error());

@@ -241,6 +241,25 @@ fn every_mistake_in_all_files_is_told_at_once() {
     assert_eq!(errors[1..], expected);
 }
 
+/// Whoever wraps a command may not read what the host is configured with; but what it names itself counts.
+#[test]
+fn a_file_that_cannot_be_read_is_left_out_where_it_need_not_be_read() {
+    let folder = Folder::new("unread");
+    std::os::unix::fs::symlink("/nowhere", folder.0.join("conf.d/a.yaml")).unwrap();
+    folder.write("conf.d/b.yaml", "agent: {priority: critical}\n");
+    let system = Sources { file: None, ..folder.sources() };
+    let needed = Config::load_for(&system, Needs::Keys(&["agent"]));
+    assert!(needed.is_err());
+    let (config, errors) = Config::load_for(&system, Needs::Readable(&["agent"])).unwrap();
+    assert!(config.agent.priority == tw_model::Priority::Critical && errors.unwrap().is_unread());
+    // A mistake in what can be read stays one.
+    folder.write("conf.d/b.yaml", "agent: {priority: loud}\n");
+    assert!(Config::load_for(&system, Needs::Readable(&["agent"])).is_err());
+    assert!(!Config::load_for(&system, Needs::Address).unwrap().1.unwrap().is_unread());
+    // Nor is one that was named left out.
+    assert!(Config::load_for(&folder.sources(), Needs::Readable(&["agent"])).is_err());
+}
+
 #[test]
 fn a_named_file_must_exist_and_the_default_need_not() {
     let folder = Folder::new("missing");

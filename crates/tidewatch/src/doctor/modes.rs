@@ -38,7 +38,7 @@ pub(super) fn all(config: &Config) -> Vec<Finding> {
         .into_iter()
         .map(|(mode, result)| {
             let row = row(mode, result, &rules);
-            if mode == Mode::Ebpf && !host { row.vital() } else { row }
+            if mode == Mode::Ebpf && !host && !row.unknown { row.vital() } else { row }
         })
         .collect()
 }
@@ -84,6 +84,7 @@ fn row(mode: Mode, result: Result<(), String>, rules: &RuleSet) -> Finding {
         _ => "the whole host",
     };
     let serves = format!("{whole}; {can_find} of {of} rules can find something");
+    let root = rustix::process::geteuid().is_root();
     let (ok, says) = match result {
         Ok(()) => (true, format!("{}: {serves}", mode.what())),
         Err(error) => (false, format!("{error}; it would be {serves}")),
@@ -102,5 +103,7 @@ fn row(mode: Mode, result: Result<(), String>, rules: &RuleSet) -> Finding {
         }
     };
     let finding = Finding::new(&format!("mode {mode}"), ok, says, remedy);
+    // A command can be wrapped by anybody.
+    let finding = finding.for_root(root || mode == Mode::Wrap);
     Finding { mode: Some(Ways { mode, can_find, of }), ..finding }
 }

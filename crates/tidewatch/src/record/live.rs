@@ -60,6 +60,7 @@ pub(super) fn run(args: &RecordArgs, config: &Config) -> anyhow::Result<ExitCode
     let begun = recording.begin(config, &facts);
     let mut wrote = begun;
     let mut show = Show::new();
+    show.begins(args);
     let started = Instant::now();
     let end = args.duration.map(|seconds| started + Duration::from_secs(seconds));
     let mut flushed = started;
@@ -74,6 +75,7 @@ pub(super) fn run(args: &RecordArgs, config: &Config) -> anyhow::Result<ExitCode
         if wrote.is_ok() && flushed.elapsed() >= FLUSH_EVERY {
             flushed = Instant::now();
             recording.world.refresh_users(kernel::boot_ns());
+            recording.world.refresh_listeners(kernel::boot_ns());
             wrote = recording.tape.flush();
         }
         let (written, lost) = (recording.tape.written(), lost(&sensor));
@@ -96,6 +98,15 @@ pub(super) fn run(args: &RecordArgs, config: &Config) -> anyhow::Result<ExitCode
     let (lost, seconds) = (lost(&sensor), show.end());
     drop(sensor);
     let written = recording.tape.written();
+    let whose = Whose(args.container.clone());
+    if wrote.is_ok() && written.records == 0 && !is_known(&recording.world, &whose) {
+        let _ = std::fs::remove_file(&args.output);
+        let name = args.container.as_deref().unwrap_or_default();
+        let name = tw_report::escape::line(name);
+        anyhow::bail!(
+            "no container {name} ran in that time: nothing was recorded; docker ps, ctr or crictl list names"
+        );
+    }
     let written = wrote.and_then(|()| recording.tape.finish()).map_err(|error| broken(args, &written, &error))?;
     End { args, written, seconds, lost, why }.tell()
 }

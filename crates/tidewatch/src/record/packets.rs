@@ -62,6 +62,7 @@ pub(super) fn run(args: &RecordArgs, config: &Config) -> anyhow::Result<ExitCode
     sandbox::enter_nothing()?;
     let mut out = Out::new(file, &container, args)?;
     let mut show = Show::new();
+    show.begins(args);
     let started = Instant::now();
     let end = args.duration.map(|seconds| started + Duration::from_secs(seconds));
     let limit = args.max_size.unwrap_or(u64::MAX);

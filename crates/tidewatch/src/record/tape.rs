@@ -131,6 +131,7 @@ impl Tape {
     pub(super) fn context(&mut self, context: &Context) -> io::Result<()> {
         let foreign = match context {
             Context::Container { container } => !self.whose.wants(Some(container)),
+            Context::Listening { .. } | Context::ListeningEnded { .. } => !self.whose.is_everybody(),
             _ => false,
         };
         if !self.native || !self.begun || foreign {

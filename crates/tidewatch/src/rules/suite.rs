@@ -2,6 +2,7 @@
 
 mod junit;
 
+use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -16,7 +17,7 @@ use tw_rules::suite::{Coverage, Failure, Suite, Test, coverage};
 
 use super::choice::{Configure, chosen};
 use super::texts::RuleText;
-use super::{Loaded, show};
+use super::{Loaded, RuleOptions, show};
 use crate::cli::RulesTestArgs;
 use crate::screen::{self, print_stdout};
 
@@ -41,8 +42,8 @@ impl Ran {
 struct FileResult {
     name: String,
     ran: Vec<Ran>,
-    /// Tests that could not be read.
-    broken: Vec<Diagnostic>,
+    /// Tests that could not be read, and what is wrong with each.
+    broken: Vec<Vec<Diagnostic>>,
 }
 
 impl FileResult {
@@ -90,14 +91,20 @@ impl Results {
 /// more.
 pub fn run(args: &RulesTestArgs, configure: Configure<'_>) -> anyhow::Result<ExitCode> {
     let named: Vec<PathBuf> = args.rules.iter().chain(&args.files).cloned().collect();
-    let (texts, options) = chosen(&named, configure)?;
+    let with_tests = if args.files.is_empty() { None } else { Some(chosen(&args.files, configure)?.0) };
+    // What comes by standard input can be read only once.
+    let (texts, options) = match &with_tests {
+        Some(own) if args.rules.is_empty() => (own.clone(), RuleOptions::default()),
+        Some(own) => (chosen(&args.rules, configure)?.0.and(own), RuleOptions::default()),
+        None => chosen(&args.rules, configure)?,
+    };
     let loaded = texts.load(&options);
     // Findings of one's own rules are no fault of the pack's.
     let mixed = named.is_empty() && texts.has_more_than_pack();
-    let with_tests = match (args.files.is_empty(), named.is_empty()) {
-        (false, _) => chosen(&args.files, configure)?.0.files,
-        (true, true) => texts.pack_tests().chain(texts.files.iter().cloned()).collect(),
-        (true, false) => texts.files,
+    let with_tests = match with_tests {
+        Some(own) => own.files,
+        None if named.is_empty() => texts.pack_tests().chain(texts.files.iter().cloned()).collect(),
+        None => texts.files,
     };
     let results = Results {
         source: loaded.source.clone(),
@@ -132,8 +139,8 @@ fn run_all(texts: &[RuleText], loaded: &Loaded, of: Option<&str>, mixed: bool) -
     let rules = &loaded.rules;
     let mut files = Vec::new();
     for file in texts {
-        let (suite, mut broken) = Suite::parse(&file.name, &file.text);
-        let tests = suite.tests.into_iter().filter(|test| of.is_none_or(|of| test.hits.contains_key(of)));
+        let (Suite { tests, unread }, mut broken) = Suite::parse(&file.name, &file.text);
+        let tests = tests.into_iter().filter(|test| of.is_none_or(|of| test.hits.contains_key(of)));
         let ran: Vec<Ran> = tests
             .map(|mut test| {
                 test.alone &= !mixed;
@@ -145,10 +152,20 @@ fn run_all(texts: &[RuleText], loaded: &Loaded, of: Option<&str>, mixed: bool) -
         // What the loader said is told as an error in the rules.
         broken.retain(|diagnostic| of.is_none() && !loaded.diagnostics.contains(diagnostic));
         if !ran.is_empty() || !broken.is_empty() {
-            files.push(FileResult { name: file.name.clone(), ran, broken });
+            files.push(FileResult { name: file.name.clone(), ran, broken: by_test(&unread, broken) });
         }
     }
     files
+}
+
+/// Puts together what is wrong with one test; `unread` are the lines of such tests.
+fn by_test(unread: &[usize], diagnostics: Vec<Diagnostic>) -> Vec<Vec<Diagnostic>> {
+    let mut groups: BTreeMap<Option<&usize>, Vec<Diagnostic>> = BTreeMap::new();
+    for diagnostic in diagnostics {
+        let test = unread.iter().rfind(|line| **line <= diagnostic.line);
+        groups.entry(test).or_default().push(diagnostic);
+    }
+    groups.into_values().collect()
 }
 
 fn as_json(results: &Results) -> Value {
@@ -166,7 +183,7 @@ fn as_json(results: &Results) -> Value {
     let files: Vec<_> = results
         .files
         .iter()
-        .map(|file| json!({"file": file.name, "tests": file.ran.iter().map(ran).collect::<Vec<_>>(), "broken": file.broken}))
+        .map(|file| json!({"file": file.name, "tests": file.ran.iter().map(ran).collect::<Vec<_>>(), "broken": file.broken.concat()}))
         .collect();
     json!({"ok": results.passed(), "source": results.source, "rules": results.rules, "rule_errors": results.errors,
         "tests": results.tests(), "failed": results.failed(), "files": files, "coverage": results.coverage})
@@ -184,7 +201,7 @@ fn write_report(out: &mut dyn Write, results: &Results, named: &[PathBuf], of: O
         writeln!(out, "{name:width$}  {style}{passed} passed{failed}{style:#}")?;
     }
     for file in &results.files {
-        for diagnostic in &file.broken {
+        for diagnostic in file.broken.iter().flatten() {
             writeln!(out, "\n{}", diagnostic.render(false).trim_end())?;
         }
         for ran in file.ran.iter().filter(|ran| !ran.passed()) {

@@ -185,6 +185,16 @@ impl RuleTexts {
         Ok((texts, unreadable))
     }
 
+    /// Those of `others` behind these, each file once.
+    pub(super) fn and(mut self, others: &Self) -> Self {
+        let new = others.files.iter().filter(|other| self.files.iter().all(|file| file.name != other.name));
+        let new: Vec<RuleText> = new.cloned().collect();
+        self.files.extend(new);
+        self.source += &format!(", {}", others.source);
+        self.doubts.extend(others.doubts.iter().cloned());
+        self
+    }
+
     /// Checks and compiles them.
     pub fn load(&self, options: &RuleOptions) -> Loaded {
         let mut loader = options.loader();

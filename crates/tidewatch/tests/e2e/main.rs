@@ -20,6 +20,7 @@ mod identity;
 mod image;
 mod lab;
 mod ledger;
+mod listeners;
 mod memory;
 mod modes;
 mod names;

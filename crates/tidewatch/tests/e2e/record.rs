@@ -327,6 +327,24 @@ fn an_excerpt_of_the_recorder_finds_what_was_found_live_to_the_byte() {
     assert!(!empty.exists());
 }
 
+/// Off a terminal a recording says when it begins, and one of a container that never was fails.
+#[test]
+fn a_recording_says_when_it_begins_and_that_there_was_nobody() {
+    if !lab::ready() {
+        return;
+    }
+    let file = lab::scratch().join(lab::unique("nobody.scap"));
+    let output = record(&file, &["--duration", "1", "--container", "no-such-container"]).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("recording into") && said.contains("no container no-such-container ran"), "{said}");
+    assert!(!file.exists(), "an empty file is left");
+    // One that is there and does nothing is no mistake.
+    let quiet = Container::idle(image::base(), &[]);
+    let output = record(&file, &["--duration", "1", "--container", &quiet.name]).output().unwrap();
+    assert!(output.status.success() && file.exists(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
 /// What was missed stands in what is recorded: a replay does not say that it saw everything.
 #[test]
 fn a_replay_of_an_excerpt_or_a_capture_knows_what_was_missed() {

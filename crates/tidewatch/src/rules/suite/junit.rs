@@ -25,7 +25,8 @@ pub fn document(files: &[FileResult]) -> String {
         for ran in &file.ran {
             case(&mut xml, ran);
         }
-        for diagnostic in &file.broken {
+        for diagnostics in &file.broken {
+            let Some(diagnostic) = diagnostics.first() else { continue };
             let name = format!("line {}", diagnostic.line);
             let _ = writeln!(
                 xml,
@@ -34,7 +35,9 @@ pub fn document(files: &[FileResult]) -> String {
                 safe(&file.name),
                 diagnostic.line
             );
-            let _ = writeln!(xml, "      <error message=\"{}\"/>\n    </testcase>", safe(&diagnostic.message));
+            let told: Vec<String> = diagnostics.iter().map(|diagnostic| safe(&diagnostic.to_string())).collect();
+            let (message, told) = (safe(&diagnostic.message), told.join("\n"));
+            let _ = writeln!(xml, "      <error message=\"{message}\">{told}</error>\n    </testcase>");
         }
         xml.push_str("  </testsuite>\n");
     }
