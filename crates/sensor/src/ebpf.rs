@@ -45,6 +45,9 @@ pub enum SensorError {
     /// The process connector is not to be had.
     #[error("the process connector is not to be had: {0}")]
     NoConnector(String),
+    /// Opened files are not to be heard of.
+    #[error("fanotify is not to be had: {0}")]
+    NoFiles(String),
     /// A ring cannot be mapped.
     #[error("cannot map ring {name}: {error}")]
     Ring {

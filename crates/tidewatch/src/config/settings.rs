@@ -32,6 +32,8 @@ pub struct Config {
     pub agent: Agent,
     /// Container runtimes besides Docker: who tells names, images and pods.
     pub runtimes: Runtimes,
+    /// The API of Kubernetes: who tells labels and owners of this node's pods.
+    pub kubernetes: Kubernetes,
     /// Where alerts are written besides the store.
     pub output: Output,
     /// Findings on disk until the store has them.
@@ -97,8 +99,8 @@ pub enum Matching {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Agent {
-    /// How the host is watched: auto takes ebpf if the kernel and its rights allow, else connector, which sees executions
-    /// alone.
+    /// How the host is watched: auto takes ebpf if the kernel and its rights allow, else fanotify, which sees executions
+    /// and opened files, else connector, which sees executions alone.
     #[schemars(extend("x-applies" = "service"))]
     pub sensor: SensorChoice,
     /// Socket of Docker Engine.
@@ -142,6 +144,34 @@ pub struct Runtimes {
     pub folders: Vec<PathBuf>,
 }
 
+/// The API of Kubernetes: who tells labels and owners of this node's pods.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Kubernetes {
+    /// Whether the manager watches the pods of this node.
+    #[schemars(extend("x-applies" = "manager"))]
+    pub enabled: KubernetesChoice,
+    /// Kubeconfig that says where the API is; null for the service account of the pod that this runs in.
+    #[schemars(extend("format" = "path", "x-applies" = "manager"))]
+    pub kubeconfig: Option<PathBuf>,
+    /// Name of this node in Kubernetes; null for the variable NODE_NAME, or else the name of the host.
+    #[schemars(extend("x-applies" = "manager"))]
+    pub node: Option<String>,
+}
+
+/// Whether the manager watches the pods of this node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum KubernetesChoice {
+    /// where a kubeconfig is named, or a pod's service account is at hand
+    #[default]
+    Auto,
+    /// yes
+    On,
+    /// no
+    Off,
+}
+
 /// How the host is watched.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
@@ -151,6 +181,8 @@ pub enum SensorChoice {
     Auto,
     /// programs in the kernel, or not at all
     Ebpf,
+    /// the process connector, and fanotify beside it: the same as connector, and files that are opened
+    Fanotify,
     /// the kernel's process connector: executions, users, tracing, ends
     Connector,
 }
@@ -161,6 +193,7 @@ impl SensorChoice {
         match self {
             Self::Auto => "auto",
             Self::Ebpf => "ebpf",
+            Self::Fanotify => "fanotify",
             Self::Connector => "connector",
         }
     }
@@ -314,6 +347,7 @@ impl Default for Config {
             rules: Rules::default(),
             agent: Agent::default(),
             runtimes: Runtimes::default(),
+            kubernetes: Kubernetes::default(),
             output: Output::default(),
             spool: Spool::default(),
             recorder: Recorder::default(),
