@@ -92,6 +92,13 @@ pub(super) fn one<'e>(_: &Event<'e>, _: &Arg) -> Option<Value<'e>> {
     Some(Value::Uint(1))
 }
 
+/// Opens like this one that were counted only.
+pub(super) fn repeated<'e>(event: &Event<'e>, _: &Arg) -> Option<Value<'e>> {
+    let opens = matches!(event.raw.kind(), EventKind::Open | EventKind::Openat | EventKind::Openat2);
+    let folded = event.raw.file().filter(|_| opens).map(|body| body.uid.into());
+    folded.map(Value::Uint)
+}
+
 /// Latencies: there are no enter events to count from.
 pub(super) fn zero<'e>(_: &Event<'e>, _: &Arg) -> Option<Value<'e>> {
     Some(Value::Int(0))
