@@ -179,29 +179,46 @@ impl ApiServer {
             (true, false) => ("list", "pods"),
             _ => ("get", parts[parts.len().saturating_sub(2)]),
         };
+        let version = query.get("resourceVersion").copied();
+        // Nothing is written while the script is held: whoever reads it may wait for the script.
+        match self.look_up(verb, resource, target, &given, path, &query) {
+            Some((code, body)) => reply(out, code, &body),
+            None => self.watch(out, version?.parse().ok()?),
+        }
+    }
+
+    /// The answer; none if it is a watch that begins.
+    fn look_up(
+        &self,
+        verb: &str,
+        resource: &str,
+        target: &str,
+        given: &str,
+        path: &str,
+        query: &BTreeMap<&str, &str>,
+    ) -> Option<(u16, String)> {
+        let pods = path == "/api/v1/pods";
         let mut script = self.script();
         script.requests.push(format!("{verb} {target}"));
         if !script.token.is_empty() && given != script.token {
-            return reply(out, 401, &status(401, "Unauthorized", "Unauthorized"));
+            return Some((401, status(401, "Unauthorized", "Unauthorized")));
         }
         if script.forbidden.iter().any(|(v, r)| *v == verb && *r == resource) {
             let words = format!("{resource} is forbidden: User \"robot\" cannot {verb} resource \"{resource}\"");
-            return reply(out, 403, &status(403, "Forbidden", &words));
+            return Some((403, status(403, "Forbidden", &words)));
         }
         if !pods {
             let found = script.objects.get(path.trim_start_matches('/')).map(Value::to_string);
             let missing = || status(404, "NotFound", "not found");
-            return reply(out, if found.is_some() { 200 } else { 404 }, &found.unwrap_or_else(missing));
+            return Some(found.map_or_else(|| (404, missing()), |found| (200, found)));
         }
         assert_eq!(query.get("fieldSelector"), Some(&"spec.nodeName%3Dnode-1"), "only the pods of the node: {target}");
         if verb == "list" && !script.instead.is_empty() {
-            let (code, body) = script.instead.remove(0);
-            return reply(out, code, &body);
+            return Some(script.instead.remove(0));
         }
         if verb == "watch" {
             assert_eq!(query.get("allowWatchBookmarks"), Some(&"true"), "{target}");
-            drop(script);
-            return self.watch(out, query.get("resourceVersion")?.parse().ok()?);
+            return None;
         }
         let limit: usize = query.get("limit").and_then(|limit| limit.parse().ok()).unwrap_or(usize::MAX);
         let from: usize = query.get("continue").map_or(0, |token| token.trim_start_matches("from-").parse().unwrap());
@@ -210,17 +227,20 @@ impl ApiServer {
         let next = if rest > 0 { format!("from-{}", from + items.len()) } else { String::new() };
         let metadata = json!({"resourceVersion": script.version.to_string(), "continue": next});
         let list = json!({"kind": "PodList", "apiVersion": "v1", "metadata": metadata, "items": items});
-        reply(out, 200, &list.to_string())
+        Some((200, list.to_string()))
     }
 
     fn watch(&self, out: &mut dyn Write, mut from: u64) -> Option<()> {
         let mut script = self.script();
         if from < script.oldest {
+            drop(script);
             return reply(out, 410, &status(410, "Expired", "too old resource version"));
         }
         let mut said = script.said.len();
+        drop(script);
         write!(out, "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n").ok()?;
         out.flush().ok()?;
+        script = self.script();
         script.watched = true;
         loop {
             let news: Vec<_> = script.changes.iter().filter(|(version, ..)| *version > from).cloned().collect();
