@@ -4,6 +4,7 @@
 //! Several may tell of one container: what its runtime leaves on disk, first; the runtime itself, all of it. Events wait
 //! until one has told the whole, or all that were asked have told what they can, or for so long.
 
+mod pods;
 mod waiting;
 
 use std::collections::VecDeque;
@@ -17,6 +18,7 @@ use crate::cgroup::{Cgroups, unit_in_cgroup_path};
 use crate::journal::{Context, Journal};
 use crate::runtime::RuntimeUpdate;
 use crate::sources::{Mask, RuntimeState, Sources};
+use pods::Pods;
 use waiting::{Room, Whose};
 
 /// How long events of an unknown container wait for its name, in nanoseconds.
@@ -91,6 +93,7 @@ pub struct Membership {
     /// Containers that the runtime removed, longest gone first.
     gone: VecDeque<Arc<str>>,
     room: Room,
+    pods: Pods,
     sources: Sources,
     /// Whether a runtime is asked and answers: else nothing waits.
     somebody_answers: bool,
@@ -113,6 +116,7 @@ impl Membership {
             path_order: VecDeque::new(),
             gone: VecDeque::new(),
             room: Room::default(),
+            pods: Pods::default(),
             sources,
             somebody_answers: false,
             counts: MembershipCounts::default(),
@@ -162,11 +166,12 @@ impl Membership {
     }
 
     /// The tables: name; entries, most entries, and how many made room.
-    pub fn tables(&self) -> [(&'static str, (u64, u64, u64)); 3] {
+    pub fn tables(&self) -> [(&'static str, (u64, u64, u64)); 4] {
         let row = |entries: usize, capacity: usize, evicted: u64| (entries as u64, capacity as u64, evicted);
         [
             ("containers", row(self.containers.len(), MAX_CONTAINERS, self.counts.evicted)),
             ("cgroups", row(self.by_cgroup.len(), MAX_CGROUPS, self.forgotten)),
+            ("pods", self.pods.size()),
             ("waiting_bytes", row(self.room.bytes(), waiting::ROOM, self.counts.unnamed)),
         ]
     }
@@ -225,8 +230,10 @@ impl Membership {
         self.by_cgroup.insert(cgroup, Member::Container(Arc::clone(&id)));
         if !self.containers.contains_key(&id) {
             let container = Container { id: id.to_string(), ..Container::default() };
-            self.remember(id, Entry { container: Arc::new(container), wait_until: u64::MAX, pending: 0 });
+            let entry = Entry { container: Arc::new(container), wait_until: u64::MAX, pending: 0 };
+            self.remember(Arc::clone(&id), entry);
         }
+        self.learn_pod_by_cgroup(cgroup, &id);
     }
 
     fn put_on_host(&mut self, cgroup: u64) {
@@ -408,6 +415,7 @@ impl Membership {
     /// A source told of a container.
     fn told(&mut self, source: usize, mut container: Container) {
         let id: Arc<str> = container.id.as_str().into();
+        self.pods.join(&mut container);
         let again = self.revive(&id) && !has_number(&id);
         let known = self.containers.get(&id).filter(|_| !again);
         let (mut wait_until, mut pending) = known.map_or((u64::MAX, 0), |known| (known.wait_until, known.pending));

@@ -8,6 +8,7 @@
 
 pub mod api;
 mod keeper;
+pub mod kubernetes;
 mod link;
 pub mod metrics;
 mod outside;
@@ -41,6 +42,8 @@ pub struct Options {
     pub control: UnixListener,
     /// Where health and metrics are served as well.
     pub metrics: Option<Outside>,
+    /// Pods of Kubernetes that are to be watched; none if there is no Kubernetes.
+    pub kubernetes: Option<kubernetes::Options>,
     /// The file in which the supervisor says how it is.
     pub supervisor_file: Option<PathBuf>,
     /// Version of the program.
@@ -70,6 +73,7 @@ pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> Result
     state.supervisor_file = options.supervisor_file;
     state.restarts = options.restarts;
     state.reloaded = options.reloaded;
+    state.kubernetes = options.kubernetes.map(kubernetes::Kubernetes::new).map(Arc::new);
     let state = Arc::new(state);
 
     let unix = |error| ManagerError::Socket("control", error);
@@ -84,6 +88,9 @@ pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> Result
     tasks.spawn(keeper::keep(Arc::clone(&state)));
     tasks.spawn(keeper::retain(Arc::clone(&state)));
     tasks.spawn(link::follow(Arc::clone(&state)));
+    if let Some(kubernetes) = state.kubernetes.clone() {
+        tasks.spawn(async move { kubernetes.follow().await });
+    }
 
     shutdown.await;
     // A commit that is cut off was not acknowledged: the agent sends it again.

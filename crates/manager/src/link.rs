@@ -22,6 +22,7 @@ use tw_model::status::{Node, RuleFile, SpoolLane};
 use tw_model::{Container, Workload};
 
 use crate::keeper::{Attempts, PAUSE};
+use crate::kubernetes::tell;
 use crate::state::{State, now_ns, now_us};
 use crate::store::{Incoming, difference};
 use lines::{LineError, Lines};
@@ -160,7 +161,7 @@ async fn session(state: &Arc<State>, said: &mut String) -> Result<std::convert::
     said.clear();
     let (outgoing, to_say) = mpsc::channel(256);
     let (acks, to_ack) = watch::channel(Acks::new());
-    state.link_up(node.clone(), outgoing);
+    state.link_up(node.clone(), outgoing.clone());
     let (queue, waiting) = mpsc::unbounded_channel();
     let (seen, sight) = watch::channel(Seen::default());
     let room = Arc::new(Semaphore::new(WAITING));
@@ -171,6 +172,7 @@ async fn session(state: &Arc<State>, said: &mut String) -> Result<std::convert::
         ended = store_findings(state, &node, waiting, acks, workloads, sight.clone()) => Err(ended),
         ended = store_inventory(state, &node, &version, sight) => Err(ended),
         ended = ask_again(state, &passing) => Err(ended),
+        ended = tell_pods(state, outgoing) => Err(ended),
     }
 }
 
@@ -246,6 +248,15 @@ async fn ask_again(state: &State, passing: &AtomicBool) -> Ended {
             () = tokio::time::sleep(Duration::from_secs(1)) => {}
         }
     }
+}
+
+/// Tells the agent of pods, where they are watched.
+async fn tell_pods(state: &State, outgoing: mpsc::Sender<FromManager>) -> Ended {
+    match &state.kubernetes {
+        Some(kubernetes) => tell(kubernetes, outgoing).await,
+        None => std::future::pending().await,
+    }
+    Ended::Closed
 }
 
 struct Reader<'a> {

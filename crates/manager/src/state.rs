@@ -14,6 +14,7 @@ use tw_model::link::{Call, FromManager, SupervisorStatus};
 use tw_model::listener::Listener;
 use tw_model::status::{AgentStatus, Histogram, Node, Problem};
 
+use crate::kubernetes::Kubernetes;
 use crate::retention::Retention;
 use crate::store::{Deleted, Kind, Place, Reason, Store, StoreError};
 
@@ -50,6 +51,8 @@ pub(crate) struct State {
     pub(crate) version: String,
     pub(crate) restarts: u64,
     pub(crate) started_ns: u64,
+    /// The pods of this node, if Kubernetes is watched.
+    pub(crate) kubernetes: Option<Arc<Kubernetes>>,
     /// Told when the agent loaded its settings anew, for whoever reads the manager's.
     pub(crate) reloaded: Arc<Notify>,
     /// Told when the store works again.
@@ -228,6 +231,7 @@ impl State {
             version,
             restarts: 0,
             started_ns: now_ns(),
+            kubernetes: None,
             reloaded: Arc::default(),
             recovered: Notify::new(),
             much_came: Notify::new(),
@@ -415,6 +419,7 @@ impl State {
             );
             problems.push(problem("link-down", true, what, remedy));
         }
+        problems.extend(self.kubernetes.iter().flat_map(|kubernetes| kubernetes.problems()));
         problems.extend(inner.link.fresh().map(|agent| agent.problems.clone()).unwrap_or_default());
         drop(inner);
         if let Some(supervisor) = supervisor {

@@ -21,7 +21,19 @@ pub struct Mount {
     pub propagation: String,
 }
 
-/// The pod of Kubernetes that a container belongs to, as its runtime states it.
+/// What a pod, or its owner, was made by.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Owner {
+    /// Kind in lower case: `replicaset`, `deployment`, `job` …
+    pub kind: String,
+    /// Name.
+    pub name: String,
+    /// Uid; empty if only the name is known.
+    pub uid: String,
+}
+
+/// The pod of Kubernetes that a container belongs to, as its runtime and the API of Kubernetes state it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Pod {
@@ -39,12 +51,57 @@ pub struct Pod {
     pub ip: String,
     /// Labels of the pod, by name.
     pub labels: std::collections::BTreeMap<String, String>,
+    /// Node that it runs on; like what follows from the API of Kubernetes alone.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub node: String,
+    /// Service account that it runs as.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub service_account: String,
+    /// What made it, what made that, and so on.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub owners: Vec<Owner>,
+    /// Uid of its namespace.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub namespace_uid: String,
+    /// Labels of its namespace, by name.
+    #[serde(skip_serializing_if = "std::collections::BTreeMap::is_empty")]
+    pub namespace_labels: std::collections::BTreeMap<String, String>,
 }
 
 impl Pod {
     /// Whether nothing is known of a pod.
     pub fn is_empty(&self) -> bool {
         self.name.is_empty() && self.uid.is_empty() && self.sandbox_id.is_empty()
+    }
+
+    /// Takes over what the API of Kubernetes says of the same pod; it knows better than the runtime, which was told once.
+    pub fn take_over(&mut self, told: &Self) {
+        let take = |mine: &mut String, theirs: &String| {
+            if !theirs.is_empty() && mine != theirs {
+                mine.clone_from(theirs);
+            }
+        };
+        take(&mut self.uid, &told.uid);
+        take(&mut self.name, &told.name);
+        take(&mut self.namespace, &told.namespace);
+        take(&mut self.ip, &told.ip);
+        take(&mut self.node, &told.node);
+        take(&mut self.service_account, &told.service_account);
+        take(&mut self.namespace_uid, &told.namespace_uid);
+        if self.labels != told.labels {
+            self.labels.clone_from(&told.labels);
+        }
+        if self.owners != told.owners {
+            self.owners.clone_from(&told.owners);
+        }
+        if self.namespace_labels != told.namespace_labels {
+            self.namespace_labels.clone_from(&told.namespace_labels);
+        }
+    }
+
+    /// The nearest owner of a kind.
+    pub fn owner(&self, kind: &str) -> Option<&Owner> {
+        self.owners.iter().find(|owner| owner.kind == kind)
     }
 }
 
@@ -146,6 +203,53 @@ impl Container {
         if self.pod.labels.is_empty() {
             self.pod.labels.clone_from(&other.pod.labels);
         }
+        fill(&mut self.pod.node, &other.pod.node);
+        fill(&mut self.pod.service_account, &other.pod.service_account);
+        fill(&mut self.pod.namespace_uid, &other.pod.namespace_uid);
+        if self.pod.owners.is_empty() {
+            self.pod.owners.clone_from(&other.pod.owners);
+        }
+        if self.pod.namespace_labels.is_empty() {
+            self.pod.namespace_labels.clone_from(&other.pod.namespace_labels);
+        }
+    }
+
+    /// Uid of its pod, told or by the label that the kubelet sets; empty if neither.
+    pub fn pod_uid(&self) -> &str {
+        if self.pod.uid.is_empty() {
+            return self.labels.get("io.kubernetes.pod.uid").map_or("", String::as_str);
+        }
+        &self.pod.uid
+    }
+
+    /// Finds the uid of a pod in the path of a cgroup, as the kubelet names it: `/kubepods/burstable/pod<uid>/…`, or
+    /// `/kubepods.slice/kubepods-pod<uid>.slice/…` with underscores for hyphens. Only below the kubelet's own folder,
+    /// and the outermost counts: what is further in, containers name as they like.
+    pub fn pod_uid_in_cgroup_path(path: &str) -> Option<String> {
+        let mut parts = path.split('/').skip(1);
+        let top = parts.next()?;
+        let is_kubelets = |name: &str| matches!(name, "kubepods" | "kubepods.slice");
+        if !is_kubelets(top) {
+            // Where the kubelet has a root of its own, as that of kind.
+            let below = parts.next().filter(|_| matches!(top, "kubelet" | "kubelet.slice"))?;
+            if !is_kubelets(below) && below != "kubelet-kubepods.slice" {
+                return None;
+            }
+        }
+        let is_uid = |uid: &str| {
+            (1..=64).contains(&uid.len()) && uid.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+        };
+        let class = |name: &str| {
+            matches!(name, "besteffort" | "burstable")
+                || name.ends_with("-besteffort.slice")
+                || name.ends_with("-burstable.slice")
+        };
+        let name = parts.find(|part| !class(part))?;
+        let uid = match name.strip_suffix(".slice") {
+            Some(slice) => slice.rsplit_once("-pod")?.1.replace('_', "-"),
+            None => name.strip_prefix("pod")?.to_owned(),
+        };
+        is_uid(&uid).then_some(uid)
     }
 
     /// Finds the container id in the path of a cgroup, as Docker, containerd, CRI-O, podman and
@@ -194,6 +298,39 @@ mod tests {
         }
         assert_eq!(Container::id_in_cgroup_path("/user.slice/user-0.slice/session-1.scope"), None);
         assert_eq!(Container::id_in_cgroup_path(""), None);
+    }
+
+    #[test]
+    fn uids_of_pods_are_found_where_the_kubelet_names_them() {
+        let uid = "8dbc0e95-8d42-4f3b-9c33-8c3b0e1f2a7d";
+        let flat = uid.replace('-', "_");
+        for path in [
+            format!("/kubepods/besteffort/pod{uid}/{ID}"),
+            format!("/kubepods/pod{uid}"),
+            format!(
+                "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod{flat}.slice/cri-containerd-{ID}.scope"
+            ),
+            format!("/kubepods.slice/kubepods-pod{flat}.slice/crio-{ID}.scope/pod{ID}"),
+            format!(
+                "/kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-besteffort.slice/kubelet-kubepods-besteffort-pod{flat}.slice/x"
+            ),
+            format!("/kubelet/kubepods/burstable/pod{uid}/{ID}"),
+        ] {
+            assert_eq!(Container::pod_uid_in_cgroup_path(&path).as_deref(), Some(uid), "{path}");
+        }
+        for path in [
+            format!("/docker/{ID}/kubepods/pod{uid}"),
+            format!("/kubepods/{ID}/pod{uid}"),
+            format!("/kubepods/burstable/{ID}/pod{uid}"),
+            "/kubepods/pod".into(),
+            "/kubepods/podx y".into(),
+            "/kubepods".into(),
+            "/kubelet/kubepods".into(),
+            "/".into(),
+            String::new(),
+        ] {
+            assert_eq!(Container::pod_uid_in_cgroup_path(&path), None, "{path}");
+        }
     }
 
     #[test]

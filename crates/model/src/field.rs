@@ -13,6 +13,7 @@ mod flow;
 mod login;
 mod network;
 mod place;
+mod pod;
 mod process;
 mod resource;
 mod table;

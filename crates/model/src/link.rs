@@ -7,7 +7,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::container::Container;
+use crate::container::{Container, Pod};
 use crate::finding::Finding;
 use crate::listener::Listener;
 use crate::status::{AgentStatus, Node, Problem, SpoolLane};
@@ -107,6 +107,21 @@ pub enum FromManager {
         /// What is asked.
         call: Call,
     },
+    /// Pods, where the manager watches them: after the hellos, and when they change.
+    Pods(PodNews),
+}
+
+/// What the API of Kubernetes says of the pods of this node. A list takes as many parts as it needs: no line is longer
+/// than [`MAX_MANAGER_LINE`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PodNews {
+    /// Whether this begins a whole list: what was told before is to be forgotten.
+    pub anew: bool,
+    /// Pods that are new or changed.
+    pub pods: Vec<Pod>,
+    /// Uids of those that are gone.
+    pub gone: Vec<String>,
 }
 
 /// What a manager may ask of an agent.
@@ -155,6 +170,10 @@ mod tests {
         let text = serde_json::to_string(&ack).unwrap();
         assert_eq!(text, r#"{"type":"ack","cursor":{"lane":"routine","seq":9}}"#);
         assert_eq!(serde_json::from_str::<FromManager>(&text).unwrap(), ack);
+        let text =
+            r#"{"type":"pods","anew":true,"pods":[{"uid":"u-1","owners":[{"kind":"job","name":"j"}]}],"more":1}"#;
+        let FromManager::Pods(news) = serde_json::from_str(text).unwrap() else { panic!() };
+        assert_eq!((news.anew, &*news.pods[0].uid, &*news.pods[0].owners[0].name), (true, "u-1", "j"));
         let answer = FromAgent::Answer { id: 1, result: Err("no".into()) };
         let text = serde_json::to_string(&answer).unwrap();
         assert_eq!(serde_json::from_str::<FromAgent>(&text).unwrap(), answer);

@@ -10,10 +10,10 @@ use crate::container::Container;
 pub struct Workload {
     /// Kubernetes namespace, or Compose project; empty if neither.
     pub namespace: String,
-    /// What manages it: `deployment`, `statefulset`, `daemonset`, `job`, `cronjob`, `pod`, `compose`, or `container`
-    /// where nothing does.
+    /// What manages it: `deployment`, `statefulset`, `daemonset`, `job`, `cronjob` or another owner that the API of
+    /// Kubernetes names, `pod`, `compose`, or `container` where nothing does.
     pub kind: String,
-    /// Name of the pod's owner as far as it shows, of the Compose service, or of the image.
+    /// Name of the pod's first owner as far as it shows, of the Compose service, or of the image.
     pub name: String,
     /// Name of the container within it; empty unless it can have several.
     pub container: String,
@@ -27,7 +27,7 @@ pub struct WorkloadRef<'c> {
     /// See [`Workload::namespace`].
     pub namespace: &'c str,
     /// See [`Workload::kind`].
-    pub kind: &'static str,
+    pub kind: &'c str,
     /// See [`Workload::name`].
     pub name: &'c str,
     /// See [`Workload::container`].
@@ -89,23 +89,24 @@ impl Workload {
 
     /// One text that names it: see [`WorkloadRef::key`].
     pub fn key(&self) -> String {
-        let kind = KINDS.iter().find(|kind| **kind == self.kind).copied().unwrap_or_default();
-        let Self { namespace, name, container, image, .. } = self;
+        let Self { namespace, kind, name, container, image } = self;
         WorkloadRef { namespace, kind, name, container, image }.key()
     }
 }
-
-/// Every [`Workload::kind`].
-const KINDS: [&str; 8] = ["deployment", "statefulset", "daemonset", "job", "cronjob", "pod", "compose", "container"];
 
 /// Letters and digits of the suffixes that Kubernetes makes up (its `rand` package leaves out vowels and what looks
 /// like them, so that no words come about).
 const MADE_UP: &str = "bcdfghjklmnpqrstvwxz2456789";
 
-/// Kind and name of what owns a pod, as far as its labels and its name show: Kubernetes puts a label on the pods of each
-/// kind of owner, and names them after it. A pod without such a label is its own owner, unless its name has the two
-/// suffixes of a deployment's.
-fn owner<'c>(pod: &'c str, container: &Container) -> (&'static str, &'c str) {
+/// Kind and name of what owns a pod: as the API of Kubernetes says, or else as far as its labels and its name show.
+/// Kubernetes puts a label on the pods of each kind of owner, and names them after it. A pod without such a label is its
+/// own owner, unless its name has the two suffixes of a deployment's.
+fn owner<'c>(pod: &'c str, container: &'c Container) -> (&'c str, &'c str) {
+    if !container.pod.node.is_empty() {
+        // The kubelet's own pods belong to the node, which is no workload.
+        let first = container.pod.owners.last().filter(|owner| owner.kind != "node");
+        return first.map_or(("pod", pod), |owner| (&owner.kind, &owner.name));
+    }
     let label = |name: &str| container.pod.labels.get(name).or_else(|| container.labels.get(name)).map(String::as_str);
     if let Some(hash) = label("pod-template-hash") {
         let owner = made_up(pod, 5..=5).and_then(|set| set.strip_suffix(hash)).and_then(|name| name.strip_suffix('-'));
@@ -191,6 +192,29 @@ mod tests {
         for hostile in ["-", "--", "-7d4b9c8f6-x2x9k", "-0", "\u{20ac}-\u{20ac}"] {
             assert_eq!(of(hostile, &[("pod-template-hash", ""), ("job-name", "x")]).0, "pod", "{hostile}");
         }
+    }
+
+    #[test]
+    fn the_owner_that_the_api_names_counts() {
+        let owner = |kind: &str, name: &str| crate::container::Owner {
+            kind: kind.into(),
+            name: name.into(),
+            ..Default::default()
+        };
+        let of = |owners: &[crate::container::Owner]| {
+            // By labels and name it would be a deployment.
+            let mut container = with(&[("pod-template-hash", "7d4b9c8f6")]);
+            container.pod.name = "web-7d4b9c8f6-x2x9k".into();
+            container.pod.namespace = "shop".into();
+            container.pod.node = "node-1".into();
+            container.pod.owners = owners.to_vec();
+            Workload::of(&container).key()
+        };
+        let set = owner("replicaset", "web-7d4b9c8f6");
+        assert_eq!(of(&[set.clone(), owner("rollout", "web")]), "rollout/shop/web/example/shop");
+        assert_eq!(of(&[set]), "replicaset/shop/web-7d4b9c8f6/example/shop");
+        assert_eq!(of(&[owner("node", "node-1")]), "pod/shop/web-7d4b9c8f6-x2x9k/example/shop");
+        assert_eq!(of(&[]), "pod/shop/web-7d4b9c8f6-x2x9k/example/shop", "nobody made it");
     }
 
     #[test]

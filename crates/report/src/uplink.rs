@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use rustix::net::sockopt::socket_peercred;
 use tw_model::Container;
-use tw_model::link::{Call, Cursor, FromAgent, FromManager, MAX_MANAGER_LINE, PROTOCOL, Spooled};
+use tw_model::link::{Call, Cursor, FromAgent, FromManager, MAX_MANAGER_LINE, PROTOCOL, PodNews, Spooled};
 use tw_model::listener::Listener;
 use tw_model::status::{AgentStatus, Node, SpoolLane};
 
@@ -89,6 +89,8 @@ pub struct UplinkOptions {
     pub bell: Bell,
     /// Takes what is asked.
     pub calls: SyncSender<Asked>,
+    /// Takes what the manager says of pods; while it is full, the manager waits.
+    pub pods: SyncSender<PodNews>,
 }
 
 /// The uplink's thread ends with the process; there is nothing to undo.
@@ -275,6 +277,9 @@ impl Sending<'_> {
                     self.begin(&cursors)?;
                 }
                 Ok(FromManager::Ack { cursor }) => self.acknowledge(cursor)?,
+                Ok(FromManager::Pods(news)) => {
+                    self.options.pods.send(news).map_err(|_| io::Error::other("the agent takes no pods any more"))?;
+                }
                 Ok(FromManager::Call { id, call }) => self.ask(id, call, answers.clone()),
                 Err(TryRecvError::Empty) => return Ok(true),
                 Err(TryRecvError::Disconnected) => return Ok(false),

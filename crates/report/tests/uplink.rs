@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tw_model::finding::{Cause, finding_id};
-use tw_model::link::{Call, Cursor, FromAgent, FromManager, MAX_LINE, MAX_MANAGER_LINE, PROTOCOL};
+use tw_model::link::{Call, Cursor, FromAgent, FromManager, MAX_LINE, MAX_MANAGER_LINE, PROTOCOL, PodNews};
 use tw_model::listener::Listener;
 use tw_model::status::{AgentStatus, Node, SpoolLane};
 use tw_model::{Container, Finding, Priority};
@@ -25,6 +25,7 @@ struct Ground {
     bell: Bell,
     board: Arc<Board>,
     asked: Receiver<Asked>,
+    pods: Receiver<PodNews>,
     _alone: MutexGuard<'static, ()>,
 }
 
@@ -38,6 +39,7 @@ impl Ground {
             SpoolOptions { sync: SpoolSync::None, segment_bytes: 1024, ..SpoolOptions::new(folder.join("spool")) };
         let spool = Arc::new(Mutex::new(Spool::open(options).unwrap().0));
         let (bell, board, (calls, asked)) = (Bell::default(), Arc::<Board>::default(), sync_channel(4));
+        let (say_pods, pods) = sync_channel(2);
         start(UplinkOptions {
             listener: UnixListener::bind(folder.join("agent.sock")).unwrap(),
             manager_uid: rustix::process::geteuid().as_raw(),
@@ -47,9 +49,10 @@ impl Ground {
             spool: Some(Arc::clone(&spool)),
             bell: bell.clone(),
             calls,
+            pods: say_pods,
         })
         .unwrap();
-        Self { folder, spool, bell, board, asked, _alone: alone }
+        Self { folder, spool, bell, board, asked, pods, _alone: alone }
     }
 
     fn keep(&self, lane: SpoolLane, numbers: impl IntoIterator<Item = u64>) {
@@ -338,4 +341,18 @@ fn peers_that_leave_early_leave_nothing_behind_and_only_so_many_are_served() {
     assert_eq!(ground.connect().hear(), None, "one too many");
     served.pop();
     until("there is room again", || ground.connect().hear().is_some());
+}
+
+#[test]
+fn pods_reach_the_agent_and_a_manager_that_says_much_waits() {
+    let ground = Ground::new("pods");
+    let mut peer = ground.greet(Vec::new());
+    for n in 0..50 {
+        let pod = tw_model::container::Pod { uid: format!("u-{n}"), ..Default::default() };
+        peer.say(&FromManager::Pods(PodNews { anew: n == 0, pods: vec![pod], gone: Vec::new() }));
+    }
+    for n in 0..50 {
+        let news = ground.pods.recv_timeout(PATIENCE).unwrap();
+        assert_eq!((news.anew, &*news.pods[0].uid), (n == 0, &*format!("u-{n}")));
+    }
 }

@@ -22,11 +22,13 @@ mod watch;
 use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
 use bumpalo::Bump;
 use tw_detect::{Detector, Notice};
 use tw_enrich::World;
+use tw_model::link::PodNews;
 use tw_model::raw::from_words;
 use tw_model::status::{Histogram, Node, RulesStatus};
 use tw_model::{Finding, Priority, Raw};
@@ -66,6 +68,8 @@ struct Agent {
     world: World,
     detector: Detector,
     outlet: Outlet,
+    /// What the API of Kubernetes says of pods, by way of the manager.
+    pods: Receiver<PodNews>,
     redactor: Option<Redactor>,
     tape: Option<Tape>,
     meter: Option<Meter>,
@@ -103,6 +107,9 @@ impl Agent {
         self.take_reloaded(sensor);
         for notice in self.world.news(self.clock.offset_ns()) {
             boot::log_notice(&notice);
+        }
+        while let Ok(news) = self.pods.try_recv() {
+            self.world.take_pods(news);
         }
         self.released(kernel::boot_ns());
         let taken = sensor.drain_giving_way(&mut |bytes, gives_way| match Raw::parse(bytes) {

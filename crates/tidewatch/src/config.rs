@@ -29,7 +29,7 @@ pub use diagnostic::{ConfigErrors, Diagnostic, Origin};
 pub use key::Applies;
 pub use rule_options::{AppendOutput, Compat, ExtraField, Select};
 pub use secret::StoreUrl;
-pub use settings::{Config, LogFormat, Matching, SensorChoice, Stdout, Sync};
+pub use settings::{Config, KubernetesChoice, LogFormat, Matching, SensorChoice, Stdout, Sync};
 pub use source::Sources;
 pub use verbs::{ConfigArgs, run};
 

@@ -7,12 +7,16 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
+use tw_manager::kubernetes::{self, Access};
 use tw_manager::store::Place;
 use tw_manager::{Options, Outside, retention};
 
-use crate::config::{Config, Sources};
+use crate::config::{Config, KubernetesChoice, Sources};
 use crate::log::LogLevel;
 use crate::{agent, sandbox, socket};
+
+/// Names of hosts, and certificates. Whole folders: their files are replaced, not rewritten.
+const NETWORK: [&str; 3] = ["/etc", "/run/systemd/resolve", "/usr/share/ca-certificates"];
 
 /// Runs until a signal comes.
 ///
@@ -36,6 +40,12 @@ pub fn run(config: &Config, sources: Sources, level: LogLevel) -> anyhow::Result
     let metrics = config.metrics.listen.map(Outside::bind);
     let url = config.store_url();
     let mut reach = reach(config, &sources, url.reveal())?;
+    let kubernetes = kubernetes(config)?;
+    if let Some(kubernetes) = &kubernetes {
+        let needs = kubernetes.access.needs();
+        reach.connect.extend(needs.ports);
+        reach.read.extend(needs.folders.into_iter().chain(NETWORK.map(PathBuf::from)));
+    }
     reach.bind.extend(metrics.as_ref().and_then(Outside::wanted_port));
     let doubt = sandbox::enter_manager(&reach)?;
     if let Some(doubt) = doubt {
@@ -50,6 +60,7 @@ pub fn run(config: &Config, sources: Sources, level: LogLevel) -> anyhow::Result
         agent_socket: config.agent_socket(),
         control,
         metrics,
+        kubernetes,
         supervisor_file: Some(config.supervisor_file()),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         restarts: agent::restarts(),
@@ -93,6 +104,25 @@ fn reload(sources: &Sources, kept: &tokio::sync::watch::Sender<retention::Retent
     }
 }
 
+/// Which pods are to be watched, and how; none if none are.
+fn kubernetes(config: &Config) -> anyhow::Result<Option<kubernetes::Options>> {
+    let wanted = &config.kubernetes;
+    let access = match (wanted.enabled, &wanted.kubeconfig) {
+        (KubernetesChoice::Off, _) => None,
+        (_, Some(path)) => Some(Access::File(path.clone())),
+        (KubernetesChoice::Auto, None) => Access::of_this_pod(),
+        (KubernetesChoice::On, None) => Some(Access::Pod),
+    };
+    let Some(access) = access else { return Ok(None) };
+    let given = std::env::var("NODE_NAME").ok().filter(|name| !name.is_empty());
+    let node = match wanted.node.clone().or(given) {
+        Some(node) => node,
+        // The kubelet takes it in lower case.
+        None => agent::hostname().to_lowercase(),
+    };
+    Ok(Some(kubernetes::Options { access, node, pause: kubernetes::PAUSE }))
+}
+
 fn reach(config: &Config, sources: &Sources, url: &str) -> anyhow::Result<sandbox::Reach> {
     let mut read = ["/etc/localtime", "/usr/share/zoneinfo", "/proc", "/dev/urandom"].map(PathBuf::from).to_vec();
     read.push(config.run_dir.clone());
@@ -105,10 +135,8 @@ fn reach(config: &Config, sources: &Sources, url: &str) -> anyhow::Result<sandbo
         Place::Sqlite(path) => write.extend(path.parent().map(PathBuf::from)),
         Place::Postgres(url) => {
             connect.push(port_of(&url));
-            // Names, certificates, and a local socket. Whole folders: their files are replaced, not rewritten.
-            read.extend(
-                ["/etc", "/run/systemd/resolve", "/usr/share/ca-certificates", "/run/postgresql"].map(PathBuf::from),
-            );
+            read.extend(NETWORK.map(PathBuf::from));
+            read.push("/run/postgresql".into());
             read.extend(files_of(&url));
         }
     }

@@ -107,6 +107,8 @@ fn filter(level: &str) -> anyhow::Result<EnvFilter> {
         }
         _ => text,
     };
+    // They log whole answers of a server; what is to be said of those the manager says.
+    let text = if text.contains("kube") { text } else { format!("{text},kube_client=off,kube_runtime=off") };
     text.parse().with_context(|| {
         format!("log level {text:?}: use error, warn, info, debug, trace, or a filter such as warn,tidewatch=debug")
     })

@@ -153,9 +153,9 @@ pub(crate) async fn pod(wire: &Wire, pods: &Pods, sandbox: &str) -> Result<Rc<Po
         namespace: bounded::name(&metadata.namespace),
         uid: bounded::name(&metadata.uid),
         sandbox_id: bounded::name(sandbox),
-        container: String::new(),
         ip: bounded::cut(status.network.unwrap_or_default().ip, 64),
         labels: bounded::pod_labels(status.labels),
+        ..Pod::default()
     });
     if !pod.ip.is_empty() {
         let mut pods = pods.borrow_mut();

@@ -1,5 +1,6 @@
 //! Whose a cgroup is, and who waits for how long.
 
+use tw_model::link::PodNews;
 use tw_model::raw::to_words;
 
 use super::*;
@@ -234,6 +235,125 @@ fn a_container_with_the_name_of_a_folder_of_others_does_not_get_those() {
     }
     membership.place(7, None);
     assert_eq!(membership.container(7).map(|c| c.id.as_str()), Some(ID));
+}
+
+fn pod(uid: &str, app: &str) -> tw_model::container::Pod {
+    let owner = |kind: &str, name: &str| tw_model::container::Owner {
+        kind: kind.into(),
+        name: name.into(),
+        uid: format!("{name}-uid"),
+    };
+    tw_model::container::Pod {
+        uid: uid.into(),
+        name: "web-7d4b9c8f6-x2x9k".into(),
+        namespace: "shop".into(),
+        node: "node-1".into(),
+        labels: [("app".to_owned(), app.to_owned())].into(),
+        owners: vec![owner("replicaset", "web-7d4b9c8f6"), owner("deployment", "web")],
+        ..Default::default()
+    }
+}
+
+fn news(anew: bool, pods: Vec<tw_model::container::Pod>, gone: &[&str]) -> PodNews {
+    PodNews { anew, pods, gone: gone.iter().map(|uid| (*uid).to_owned()).collect() }
+}
+
+/// Container notes in the journal since the last call.
+fn noted(membership: &mut Membership) -> Vec<Container> {
+    let notes = membership.journal.drain();
+    let containers = notes.filter_map(|note| match note {
+        Context::Container { container } => Some(*container),
+        _ => None,
+    });
+    containers.collect()
+}
+
+#[test]
+fn a_pod_of_the_api_is_joined_whether_it_comes_before_the_container_or_after() {
+    let path = format!("/kubepods/besteffort/podu-1/{ID}");
+    let mut early = membership(&path);
+    early.journal.switch_on();
+    early.take_pods(news(true, vec![pod("u-1", "web"), pod("u-2", "other")], &[]));
+    early.place(7, None);
+    let container = early.container(7).unwrap().clone();
+    assert_eq!(
+        (&*container.pod.name, container.pod.owner("deployment").map(|o| &*o.name)),
+        ("web-7d4b9c8f6-x2x9k", Some("web"))
+    );
+    assert_eq!(noted(&mut early).last(), Some(&container), "a replay is to know it");
+    // The runtime's word, which has the labels of the pod's start, does not take it away.
+    let told = tw_model::container::Pod {
+        uid: "u-1".into(),
+        sandbox_id: "s".into(),
+        labels: [("app".to_owned(), "old".to_owned())].into(),
+        ..Default::default()
+    };
+    let container = Container { id: ID.into(), name: "app".into(), pod: told, complete: true, ..Container::default() };
+    early.apply(0, RuntimeUpdate::Container(Box::new(container)));
+    let container = early.container(7).unwrap();
+    assert_eq!((&*container.name, &*container.pod.sandbox_id, &*container.pod.labels["app"]), ("app", "s", "web"));
+
+    let mut late = membership(&path);
+    late.place(7, None);
+    assert_eq!(late.container(7).unwrap().pod.uid, "u-1");
+    late.journal.switch_on();
+    let version = late.version();
+    late.take_pods(news(true, vec![pod("u-1", "web")], &[]));
+    assert!(late.version() > version && late.container(7).unwrap().pod.node == "node-1");
+    assert_eq!(noted(&mut late).len(), 1);
+    let version = late.version();
+    late.take_pods(news(true, vec![pod("u-1", "web")], &[]));
+    assert_eq!((late.version(), noted(&mut late).len()), (version, 0), "nothing new");
+    late.take_pods(news(false, vec![pod("u-1", "changed")], &[]));
+    assert_eq!(late.container(7).unwrap().pod.labels["app"], "changed");
+    late.take_pods(news(false, Vec::new(), &["u-1"]));
+    assert_eq!(late.container(7).unwrap().pod.name, "web-7d4b9c8f6-x2x9k", "what happened there is still its doing");
+    assert_eq!(late.pods.size().0, 0);
+}
+
+#[test]
+fn a_label_of_the_kubelet_is_as_good_as_a_pods_uid_and_a_containers_own_cgroup_is_not() {
+    let mut labelled = membership(&format!("/docker/{ID}"));
+    labelled.take_pods(news(true, vec![pod("u-1", "web")], &[]));
+    let labels = [("io.kubernetes.pod.uid".to_owned(), "u-1".to_owned())].into();
+    let container = Container { id: ID.into(), labels, complete: true, ..Container::default() };
+    labelled.apply(0, RuntimeUpdate::Container(Box::new(container)));
+    labelled.place(7, None);
+    assert_eq!(labelled.container(7).unwrap().pod.name, "web-7d4b9c8f6-x2x9k");
+
+    let mut forger = membership(&format!("/docker/{ID}/kubepods/podu-1"));
+    forger.take_pods(news(true, vec![pod("u-1", "web")], &[]));
+    forger.apply(0, named(ID));
+    forger.place(7, None);
+    assert!(forger.container(7).unwrap().pod.is_empty());
+}
+
+#[test]
+fn pods_without_end_stay_within_their_table() {
+    let mut membership = membership("/x");
+    let mut huge = pod("u", "web");
+    huge.labels = (0..2_000).map(|n| (format!("label-{n}"), "x".repeat(500))).collect();
+    huge.namespace_labels = huge.labels.clone();
+    huge.owners = vec![huge.owners[0].clone(); 1_000];
+    for n in 0..3_000 {
+        huge.uid = format!("u-{n}");
+        membership.take_pods(news(n == 0, vec![huge.clone()], &[]));
+    }
+    let (entries, capacity, left_out) = membership.pods.size();
+    assert_eq!((entries, left_out), (capacity, 3_000 - capacity));
+    let kept = bounded_pod(&membership);
+    assert!(kept < 12 << 10, "{kept} bytes for each");
+    membership.take_pods(news(true, vec![pod("u-1", "web"), pod("", "web")], &[]));
+    assert_eq!(membership.pods.size().0, 1);
+}
+
+/// Bytes of the texts of a pod in the table.
+fn bounded_pod(membership: &Membership) -> usize {
+    let mut container =
+        Container { pod: tw_model::container::Pod { uid: "u-0".into(), ..Default::default() }, ..Container::default() };
+    membership.pods.join(&mut container);
+    assert!(!container.pod.name.is_empty());
+    serde_json::to_vec(&container.pod).unwrap().len()
 }
 
 #[test]

@@ -65,6 +65,25 @@ pub struct LinkOverview {
     pub error: Option<String>,
 }
 
+/// The watch over the pods of this node.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct KubernetesOverview {
+    /// Where the API of Kubernetes is; empty while that is not known.
+    pub server: String,
+    /// Name of this node in Kubernetes.
+    pub node: String,
+    /// Whether pods are watched now.
+    pub up: bool,
+    /// Pods known.
+    pub pods: u64,
+    /// When the API last told of pods, nanoseconds since the epoch; 0: never.
+    pub heard_ns: u64,
+    /// How often all pods were listed.
+    pub lists: u64,
+    /// What is wrong, if something is.
+    pub error: Option<String>,
+}
+
 /// Everything.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Overview {
@@ -75,6 +94,9 @@ pub struct Overview {
     pub agent: Option<AgentStatus>,
     /// The link to it.
     pub link: LinkOverview,
+    /// The watch over pods, if there is one.
+    #[serde(default)]
+    pub kubernetes: Option<KubernetesOverview>,
     /// The supervisor's word, if there is a supervisor.
     #[schema(value_type = Option<shape::SupervisorStatus>)]
     pub supervisor: Option<SupervisorStatus>,
@@ -127,6 +149,18 @@ impl Overview {
                 lag: lanes.map(|lane| lane.newest.saturating_sub(lane.acked)).sum(),
                 error: (!link.up).then(|| link.reason.clone()),
             },
+            kubernetes: state.kubernetes.as_ref().map(|kubernetes| {
+                let standing = kubernetes.standing();
+                KubernetesOverview {
+                    error: standing.trouble(),
+                    server: standing.server,
+                    node: kubernetes.options.node.clone(),
+                    up: standing.up,
+                    pods: kubernetes.known() as u64,
+                    heard_ns: standing.heard_ns,
+                    lists: standing.lists,
+                }
+            }),
             supervisor,
             problems,
         }

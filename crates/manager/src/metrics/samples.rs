@@ -6,6 +6,7 @@ use tw_model::link::SupervisorStatus;
 use tw_model::status::{AgentStatus, CoverageStatus, RecorderStatus, RulesOrigin, SpoolStatus, Usage};
 
 use super::Samples;
+use crate::kubernetes::Kubernetes;
 use crate::state::{State, now_ns};
 use crate::usage;
 
@@ -52,6 +53,9 @@ pub(super) fn of(state: &State) -> Samples {
         let labels = [("path", path.as_str()), ("status", &status.to_string())];
         put.put("tidewatch_api_requests_total", &labels, *n as f64);
     }
+    if let Some(kubernetes) = &state.kubernetes {
+        of_kubernetes(put, kubernetes);
+    }
     let mut codes: BTreeMap<(&str, bool), u64> = BTreeMap::new();
     for problem in &problems {
         *codes.entry((&problem.code, problem.failed)).or_insert(0) += 1;
@@ -68,6 +72,20 @@ pub(super) fn of(state: &State) -> Samples {
         of_agent(put, &agent);
     }
     samples
+}
+
+fn of_kubernetes(put: &mut Samples, kubernetes: &Kubernetes) {
+    let standing = kubernetes.standing();
+    put.put("tidewatch_kubernetes_up", &[], truth(standing.up));
+    put.put("tidewatch_kubernetes_pods", &[], kubernetes.known() as f64);
+    put.put("tidewatch_kubernetes_pods_left_out", &[], standing.left_out as f64);
+    if standing.heard_ns > 0 {
+        put.put("tidewatch_kubernetes_heard_time_seconds", &[], standing.heard_ns as f64 * NANO);
+    }
+    put.put("tidewatch_kubernetes_lists_total", &[], standing.lists as f64);
+    for (reason, n) in &standing.failures {
+        put.put("tidewatch_kubernetes_failures_total", &[("reason", reason)], *n as f64);
+    }
 }
 
 fn child<'a>(supervisor: &'a SupervisorStatus, name: &str) -> Option<&'a tw_model::link::ChildStatus> {

@@ -118,6 +118,13 @@ pub const METRICS: &[Metric] = metrics! {
     Counter "tidewatch_findings_stored_total" [] "Findings that the store took in."
     Counter "tidewatch_findings_redelivered_total" [] "Findings that came again and were in the store already."
 
+    Gauge "tidewatch_kubernetes_up" [] "Whether the pods of this node are watched through the API of Kubernetes; absent if they are not to be."
+    Gauge "tidewatch_kubernetes_pods" [] "Pods of this node that the API told of."
+    Gauge "tidewatch_kubernetes_pods_left_out" [] "Pods for which there was no room since all were listed last."
+    Gauge "tidewatch_kubernetes_heard_time_seconds" [] "When the API last told of pods, seconds since the epoch; absent if it never did."
+    Counter "tidewatch_kubernetes_lists_total" [] "How often all pods of the node were listed."
+    Counter "tidewatch_kubernetes_failures_total" ["reason"] "Connections to the API that ended: config, unreachable, certificate, unauthorized, forbidden, refused, nonsense, or expired, after which all is listed anew."
+
     Counter "tidewatch_redactions_total" ["pattern"] "Secrets taken out."
     Counter "tidewatch_clock_jumps_total" [] "Jumps of the wall clock by more than a second."
     Gauge "tidewatch_problems" ["code" "failed"] "Problems by code; failed says whether a part of the service does not work."

@@ -6,6 +6,7 @@ use tw_model::Priority;
 use tw_model::status::*;
 
 use super::*;
+use crate::kubernetes;
 use crate::retention::Retention;
 use crate::store::{Kind, Place, Reason, StoreError};
 
@@ -49,7 +50,7 @@ fn full() -> AgentStatus {
 
 fn state() -> State {
     let place = Place::parse("sqlite:/nowhere").unwrap();
-    let state = State::new(
+    let mut state = State::new(
         place.clone(),
         tokio::sync::watch::channel(Retention::default()).1,
         "/nowhere".into(),
@@ -61,6 +62,9 @@ fn state() -> State {
     inner.counters.deleted.insert((Kind::Findings, Reason::Age), 1);
     inner.counters.requests.insert(("/metrics".into(), 200), 1);
     drop(inner);
+    let options =
+        kubernetes::Options { access: kubernetes::Access::Pod, node: "node-1".into(), pause: kubernetes::PAUSE };
+    state.kubernetes = Some(kubernetes::Kubernetes::that_failed(options).into());
     state
 }
 

@@ -29,6 +29,10 @@ pub struct Manager {
 
 impl Manager {
     pub fn start(folder: &Path, store_url: &str) -> Self {
+        Self::start_with(folder, store_url, None)
+    }
+
+    pub fn start_with(folder: &Path, store_url: &str, kubernetes: Option<tw_manager::kubernetes::Options>) -> Self {
         let control = folder.join("control.sock");
         std::fs::remove_file(&control).ok();
         let metrics = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -40,6 +44,7 @@ impl Manager {
             agent_socket: folder.join("agent.sock"),
             control: std::os::unix::net::UnixListener::bind(&control).unwrap(),
             metrics: Some(tw_manager::Outside::Bound(metrics)),
+            kubernetes,
             supervisor_file: Some(folder.join("supervisor.json")),
             version: "0.1.0-test".into(),
             restarts: 2,

@@ -8,7 +8,7 @@ use crate::event::Event;
 use crate::value::Value;
 use crate::workload::WorkloadRef;
 
-fn known(text: &str) -> Option<Value<'_>> {
+pub(super) fn known(text: &str) -> Option<Value<'_>> {
     (!text.is_empty()).then_some(Value::Text(text.as_bytes()))
 }
 
@@ -97,7 +97,7 @@ pub(super) fn pod_labels<'e>(event: &Event<'e>, _: &Arg) -> Option<Value<'e>> {
 }
 
 /// Labels as `name:value`, with commas between.
-fn list<'e>(event: &Event<'e>, labels: impl Iterator<Item = (&'e String, &'e String)>) -> Value<'e> {
+pub(super) fn list<'e>(event: &Event<'e>, labels: impl Iterator<Item = (&'e String, &'e String)>) -> Value<'e> {
     let mut text = BumpVec::new_in(event.scratch);
     for (name, value) in labels {
         if !text.is_empty() {

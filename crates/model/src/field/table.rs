@@ -1,8 +1,8 @@
 //! The rows.
 
 use super::{
-    ArgRule, Field, FieldFlag, Multi, container, coverage, event, fd, flow, login, network, place, process, resource,
-    target,
+    ArgRule, Field, FieldFlag, Multi, container, coverage, event, fd, flow, login, network, place, pod, process,
+    resource, target,
 };
 use crate::value::FieldType;
 
@@ -358,8 +358,8 @@ fields! {
     "container.exec.command" Text login::exec_command "Command of that exec, words joined by blanks.";
     "container.exec.client" Text login::exec_client "Command line of the client on the host that asked for it, such as `docker exec web sh`; null if it was not found.";
     "container.labels" Text container::container_labels "All labels but those of Kubernetes itself, as `name:value`.";
-    "workload.name" Text container::workload_name "What the container is a replica of: owner of its pod, Compose service, else its image; of the host's processes the systemd unit, else `host`.";
-    "workload.kind" Text container::workload_kind "What manages the workload: `deployment`, `statefulset`, `daemonset`, `job`, `cronjob`, `pod`, `compose`, `container`, `unit` or `host`.";
+    "workload.name" Text container::workload_name "What the container is a replica of: first owner of its pod, Compose service, else its image; of the host's processes the systemd unit, else `host`.";
+    "workload.kind" Text container::workload_kind "What manages the workload: `deployment`, `statefulset`, `daemonset`, `job`, `cronjob` or another owner that the API of Kubernetes names, `pod`, `compose`, `container`, `unit` or `host`.";
     "workload.namespace" Text container::workload_namespace "Namespace of Kubernetes, or Compose project.";
     "container.cni.json" Text - "Answer of the network plugin.";
     "container.healthcheck" {Deprecated} Text - "Health check.";
@@ -368,60 +368,62 @@ fields! {
     "proc.is_container_healthcheck" {Deprecated} Bool - "The process is the health check.";
     "proc.is_container_liveness_probe" {Deprecated} Bool - "The process is the liveness probe.";
     "proc.is_container_readiness_probe" {Deprecated} Bool - "The process is the readiness probe.";
-    "k8s.pod.name" {Suggested} Text container::pod_name "Name of the pod, from its runtime.";
-    "k8s.pod.uid" Text container::pod_uid "Uid of the pod, from its runtime.";
-    "k8s.ns.name" {Suggested} Text container::pod_namespace "Namespace of the pod, from its runtime.";
+    "k8s.pod.name" {Suggested} Text container::pod_name "Name of the pod, from its runtime or the API of Kubernetes.";
+    "k8s.pod.uid" Text container::pod_uid "Uid of the pod, from its runtime or its cgroup.";
+    "k8s.ns.name" {Suggested} Text container::pod_namespace "Namespace of the pod, from its runtime or the API of Kubernetes.";
     "k8s.pod.id" Text container::pod_uid "The same as k8s.pod.uid.";
     "k8s.pod.sandbox_id" Text container::sandbox_id "First twelve digits of the pod's sandbox, where the runtime tells it.";
     "k8s.pod.full_sandbox_id" Text container::full_sandbox_id "Id of the pod's sandbox, where the runtime tells it.";
     "k8s.pod.label" (required) Text container::pod_label "One label of the pod: `k8s.pod.label[app]`.";
     "k8s.pod.labels" Text container::pod_labels "Labels of the pod, as `name:value`.";
     "k8s.pod.ip" Text container::pod_ip "Address of the pod.";
+    "k8s.pod.node" Text pod::node "Node that the pod runs on, from the API of Kubernetes.";
+    "k8s.pod.service_account" Text pod::service_account "Service account that the pod runs as, from the API of Kubernetes.";
     "k8s.pod.cni.json" Text - "Answer of the network plugin.";
-    "k8s.rc.name" {Deprecated} Text - "Deprecated in Falco: name of the replication controller.";
-    "k8s.rc.id" {Deprecated} Text - "Deprecated in Falco: id of the replication controller.";
+    "k8s.rc.name" {Deprecated} Text pod::replication_controller "Deprecated in Falco: name of the replication controller that the pod belongs to.";
+    "k8s.rc.id" {Deprecated} Text pod::replication_controller_id "Deprecated in Falco: uid of the replication controller that the pod belongs to.";
     "k8s.rc.label" (required) {Deprecated} Text - "Deprecated in Falco: one label of the replication controller.";
     "k8s.rc.labels" {Deprecated} Text - "Deprecated in Falco: labels of the replication controller.";
     "k8s.svc.name" {Deprecated} Text - "Deprecated in Falco: name of the service.";
     "k8s.svc.id" {Deprecated} Text - "Deprecated in Falco: id of the service.";
     "k8s.svc.label" (required) {Deprecated} Text - "Deprecated in Falco: one label of the service.";
     "k8s.svc.labels" {Deprecated} Text - "Deprecated in Falco: labels of the service.";
-    "k8s.ns.id" {Deprecated} Text - "Deprecated in Falco: id of the namespace.";
-    "k8s.ns.label" (required) {Deprecated} Text - "Deprecated in Falco: one label of the namespace.";
-    "k8s.ns.labels" {Deprecated} Text - "Deprecated in Falco: labels of the namespace.";
-    "k8s.rs.name" {Deprecated} Text - "Deprecated in Falco: name of the replica set.";
-    "k8s.rs.id" {Deprecated} Text - "Deprecated in Falco: id of the replica set.";
+    "k8s.ns.id" {Deprecated} Text pod::namespace_id "Deprecated in Falco: id of the namespace.";
+    "k8s.ns.label" (required) {Deprecated} Text pod::namespace_label "Deprecated in Falco: one label of the namespace.";
+    "k8s.ns.labels" {Deprecated} Text pod::namespace_labels "Deprecated in Falco: labels of the namespace.";
+    "k8s.rs.name" {Deprecated} Text pod::replica_set "Deprecated in Falco: name of the replica set that the pod belongs to.";
+    "k8s.rs.id" {Deprecated} Text pod::replica_set_id "Deprecated in Falco: uid of the replica set that the pod belongs to.";
     "k8s.rs.label" (required) {Deprecated} Text - "Deprecated in Falco: one label of the replica set.";
     "k8s.rs.labels" {Deprecated} Text - "Deprecated in Falco: labels of the replica set.";
-    "k8s.deployment.name" {Deprecated} Text - "Deprecated in Falco: name of the deployment.";
-    "k8s.deployment.id" {Deprecated} Text - "Deprecated in Falco: id of the deployment.";
+    "k8s.deployment.name" {Deprecated} Text pod::deployment "Deprecated in Falco: name of the deployment that the pod belongs to.";
+    "k8s.deployment.id" {Deprecated} Text pod::deployment_id "Deprecated in Falco: uid of the deployment that the pod belongs to.";
     "k8s.deployment.label" (required) {Deprecated} Text - "Deprecated in Falco: one label of the deployment.";
     "k8s.deployment.labels" {Deprecated} Text - "Deprecated in Falco: labels of the deployment.";
-    "k8smeta.pod.name" Text - "Name of the pod, by Falco's plugin k8smeta.";
-    "k8smeta.pod.uid" Text - "Uid of the pod, by Falco's plugin k8smeta.";
-    "k8smeta.pod.label" (required) Text - "One label of the pod, by Falco's plugin k8smeta.";
-    "k8smeta.pod.labels" TextList - "Labels of the pod, by Falco's plugin k8smeta.";
-    "k8smeta.ns.name" Text - "Name of the namespace, by Falco's plugin k8smeta.";
-    "k8smeta.ns.uid" Text - "Uid of the namespace, by Falco's plugin k8smeta.";
-    "k8smeta.ns.label" (required) Text - "One label of the namespace, by Falco's plugin k8smeta.";
-    "k8smeta.ns.labels" TextList - "Labels of the namespace, by Falco's plugin k8smeta.";
-    "k8smeta.deployment.name" Text - "Name of the deployment, by Falco's plugin k8smeta.";
-    "k8smeta.deployment.uid" Text - "Uid of the deployment, by Falco's plugin k8smeta.";
+    "k8smeta.pod.name" Text container::pod_name "Name of the pod.";
+    "k8smeta.pod.uid" Text container::pod_uid "Uid of the pod.";
+    "k8smeta.pod.label" (required) Text container::pod_label "One label of the pod.";
+    "k8smeta.pod.labels" TextList pod::label_list "Labels of the pod, each as `name:value`.";
+    "k8smeta.ns.name" Text container::pod_namespace "Name of the namespace of the pod.";
+    "k8smeta.ns.uid" Text pod::namespace_id "Uid of the namespace of the pod.";
+    "k8smeta.ns.label" (required) Text pod::namespace_label "One label of the namespace of the pod.";
+    "k8smeta.ns.labels" TextList pod::namespace_label_list "Labels of the namespace of the pod, each as `name:value`.";
+    "k8smeta.deployment.name" Text pod::deployment "Name of the deployment that the pod belongs to.";
+    "k8smeta.deployment.uid" Text pod::deployment_id "Uid of the deployment that the pod belongs to.";
     "k8smeta.deployment.label" (required) Text - "One label of the deployment, by Falco's plugin k8smeta.";
     "k8smeta.deployment.labels" TextList - "Labels of the deployment, by Falco's plugin k8smeta.";
     "k8smeta.svc.name" TextList - "Name of the services, by Falco's plugin k8smeta.";
     "k8smeta.svc.uid" TextList - "Uid of the services, by Falco's plugin k8smeta.";
     "k8smeta.svc.label" (required) TextList - "One label of the services, by Falco's plugin k8smeta.";
     "k8smeta.svc.labels" TextList - "Labels of the services, by Falco's plugin k8smeta.";
-    "k8smeta.rs.name" Text - "Name of the replica set, by Falco's plugin k8smeta.";
-    "k8smeta.rs.uid" Text - "Uid of the replica set, by Falco's plugin k8smeta.";
+    "k8smeta.rs.name" Text pod::replica_set "Name of the replica set that the pod belongs to.";
+    "k8smeta.rs.uid" Text pod::replica_set_id "Uid of the replica set that the pod belongs to.";
     "k8smeta.rs.label" (required) Text - "One label of the replica set, by Falco's plugin k8smeta.";
     "k8smeta.rs.labels" TextList - "Labels of the replica set, by Falco's plugin k8smeta.";
-    "k8smeta.rc.name" Text - "Name of the replication controller, by Falco's plugin k8smeta.";
-    "k8smeta.rc.uid" Text - "Uid of the replication controller, by Falco's plugin k8smeta.";
+    "k8smeta.rc.name" Text pod::replication_controller "Name of the replication controller that the pod belongs to.";
+    "k8smeta.rc.uid" Text pod::replication_controller_id "Uid of the replication controller that the pod belongs to.";
     "k8smeta.rc.label" (required) Text - "One label of the replication controller, by Falco's plugin k8smeta.";
     "k8smeta.rc.labels" TextList - "Labels of the replication controller, by Falco's plugin k8smeta.";
-    "k8smeta.pod.ip" Text - "Address of the pod, by Falco's plugin k8smeta.";
+    "k8smeta.pod.ip" Text container::pod_ip "Address of the pod.";
 
     [event]
     "resource.interval" Duration resource::interval "Time since the measurement before. These fields belong to events of the type `resource`.";

@@ -43,6 +43,8 @@ use crate::{sandbox, socket};
 const RUNTIME_PATIENCE: Duration = Duration::from_secs(2);
 /// How long a runtime that answers takes to list what runs.
 const LISTING: Duration = Duration::from_millis(150);
+/// Messages about pods that wait; each has 64 KiB at most.
+const PODS: usize = 8;
 /// Upper bounds of the classes of seconds from event to finding.
 const LATENCY: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5];
 
@@ -165,6 +167,7 @@ fn open(
     let bell = Bell::default();
     let board = Arc::<Board>::default();
     let (calls, asked) = sync_channel(16);
+    let (say_pods, pods) = sync_channel(PODS);
     tw_report::uplink::start(UplinkOptions {
         listener,
         manager_uid: Account::find(&config.manager.user)?.uid,
@@ -174,6 +177,7 @@ fn open(
         spool: Some(Arc::clone(&spool)),
         bell: bell.clone(),
         calls,
+        pods: say_pods,
     })?;
     let outlet = Outlet::open(OutletOptions {
         stdout: match config.output.stdout {
@@ -199,6 +203,7 @@ fn open(
         world,
         detector,
         outlet,
+        pods,
         redactor,
         tape,
         meter,

@@ -64,6 +64,16 @@ pub fn status(status: &Overview) -> io::Result<()> {
         let memory = bytes(status.manager.usage.resident_bytes);
         writeln!(out, "  manager     pid {}, {memory} of memory", status.manager.pid)?;
     }
+    if let Some(kubernetes) = &status.kubernetes {
+        let (style, word) = if kubernetes.up { (GOOD, "watched") } else { (DOUBT, "not watched") };
+        writeln!(
+            out,
+            "  kubernetes  {style}{word}{style:#}, {} on node {}  {DIM}{}{DIM:#}",
+            counted(kubernetes.pods, "pod"),
+            escape::short(&kubernetes.node, 64),
+            escape::short(&kubernetes.server, 80)
+        )?;
+    }
     for child in status.supervisor.iter().flat_map(|supervisor| &supervisor.children).filter(|child| child.restarts > 0)
     {
         writeln!(

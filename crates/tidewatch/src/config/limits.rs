@@ -69,6 +69,7 @@ fn check_text(key: &Key, text: &str) -> Result<(), Wrong> {
         "run_dir" => check_socket(&format!("{text}/control.sock"), "the sockets in it"),
         "agent.docker_socket" | "runtimes.containerd" | "runtimes.cri" | "runtimes.podman" => check_socket(text, "it"),
         "manager.user" => check_user(text),
+        "kubernetes.node" => check_node(text),
         "store.url" => check_url(text),
         "metrics.listen" => check_listen(text),
         "log.level" => check_level(text),
@@ -118,6 +119,17 @@ fn check_user(text: &str) -> Result<(), Wrong> {
     wrong(
         format!("is `{text}`, which is no name of a user"),
         "write a name such as `tidewatch`, or the number of a user",
+    )
+}
+
+fn check_node(text: &str) -> Result<(), Wrong> {
+    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'.');
+    if text.bytes().all(plain) && text.len() <= 253 && !text.starts_with(['-', '.']) {
+        return Ok(());
+    }
+    wrong(
+        format!("is `{text}`, which is no name of a node"),
+        "write the name that `kubectl get nodes` shows: lower-case letters, digits, `-` and `.`",
     )
 }
 

@@ -32,6 +32,8 @@ pub struct Config {
     pub agent: Agent,
     /// Container runtimes besides Docker: who tells names, images and pods.
     pub runtimes: Runtimes,
+    /// The API of Kubernetes: who tells labels and owners of this node's pods.
+    pub kubernetes: Kubernetes,
     /// Where alerts are written besides the store.
     pub output: Output,
     /// Findings on disk until the store has them.
@@ -140,6 +142,34 @@ pub struct Runtimes {
     /// Folders in which runtimes leave what they know of each container: containerd, runc, crun, podman, CRI-O, Docker.
     #[schemars(extend("format" = "path", "x-applies" = "agent"))]
     pub folders: Vec<PathBuf>,
+}
+
+/// The API of Kubernetes: who tells labels and owners of this node's pods.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Kubernetes {
+    /// Whether the manager watches the pods of this node.
+    #[schemars(extend("x-applies" = "manager"))]
+    pub enabled: KubernetesChoice,
+    /// Kubeconfig that says where the API is; null for the service account of the pod that this runs in.
+    #[schemars(extend("format" = "path", "x-applies" = "manager"))]
+    pub kubeconfig: Option<PathBuf>,
+    /// Name of this node in Kubernetes; null for the variable NODE_NAME, or else the name of the host.
+    #[schemars(extend("x-applies" = "manager"))]
+    pub node: Option<String>,
+}
+
+/// Whether the manager watches the pods of this node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum KubernetesChoice {
+    /// where a kubeconfig is named, or a pod's service account is at hand
+    #[default]
+    Auto,
+    /// yes
+    On,
+    /// no
+    Off,
 }
 
 /// How the host is watched.
@@ -314,6 +344,7 @@ impl Default for Config {
             rules: Rules::default(),
             agent: Agent::default(),
             runtimes: Runtimes::default(),
+            kubernetes: Kubernetes::default(),
             output: Output::default(),
             spool: Spool::default(),
             recorder: Recorder::default(),

@@ -151,7 +151,7 @@ fn every_mistake_in_a_file_is_told_with_place_and_remedy() {
         ("spool: 3", "t.yaml:1:8: `spool` must be a map of keys, but is the number 3; it has the keys max_mib, sync".into()),
         (
             "- a",
-            "t.yaml:1:1: the file must be a map of keys, but is a list; it has the keys state_dir, run_dir, rules, agent, runtimes, output, spool, recorder, redaction, manager, store, metrics, log".into(),
+            "t.yaml:1:1: the file must be a map of keys, but is a list; it has the keys state_dir, run_dir, rules, agent, runtimes, kubernetes, output, spool, recorder, redaction, manager, store, metrics, log".into(),
         ),
         (
             "spool: {max_mib: 64MB}",

@@ -18,6 +18,7 @@ mod drill;
 mod endurance;
 mod identity;
 mod image;
+mod kubernetes;
 mod lab;
 mod ledger;
 mod listeners;
