@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::load::{self, LOADS};
+use crate::load::{self, LOADS, Load};
 use crate::stop;
 use crate::watch::{Mode, Usage, Watch};
 
@@ -14,13 +14,21 @@ type Times = Vec<[Vec<f64>; 3]>;
 
 /// Measures and prints.
 pub fn measure(agent: &Path) -> anyhow::Result<()> {
-    let mut times: Times = LOADS.iter().map(|_| Default::default()).collect();
+    let usage = watched(agent, "")?;
+    print_usage(&usage);
+    Ok(())
+}
+
+/// Only the loops, of those with `name` in their name.
+pub fn watched(agent: &Path, name: &str) -> anyhow::Result<Usage> {
+    let loads: Vec<&Load> = LOADS.iter().filter(|load| load.name.contains(name)).collect();
+    let mut times: Times = loads.iter().map(|_| Default::default()).collect();
     let mut usage = Usage::default();
     for round in 0..ROUNDS {
         for mode in Mode::ALL {
             eprint!("\rround {} of {ROUNDS}: {:<12}", round + 1, mode.name());
             let watch = Watch::start(mode, agent)?;
-            for (i, load) in LOADS.iter().enumerate() {
+            for (i, load) in loads.iter().enumerate() {
                 stop::check()?;
                 times[i][mode as usize].push(load::run_child(load.name)?);
             }
@@ -30,9 +38,8 @@ pub fn measure(agent: &Path) -> anyhow::Result<()> {
         }
     }
     eprintln!("\r{:<40}", "");
-    print_loads(&times);
-    print_usage(&usage);
-    Ok(())
+    print_loads(&loads, &times);
+    Ok(usage)
 }
 
 /// The middle one.
@@ -46,13 +53,13 @@ pub fn ratio(a: &[f64], b: &[f64]) -> f64 {
     median(a.iter().zip(b).map(|(a, b)| a / b).collect())
 }
 
-fn print_loads(times: &Times) {
+fn print_loads(loads: &[&Load], times: &Times) {
     println!("Slow-down, median of {ROUNDS} rounds; each ratio is within one round.\n");
     println!(
         "| work | ns a step, unwatched | empty programs ÷ unwatched | Tidewatch ÷ unwatched | Tidewatch ÷ empty programs |"
     );
     println!("|---|---|---|---|---|");
-    for (load, [nothing, floor, tidewatch]) in LOADS.iter().zip(times) {
+    for (load, [nothing, floor, tidewatch]) in loads.iter().zip(times) {
         println!(
             "| {} | {:.0} | {:.2} | {:.2} | {:.2} |",
             load.what,

@@ -39,6 +39,12 @@ struct Cli {
 enum Verb {
     /// What the watched pay in small loops, and what the agent takes [two minutes]
     Cost,
+    /// Only what the watched pay in small loops [two minutes for all]
+    Watched {
+        /// Only those with this in their name
+        #[arg(default_value = "")]
+        name: String,
+    },
     /// What servers under load lose of their throughput: redis, nginx, stress-ng's sockets [five minutes]
     Servers,
     /// From the start of the agent to its first alert [ten seconds]
@@ -127,6 +133,7 @@ fn run(verb: Verb) -> anyhow::Result<()> {
     let agent = || watch::find_agent();
     match verb {
         Verb::Cost => cost::measure(&agent()?),
+        Verb::Watched { name } => cost::watched(&agent()?, &name).map(drop),
         Verb::Servers => servers::measure(&agent()?),
         Verb::Start => start::measure(&agent()?),
         Verb::Delay => delay::measure(&agent()?),

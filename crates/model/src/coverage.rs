@@ -73,7 +73,8 @@ pub enum Miss {
     NoBuffer,
     /// Over the budget of privileged calls of its cgroup.
     Folded,
-    /// A datagram to the same peer again: what it would have told was told less than a second before.
+    /// The same open for reading, or a datagram to the same peer, again: what it would have told was told less than a second
+    /// before.
     Repeated,
     /// The agent wanted a sample only, to stay within its budget of CPU.
     Sampled,
@@ -280,10 +281,10 @@ impl Coverage {
         permille(self.seen, missing) as f64 / 10.0
     }
 
-    /// For people: `100 %`, or `99.2 % in the last minute: 812 file events lost`.
+    /// For people: `100 % in the last minute`, or `99.2 % in the last minute: 812 file events lost`.
     pub fn words(&self) -> String {
         if self.missed.is_empty() {
-            return "100 %".to_owned();
+            return "100 % in the last minute".to_owned();
         }
         // Reasons that mean the same to a reader are told as one.
         let mut parts: Vec<(u64, &str, &str)> = Vec::new();
@@ -313,7 +314,7 @@ mod tests {
 
     #[test]
     fn a_whole_minute_is_100_percent_and_nothing_else_is() {
-        assert_eq!(Coverage { seen: 0, missed: Vec::new() }.words(), "100 %");
+        assert_eq!(Coverage { seen: 0, missed: Vec::new() }.words(), "100 % in the last minute");
         let nearly = Coverage { seen: 10_000_000, missed: vec![missed(Class::File, Miss::RingFull, 1)] };
         assert_eq!(nearly.words(), "99.9 % in the last minute: 1 file event lost");
         let worse = Coverage {
@@ -335,7 +336,7 @@ mod tests {
         tallies[Class::Network as usize] = Tally { seen: 1, missed: [0, 0, 0, 99, 0, 0, 0] };
         assert_eq!((tallies[3].missing(), tallies[3].total()), (0, 100));
         assert_eq!(tallies[3].reasons(), "repeated=99");
-        assert_eq!(Coverage::of(&tallies).words(), "100 %");
+        assert_eq!(Coverage::of(&tallies).words(), "100 % in the last minute");
     }
 
     #[test]

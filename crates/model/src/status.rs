@@ -361,7 +361,7 @@ pub struct ResourceStatus {
 pub struct AgentStatus {
     /// Version of the program.
     pub version: String,
-    /// How it watches: `ebpf` or `connector`.
+    /// How it watches: `ebpf`, `fanotify` or `connector`.
     pub mode: String,
     /// Rules that can find nothing in this mode, each with the reason.
     pub mute_rules: Vec<String>,

@@ -189,7 +189,7 @@ mod tests {
             "A web server should not.",
             "Look at it.",
             "T1059 mitre_execution",
-            "coverage   100 %",
+            "coverage   100 % in the last minute",
         ] {
             assert!(plain.contains(part), "{part} is missing in:\n{plain}");
         }

@@ -65,7 +65,9 @@ pub fn reach(rule: &Rule, rules: &RuleSet, mode: Mode) -> Reach {
     if !asked.may(&rule.ast, true, 0) {
         return Reach::Nothing(asked.lack.map_or(Lack::Events, Lack::Field));
     }
-    let missing: Vec<EventKind> = rule.kinds.and(delivered.not()).iter().collect();
+    // What is told as something else that the rule looks at is not missing.
+    let told = rule.kinds.and(delivered).iter().fold(delivered, |told, kind| told.or(mode.told_as(kind)));
+    let missing: Vec<EventKind> = rule.kinds.and(told.not()).iter().collect();
     if missing.is_empty() { Reach::Whole } else { Reach::Part(missing) }
 }
 
@@ -137,19 +139,35 @@ mod tests {
     #[test]
     fn a_rule_reaches_as_far_as_its_events_and_the_fields_it_cannot_do_without() {
         let upper = || Reach::Nothing(Lack::Field("proc.is_exe_upper_layer".into()));
-        for (condition, wrap, connector) in [
-            ("evt.type = execve and proc.name = sh", Reach::Whole, Reach::Whole),
-            ("evt.type = openat", Reach::Whole, Reach::Nothing(Lack::Events)),
-            ("evt.type = write", Reach::Nothing(Lack::Events), Reach::Nothing(Lack::Events)),
-            ("evt.type in (execve, write)", Reach::Part(vec![EventKind::Write]), Reach::Part(vec![EventKind::Write])),
-            ("evt.type = execve and proc.is_exe_upper_layer = true", upper(), upper()),
-            ("evt.type = execve and not proc.is_exe_upper_layer = true", Reach::Whole, Reach::Whole),
-            ("evt.type = execve and (proc.is_exe_upper_layer = true or proc.name = x)", Reach::Whole, Reach::Whole),
-            ("evt.type = execve and proc.is_exe_upper_layer = false", Reach::Whole, Reach::Whole),
+        let made = || Reach::Nothing(Lack::Field("evt.is_open_create".into()));
+        let writes = || Reach::Part(vec![EventKind::Write]);
+        for (condition, wrap, fanotify, connector) in [
+            ("evt.type = execve and proc.name = sh", Reach::Whole, Reach::Whole, Reach::Whole),
+            ("evt.type in (execve, execveat) and proc.name = sh", Reach::Whole, Reach::Whole, Reach::Whole),
+            ("evt.type = openat", Reach::Whole, Reach::Whole, Reach::Nothing(Lack::Events)),
+            ("evt.type in (open, openat, openat2)", Reach::Whole, Reach::Whole, Reach::Nothing(Lack::Events)),
+            ("evt.type = openat and evt.is_open_create = true", Reach::Whole, made(), Reach::Nothing(Lack::Events)),
+            (
+                "evt.type = write",
+                Reach::Nothing(Lack::Events),
+                Reach::Nothing(Lack::Events),
+                Reach::Nothing(Lack::Events),
+            ),
+            ("evt.type in (execve, write)", writes(), writes(), writes()),
+            ("evt.type = execve and proc.is_exe_upper_layer = true", upper(), upper(), upper()),
+            ("evt.type = execve and not proc.is_exe_upper_layer = true", Reach::Whole, Reach::Whole, Reach::Whole),
+            (
+                "evt.type = execve and (proc.is_exe_upper_layer = true or proc.name = x)",
+                Reach::Whole,
+                Reach::Whole,
+                Reach::Whole,
+            ),
+            ("evt.type = execve and proc.is_exe_upper_layer = false", Reach::Whole, Reach::Whole, Reach::Whole),
         ] {
             let (rules, _) = load(&rule(condition));
             let of = |mode| reach(&rules.rules()[0], &rules, mode);
             assert_eq!(of(Mode::Wrap), wrap, "{condition}");
+            assert_eq!(of(Mode::Fanotify), fanotify, "{condition}");
             assert_eq!(of(Mode::Connector), connector, "{condition}");
             assert_eq!(of(Mode::Ebpf), Reach::Whole, "{condition}");
         }

@@ -1,73 +1,108 @@
 //! The sensor for hosts that refuse eBPF: the kernel's process connector says who forked, executed, changed users, traced
-//! another or ended, and `/proc` says what that is. Needs CAP_NET_ADMIN in the host's own namespaces.
+//! another or ended, and `/proc` says what that is. Needs CAP_NET_ADMIN in the host's own namespaces. With CAP_SYS_ADMIN
+//! fanotify says beside which files are opened: `files`.
 //!
 //! A thread of its own waits for each word and reads `/proc` at once: a program that ends within a few hundred
 //! microseconds is told without its arguments, and counted. The kernel numbers what it says by CPU, so that every loss
 //! shows.
 
+use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::netlink::{CONNECTOR, SocketAddrNetlink};
-use rustix::net::{
-    AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, bind, recv, send, socket_with, sockopt,
-};
+use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, bind, send, socket_with, sockopt};
 use tw_model::coverage::{Class, Miss};
 use tw_model::event::{EVENTS, EventKind};
 use tw_model::mode::Mode;
 use tw_model::raw::from_words;
 
+mod ears;
+mod files;
 mod message;
+mod mounts;
 mod people;
 
+use crate::clock;
 use crate::ebpf::{Count, SensorError};
 use crate::health::{Health, Hook};
-use crate::missed::Missing;
+use crate::missed::{Missing, Sampling};
 use crate::source::{Queue, Source};
-use message::Word;
-use people::People;
+use ears::Ears;
+pub use files::FileWatch;
 
 /// Bytes that may wait in the kernel.
 const RECEIVE_BUFFER: usize = 8 << 20;
 /// Records that may wait for the pipeline, and how many bytes they may have.
 const MAX_RECORDS: usize = 65_536;
 const MAX_BYTES: usize = 32 << 20;
+/// Cgroups, classes and reasons of losses that are told apart between two looks; the others share an entry by class.
+const APART: usize = 1024;
 /// The group of process events, `CN_IDX_PROC`.
 const GROUP: u32 = 1;
+/// So long may it take to hear of some files. Longer, and one lies on a file system that somebody holds up.
+const PATIENCE_NS: u64 = 5_000_000_000;
 
-/// What the reader and the agent share.
+/// Of which cgroup, if that is known, of which class, and why.
+type Lost = (Option<u64>, Class, Miss);
+
+/// What the readers and the agent share.
 #[derive(Default)]
 struct Shared {
     /// By row of the table of events.
     sent: Vec<AtomicU64>,
-    lost: Vec<AtomicU64>,
-    /// Words of the kernel that never came: which kind of event they were is not known.
-    missed: AtomicU64,
+    missed: Vec<[AtomicU64; Miss::IN_KERNEL]>,
+    /// What was missed and not yet told, by cgroup.
+    to_tell: Mutex<HashMap<Lost, u64>>,
     /// Programs that had ended before they could be looked at.
     unseen: AtomicU64,
-    /// Bytes of records that wait.
+    /// Records that wait, and their bytes.
+    queued: AtomicUsize,
     waiting: AtomicUsize,
+    ended: AtomicBool,
+    /// Of how many opens for reading one is wanted; 0: all are.
+    read_opens: AtomicU32,
+    reads_given_up: AtomicBool,
+    /// File systems that are not watched.
+    left_out: AtomicU64,
+    /// Since when whoever hears of files is at it, boot time; 0: he waits.
+    busy_since: AtomicU64,
 }
 
 impl Shared {
-    /// Tells what was missed and not told yet. Whose it was is not known.
-    fn missing(&self, told: &mut (Vec<u64>, u64), tell: &mut dyn FnMut(Missing)) {
-        let mut more = |class, count: &AtomicU64, told: &mut u64| {
-            let now = count.load(Ordering::Relaxed);
-            let new = now.saturating_sub(std::mem::replace(told, now));
-            if new > 0 {
-                tell((class, Miss::RingFull, new));
-            }
-        };
-        // Words that never came are of the lifecycle, nearly all.
-        more(Class::Lifecycle, &self.missed, &mut told.1);
-        for (info, (count, told)) in EVENTS.iter().zip(self.lost.iter().zip(&mut told.0)) {
-            more(Class::of(info.kind, 0), count, told);
+    fn new() -> Self {
+        let missed = || std::array::from_fn(|_| AtomicU64::new(0));
+        Self {
+            sent: EVENTS.iter().map(|_| AtomicU64::new(0)).collect(),
+            missed: EVENTS.iter().map(|_| missed()).collect(),
+            ..Self::default()
         }
     }
+
+    fn sent(&self, kind: EventKind) {
+        self.sent.get(kind as usize).map(|count| count.fetch_add(1, Ordering::Relaxed));
+    }
+
+    /// Counts what was not told; `cgroup` is none where that is not known.
+    fn lose(&self, kind: EventKind, cgroup: Option<u64>, why: Miss, events: u64) {
+        let count = self.missed.get(kind as usize).and_then(|counts| counts.get(why as usize));
+        count.map(|count| count.fetch_add(events, Ordering::Relaxed));
+        let mut to_tell = locked(&self.to_tell);
+        let mut key = (cgroup, Class::of_kind(kind), why);
+        if to_tell.len() >= APART && !to_tell.contains_key(&key) {
+            key.0 = None;
+        }
+        *to_tell.entry(key).or_default() += events;
+    }
+}
+
+/// What a thread that panicked left behind is still good.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The socket, opened while that is still allowed. Nothing is told before [`ConnectorSensor::start`].
@@ -79,8 +114,8 @@ pub struct ConnectorSensor {
     records: Receiver<Vec<u64>>,
     shared: Arc<Shared>,
     health: Health,
-    /// What was told of as missed, by row of the table of events, and of words that never came.
-    told: (Vec<u64>, u64),
+    /// Wakes who hears of files, if anybody does.
+    files: Option<Arc<OwnedFd>>,
 }
 
 impl ConnectorSocket {
@@ -103,20 +138,24 @@ impl ConnectorSocket {
 }
 
 impl ConnectorSensor {
-    /// Begins to listen.
+    /// Begins to listen; to files, too, if that is allowed.
     ///
     /// # Errors
     /// [`SensorError`] if the kernel does not answer: it needs CAP_NET_ADMIN, and the host's own pid namespace.
-    pub fn start(socket: ConnectorSocket) -> Result<Self, SensorError> {
+    pub fn start(socket: ConnectorSocket, files: Option<FileWatch>) -> Result<Self, SensorError> {
         let refused = |error: io::Error| SensorError::NoConnector(error.to_string());
         send(&socket.0, &message::wish(true), SendFlags::empty()).map_err(|error| refused(error.into()))?;
         let socket = Arc::new(socket.0);
-        let counters = || EVENTS.iter().map(|_| AtomicU64::new(0)).collect();
-        let shared = Arc::new(Shared { sent: counters(), lost: counters(), ..Shared::default() });
+        let shared = Arc::new(Shared::new());
         let (out, records) = sync_channel(MAX_RECORDS);
+        let bell = if files.is_some() { Some(Arc::new(files::bell().map_err(refused)?)) } else { None };
+        let ears = Ears::new(Arc::clone(&socket), out, Arc::clone(&shared), bell.clone());
+        let ears = Arc::new(Mutex::new(ears));
+        let mut sensor = Self { socket, records, shared, health: Health::default(), files: bell };
+        sensor.health.hooks.push(hook("connector/proc", "forks, executions, users, ends"));
         let (answer, answered) = sync_channel(1);
-        let mut reader =
-            Reader { socket: Arc::clone(&socket), out, shared: Arc::clone(&shared), people: People::default() };
+        let reader =
+            Reader { socket: Arc::clone(&sensor.socket), ears: Arc::clone(&ears), shared: Arc::clone(&sensor.shared) };
         std::thread::Builder::new().name("connector".into()).spawn(move || reader.run(&answer)).map_err(refused)?;
         // In another pid namespace than the host's the kernel keeps silent.
         match answered.recv_timeout(std::time::Duration::from_secs(2)) {
@@ -127,21 +166,46 @@ impl ConnectorSensor {
                 return Err(SensorError::NoConnector(why.into()));
             }
         }
-        let health = Health {
-            hooks: vec![Hook {
-                name: "connector/proc",
-                serves: "forks, executions, users, ends",
-                problem: None,
-                instead: None,
-            }],
-        };
-        Ok(Self { socket, records, shared, health, told: (vec![0; EVENTS.len()], 0) })
+        if let (Some(files), Some(bell)) = (files, &sensor.files) {
+            files::Listener::start(files, ears, Arc::clone(&sensor.shared), Arc::clone(bell))
+                .map_err(|error| SensorError::NoFiles(error.to_string()))?;
+            sensor.health.hooks.push(hook(READS, "opens of files for reading"));
+            sensor.health.hooks.push(hook(WRITES, "opens of files for writing"));
+        }
+        Ok(sensor)
     }
+
+    /// What is wrong with hearing of files, now.
+    fn look_at_files(&mut self) {
+        let shared = &self.shared;
+        let busy = shared.busy_since.load(Ordering::Relaxed);
+        let held_up = busy != 0 && clock::boot_ns().saturating_sub(busy) > PATIENCE_NS;
+        let left_out = shared.left_out.load(Ordering::Relaxed);
+        let given_up = shared.reads_given_up.load(Ordering::Relaxed);
+        for hook in &mut self.health.hooks {
+            hook.problem = match hook.name {
+                READS | WRITES if held_up => Some("a file system does not answer".into()),
+                READS if given_up => Some("given up to stay within the budget of CPU".into()),
+                READS | WRITES if left_out > 0 => Some(format!("{left_out} file systems could not be watched")),
+                _ => None,
+            };
+            // Where the rest is heard of.
+            let partly = left_out > 0 && !held_up && !(given_up && hook.name == READS);
+            hook.instead = (partly && hook.problem.is_some()).then_some("not all files that are opened are seen");
+        }
+    }
+}
+
+const READS: &str = "fanotify/open";
+const WRITES: &str = "fanotify/close_write";
+
+fn hook(name: &'static str, serves: &'static str) -> Hook {
+    Hook { name, serves, problem: None, instead: None }
 }
 
 impl Source for ConnectorSensor {
     fn mode(&self) -> Mode {
-        Mode::Connector
+        if self.files.is_some() { Mode::Fanotify } else { Mode::Connector }
     }
 
     fn health(&self) -> &Health {
@@ -155,6 +219,7 @@ impl Source for ConnectorSensor {
             && let Ok(record) = self.records.try_recv()
         {
             self.shared.waiting.fetch_sub(record.len() * 8, Ordering::Relaxed);
+            self.shared.queued.fetch_sub(1, Ordering::Relaxed);
             take(from_words(&record));
             taken += 1;
         }
@@ -162,7 +227,19 @@ impl Source for ConnectorSensor {
     }
 
     fn missed(&mut self, tell: &mut dyn FnMut(Option<u64>, &[Missing])) {
-        self.shared.missing(&mut self.told, &mut |missing| tell(None, &[missing]));
+        if self.files.is_some() {
+            self.look_at_files();
+        }
+        let to_tell = std::mem::take(&mut *locked(&self.shared.to_tell));
+        for ((cgroup, class, why), events) in to_tell {
+            tell(cgroup, &[(class, why, events)]);
+        }
+    }
+
+    fn sample(&self, sampling: Sampling) -> Result<(), SensorError> {
+        self.shared.read_opens.store(sampling.read_opens, Ordering::Relaxed);
+        self.ring();
+        Ok(())
     }
 
     fn queues(&self) -> Vec<Queue> {
@@ -174,13 +251,9 @@ impl Source for ConnectorSensor {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         EVENTS
             .iter()
-            .zip(self.shared.sent.iter().zip(&self.shared.lost))
-            .map(|(info, (sent, lost))| {
-                // What never came could have been of any kind: it is counted where most are.
-                let missed = if info.kind == EventKind::Clone { read(&self.shared.missed) } else { 0 };
-                let mut count = Count { sent: read(sent), ..Count::default() };
-                count.missed[Miss::RingFull as usize] = read(lost) + missed;
-                (info.kind, count)
+            .zip(self.shared.sent.iter().zip(&self.shared.missed))
+            .map(|(info, (sent, missed))| {
+                (info.kind, Count { sent: read(sent), missed: std::array::from_fn(|why| read(&missed[why])) })
             })
             .collect()
     }
@@ -190,9 +263,19 @@ impl Source for ConnectorSensor {
     }
 }
 
+impl ConnectorSensor {
+    fn ring(&self) {
+        if let Some(bell) = &self.files {
+            let _ = rustix::io::write(&**bell, &1_u64.to_ne_bytes());
+        }
+    }
+}
+
 impl Drop for ConnectorSensor {
     fn drop(&mut self) {
-        // Wakes the reader too, which then finds nobody to write to. Older kernels go on to count us otherwise.
+        self.shared.ended.store(true, Ordering::Relaxed);
+        self.ring();
+        // Wakes the reader, too. Older kernels go on to count us otherwise.
         let _ = send(&*self.socket, &message::wish(false), SendFlags::empty());
     }
 }
@@ -200,62 +283,20 @@ impl Drop for ConnectorSensor {
 /// The thread that listens.
 struct Reader {
     socket: Arc<OwnedFd>,
-    out: SyncSender<Vec<u64>>,
+    ears: Arc<Mutex<Ears>>,
     shared: Arc<Shared>,
-    people: People,
 }
 
 impl Reader {
-    fn run(&mut self, answer: &SyncSender<u32>) {
-        let mut buffer = vec![0_u8; 16 << 10];
-        loop {
-            let bytes = match recv(self.socket.as_fd(), &mut *buffer, RecvFlags::empty()) {
-                Ok((read, _)) => buffer.get(..read).unwrap_or_default(),
-                // Something was lost; how much, the next number tells.
-                Err(rustix::io::Errno::NOBUFS | rustix::io::Errno::INTR) => continue,
-                Err(error) => {
-                    tracing::error!("the process connector cannot be read any more: {error}");
-                    return;
-                }
-            };
-            let (word, missed) = self.people.numbers.read(bytes);
-            self.shared.missed.fetch_add(missed, Ordering::Relaxed);
-            match word {
-                Some(Word::Answer(error)) => {
-                    let _ = answer.try_send(error);
-                }
-                Some(word) => {
-                    let Some(record) = self.people.record(word) else { continue };
-                    if record.unseen {
-                        self.shared.unseen.fetch_add(1, Ordering::Relaxed);
-                    }
-                    if !self.give(record.kind, record.words) {
-                        return;
-                    }
-                }
-                None => {}
-            }
-        }
-    }
-
-    /// False if nobody takes records any more.
-    fn give(&self, kind: EventKind, words: Vec<u64>) -> bool {
-        let (row, size) = (kind as usize, words.len() * 8);
-        let lost = || self.shared.lost.get(row).map(|count| count.fetch_add(1, Ordering::Relaxed));
-        if self.shared.waiting.load(Ordering::Relaxed) + size > MAX_BYTES {
-            lost();
-            return true;
-        }
-        self.shared.waiting.fetch_add(size, Ordering::Relaxed);
-        match self.out.try_send(words) {
-            Ok(()) => {
-                self.shared.sent.get(row).map(|count| count.fetch_add(1, Ordering::Relaxed));
-                true
-            }
-            Err(error) => {
-                self.shared.waiting.fetch_sub(size, Ordering::Relaxed);
-                lost();
-                matches!(error, TrySendError::Full(_))
+    fn run(&self, answer: &SyncSender<u32>) {
+        while !self.shared.ended.load(Ordering::Relaxed) {
+            let patience = Timespec { tv_sec: 0, tv_nsec: i64::from(ears::FILES_PATIENCE.subsec_nanos()) };
+            let waiting = locked(&self.ears).is_waiting();
+            let patience = if waiting { Some(&patience) } else { None };
+            let _ = poll(&mut [PollFd::new(&self.socket.as_fd(), PollFlags::IN)], patience);
+            let mut ears = locked(&self.ears);
+            if !ears.listen(Some(answer)) || !ears.hurry() {
+                return;
             }
         }
     }
@@ -266,20 +307,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_missed_is_told_once() {
-        let counters = || EVENTS.iter().map(|_| AtomicU64::new(0)).collect::<Vec<_>>();
-        let shared = Shared { lost: counters(), ..Shared::default() };
-        let mut told = (vec![0; EVENTS.len()], 0);
-        let mut all = || {
-            let mut all = Vec::new();
-            shared.missing(&mut told, &mut |missing| all.push(missing));
-            all
-        };
-        assert_eq!(all(), []);
-        shared.missed.fetch_add(3, Ordering::Relaxed);
-        shared.lost[EventKind::Ptrace as usize].fetch_add(2, Ordering::Relaxed);
-        assert_eq!(all(), [(Class::Lifecycle, Miss::RingFull, 3), (Class::Privileged, Miss::RingFull, 2)]);
-        shared.missed.fetch_add(1, Ordering::Relaxed);
-        assert_eq!(all(), [(Class::Lifecycle, Miss::RingFull, 1)]);
+    fn what_is_missed_is_told_once_by_cgroup_and_the_table_of_them_is_bounded() {
+        let shared = Shared::new();
+        let all = || std::mem::take(&mut *locked(&shared.to_tell));
+        shared.lose(EventKind::Clone, None, Miss::RingFull, 3);
+        shared.lose(EventKind::Openat, Some(7), Miss::Sampled, 1);
+        shared.lose(EventKind::Openat, Some(7), Miss::Sampled, 2);
+        let expected =
+            HashMap::from([((None, Class::Lifecycle, Miss::RingFull), 3), ((Some(7), Class::File, Miss::Sampled), 3)]);
+        assert_eq!(all(), expected);
+        assert!(all().is_empty());
+        for cgroup in 0..2 * APART as u64 {
+            shared.lose(EventKind::Ptrace, Some(cgroup), Miss::RingFull, 1);
+        }
+        let told = all();
+        assert_eq!(told.len(), APART + 1);
+        assert_eq!(told[&(None, Class::Privileged, Miss::RingFull)], APART as u64);
     }
 }

@@ -137,6 +137,14 @@ pub(crate) fn root(tid: u32) -> Vec<u8> {
     if root == b"/" { Vec::new() } else { root }
 }
 
+/// The number of a process's namespace.
+pub(crate) fn namespace(pid: u32, name: &str) -> Option<u32> {
+    // `mnt:[4026531841]`
+    let text = link(&format!("/proc/{pid}/ns/{name}"));
+    let digits = text.strip_suffix(b"]")?.rsplit(|byte| *byte == b'[').next()?;
+    std::str::from_utf8(digits).ok()?.parse().ok()
+}
+
 /// A path as we name it, as a process with this root names it; as the kernel half tells files without a directory.
 pub(crate) fn inside<'p>(root: &[u8], path: &'p [u8]) -> &'p [u8] {
     if path.starts_with(b"/memfd:") {
@@ -161,6 +169,8 @@ pub(crate) struct Node {
     /// As the kernel's `s_dev`.
     pub(crate) dev: u32,
     pub(crate) mode: u32,
+    /// The mount that it was found through; 0 where the kernel does not say.
+    pub(crate) mount: u64,
     links: u32,
     uid: u32,
     gid: u32,
@@ -173,7 +183,8 @@ impl Node {
     pub(crate) fn read(path: &str) -> Option<Self> {
         // Without a synchronisation of attributes: the file may lie on a file system that the process serves.
         let flags = AtFlags::NO_AUTOMOUNT | AtFlags::STATX_DONT_SYNC;
-        let stat = rustix::fs::statx(rustix::fs::CWD, path, flags, StatxFlags::BASIC_STATS).ok()?;
+        let stat =
+            rustix::fs::statx(rustix::fs::CWD, path, flags, StatxFlags::BASIC_STATS | StatxFlags::MNT_ID).ok()?;
         let ns = |seconds: i64, rest: u32| {
             u64::try_from(seconds).unwrap_or(0).saturating_mul(1_000_000_000).saturating_add(u64::from(rest))
         };
@@ -181,6 +192,7 @@ impl Node {
             ino: stat.stx_ino,
             dev: stat.stx_dev_major << 20 | (stat.stx_dev_minor & 0xf_ffff),
             mode: u32::from(stat.stx_mode),
+            mount: if stat.stx_mask & StatxFlags::MNT_ID.bits() == 0 { 0 } else { stat.stx_mnt_id },
             links: stat.stx_nlink,
             uid: stat.stx_uid,
             gid: stat.stx_gid,
@@ -245,12 +257,7 @@ pub(crate) fn exec(out: &mut Encoder, pid: u32, filename: &[u8], known_root: Opt
             &read_root
         }
     };
-    let ns = |name: &str| {
-        // `mnt:[4026531841]`
-        let text = link(&format!("/proc/{pid}/ns/{name}"));
-        let digits = text.strip_suffix(b"]").and_then(|text| text.rsplit(|byte| *byte == b'[').next());
-        digits.and_then(|digits| std::str::from_utf8(digits).ok()?.parse().ok()).unwrap_or(0)
-    };
+    let ns = |name: &str| namespace(pid, name).unwrap_or(0);
     let loginuid = read(&format!("/proc/{pid}/loginuid"), 32);
     let loginuid = loginuid.and_then(|(text, _)| std::str::from_utf8(&text).ok()?.trim().parse().ok());
     let exepath = inside(root, node.named(&target));
@@ -342,7 +349,9 @@ pub(crate) fn open_inside(
     }
     whole.extend_from_slice(path);
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-    rustix::fs::openat2(top, whole.as_slice(), flags | OFlags::CLOEXEC | OFlags::NOCTTY, Mode::empty(), resolve).ok()
+    // A path alone takes no other flag: unlike open(2), the kernel refuses it here.
+    let more = if flags.contains(OFlags::PATH) { OFlags::CLOEXEC } else { OFlags::CLOEXEC | OFlags::NOCTTY };
+    rustix::fs::openat2(top, whole.as_slice(), flags | more, Mode::empty(), resolve).ok()
 }
 
 #[cfg(test)]
@@ -359,6 +368,16 @@ mod tests {
         assert_eq!(stat.ppid, status.ppid);
         assert!(root(pid).is_empty());
         assert!(Status::read(u32::MAX).is_none());
+    }
+
+    #[test]
+    fn what_a_process_names_is_found_below_its_root() {
+        use rustix::fs::OFlags;
+        let find = |path: &str, flags| open_inside(std::process::id(), path.as_bytes(), b"", flags).is_some();
+        for flags in [OFlags::PATH, OFlags::RDONLY] {
+            assert!(find("/proc/../proc/self/stat", flags) && find(".", flags), "{flags:?}");
+            assert!(!find("/proc/self/no-such", flags) && !find("/proc/self/root/proc", flags), "{flags:?}");
+        }
     }
 
     #[test]

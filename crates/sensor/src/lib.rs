@@ -26,7 +26,7 @@ pub mod tracer;
 #[cfg(test)]
 mod wire;
 
-pub use connector::{ConnectorSensor, ConnectorSocket};
+pub use connector::{ConnectorSensor, ConnectorSocket, FileWatch};
 pub use ebpf::{Count, EbpfSensor, Options, SensorError};
 pub use health::{Health, Hook};
 pub use missed::{CGROUPS, KernelTable, Missing, Sampling};

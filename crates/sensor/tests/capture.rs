@@ -42,6 +42,57 @@ fn every_version_of_the_lists_in_either_byte_order_tells_the_same_host() {
 }
 
 #[test]
+fn calls_of_newer_writers_are_told_and_a_new_name_is_known() {
+    let mut scap = host(Form::New, false, 9, 2);
+    let events: Vec<(u16, Vec<P>)> = vec![
+        (401, vec![P::I64(0), P::U32(15), P::Text("renamed"), P::I64(0)]),
+        (401, vec![P::I64(0), P::U32(3), P::Text(""), P::I64(0)]), // only asks
+        (401, vec![P::I64(0), P::U32(38), P::Text(""), P::I64(1)]),
+        (407, vec![P::I64(7), P::I64(5), P::I64(3), P::U32(0)]),
+        (409, vec![P::I64(8), P::I64(4711), P::U32(0)]),
+        (421, vec![P::I64(16), P::I64(4711), P::Bytes(b"what was read".to_vec())]),
+        (423, vec![P::I64(-1), P::I64(4711), P::Bytes(Vec::new())]),
+        (
+            373,
+            vec![
+                P::I64(0),
+                P::I64(9),
+                P::U32(1),
+                P::Text("source"),
+                P::Bytes(Vec::new()),
+                P::Text("/dev/sda"),
+                P::U32(0),
+            ],
+        ),
+    ];
+    for (number, params) in &events {
+        scap.event(100, number - 1, &[]);
+        scap.event(100, *number, params);
+    }
+    let told = records(&scap);
+    assert_eq!(
+        told,
+        [
+            "prctl 100=0 args:[15, 0, 0, 0, 0, 0] text:renamed",
+            "prctl 100=0 args:[38, 1, 0, 0, 0, 0]",
+            "pidfd_getfd 100=7 args:[5, 3, 0, 0, 0, 0]",
+            "pidfd_open 100=8 args:[4711, 0, 0, 0, 0, 0]",
+            "process_vm_readv 100=16 args:[4711, 0, 0, 0, 0, 0]",
+            "process_vm_writev 100=-1 args:[4711, 0, 0, 0, 0, 0]",
+            "fsconfig 100=0 args:[9, 1, 0, 0, 0, 0] text:source text2:/dev/sda",
+        ]
+    );
+    let mut names = Vec::new();
+    let reading = CaptureReader::from_bytes("x.scap", scap.bytes.clone()).unwrap().read(&mut |item| {
+        if let Item::Record { bytes, .. } = item {
+            names.push(Raw::parse(bytes).unwrap().comm().to_vec());
+        }
+        std::ops::ControlFlow::Continue(())
+    });
+    assert!(reading.error.is_none() && names.len() == 7 && names.iter().all(|name| name == b"renamed"), "{names:?}");
+}
+
+#[test]
 fn old_and_new_writers_tell_the_same_calls() {
     for (old, new, expected) in old_and_new() {
         for form in Form::ALL {

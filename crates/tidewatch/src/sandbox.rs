@@ -28,6 +28,15 @@ pub const AGENT: &[Capability] =
 pub const CONNECTOR_AGENT: &[Capability] =
     &[Capability::CAP_NET_ADMIN, Capability::CAP_SYS_PTRACE, Capability::CAP_DAC_READ_SEARCH];
 
+/// The same while fanotify tells of files beside: to watch a file system takes the right over everything. What it could do
+/// else is denied by call.
+pub const FANOTIFY_AGENT: &[Capability] = &[
+    Capability::CAP_NET_ADMIN,
+    Capability::CAP_SYS_ADMIN,
+    Capability::CAP_SYS_PTRACE,
+    Capability::CAP_DAC_READ_SEARCH,
+];
+
 /// What the supervisor needs beside: to make folders for the manager, to start it as another user, to end it.
 pub const SUPERVISOR: &[Capability] = &[
     Capability::CAP_CHOWN,
@@ -73,6 +82,23 @@ const AGENT_DENIED: &[libc::c_long] = &[
     libc::SYS_io_uring_setup,
     libc::SYS_userfaultfd,
     libc::SYS_bind,
+];
+
+/// What the right over everything would allow beside, to an agent that has it.
+const ADMIN_DENIED: &[libc::c_long] = &[
+    libc::SYS_bpf,
+    libc::SYS_perf_event_open,
+    libc::SYS_fsconfig,
+    libc::SYS_fspick,
+    libc::SYS_quotactl,
+    libc::SYS_quotactl_fd,
+    libc::SYS_setdomainname,
+    libc::SYS_setxattr,
+    libc::SYS_lsetxattr,
+    libc::SYS_fsetxattr,
+    libc::SYS_syslog,
+    libc::SYS_acct,
+    libc::SYS_pidfd_getfd,
 ];
 
 /// System calls that a manager may make: memory, threads, time, files, sockets.
@@ -241,7 +267,11 @@ pub fn keep_capabilities(keep: &[Capability]) -> anyhow::Result<()> {
 
 /// What an agent needs that watches in this mode.
 pub fn of_agent(mode: Mode) -> &'static [Capability] {
-    if mode == Mode::Connector { CONNECTOR_AGENT } else { AGENT }
+    match mode {
+        Mode::Fanotify => FANOTIFY_AGENT,
+        Mode::Connector => CONNECTOR_AGENT,
+        Mode::Ebpf | Mode::Wrap => AGENT,
+    }
 }
 
 /// The agent's share: four capabilities at most, no network, no program. Must be called before any other thread starts.
@@ -256,7 +286,9 @@ pub fn enter_agent(mode: Mode) -> anyhow::Result<()> {
         SeccompCmpOp::Ne,
         libc::AF_UNIX as u64,
     )?])?;
-    let mut denied: BTreeMap<i64, Vec<SeccompRule>> = AGENT_DENIED.iter().map(|call| (*call, Vec::new())).collect();
+    let more = if mode == Mode::Fanotify { ADMIN_DENIED } else { &[] };
+    let mut denied: BTreeMap<i64, Vec<SeccompRule>> =
+        AGENT_DENIED.iter().chain(more).map(|call| (*call, Vec::new())).collect();
     denied.insert(libc::SYS_socket, vec![only_unix]);
     install(denied, SeccompAction::Allow, SeccompAction::Errno(libc::EPERM as u32))
 }

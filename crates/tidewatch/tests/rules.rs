@@ -232,11 +232,11 @@ fn list_shows_what_passes_the_filters() {
     assert!(code == 2 && stderr.contains("did you mean execve"), "{stderr}");
     let (_, stdout, _) = folder.run(&["list", "rules.yaml"]);
     let expected = "\
-PRIORITY  RULE                    EVENTS           IN   TAGS
-Warning   Shell Below Web Server  execve execveat  EcW  T1059.004 container
-Notice    Folder Changed (off)    chdir            E-W
+PRIORITY  RULE                    EVENTS           IN    TAGS
+Warning   Shell Below Web Server  execve execveat  EFCW  T1059.004 container
+Notice    Folder Changed (off)    chdir            E--W
 2 rules (rules.yaml)
-IN: finds something by eBPF, connector, wrap; a small letter: not of all its events
+IN: finds something by eBPF, fanotify, connector, wrap; a small letter: not of all its events
 ";
     assert_eq!(stdout, expected);
     let (_, stdout, _) = folder.run(&["list", "rules.yaml", "--disabled"]);
@@ -254,7 +254,8 @@ Shell Below Web Server  rule, rules.yaml:5
   tags        T1059.004 container
   events      execve execveat
   modes       ebpf       yes
-              connector  but for execveat
+              fanotify   yes
+              connector  yes
               wrap       yes
   why         A web server started a shell.
   do          Read the command.

@@ -1,11 +1,14 @@
-//! Who the numbers are: processes as `/proc` showed them last, and the records made of that.
+//! Who the numbers are: processes as `/proc` showed them last, and the records made of that and of the files that they opened.
 
 use std::path::{Path, PathBuf};
 
 use hashbrown::HashMap;
 use tw_model::event::EventKind;
-use tw_model::raw::{CAPS_UNKNOWN, COMM, CallBody, Encoder, ExecBody, ExitBody, ForkBody, Header, to_words};
+use tw_model::raw::{
+    CAPS_UNKNOWN, COMM, CallBody, Encoder, ExecBody, ExitBody, F_PRESUMED, FileBody, ForkBody, Header, Str, to_words,
+};
 
+use super::files::Opened;
 use super::message::{Numbers, Word};
 use crate::clock;
 use crate::facts::{self, Cred, Stat, Status};
@@ -13,6 +16,8 @@ use crate::resources::group::Hierarchies;
 
 /// Processes remembered; all are forgotten when there are more, and read anew.
 const MAX_PROCESSES: usize = 65_536;
+/// Processes that ended and are remembered: files that they opened may be told later. All are forgotten when there are more.
+const MAX_ENDED: usize = 8192;
 /// `PTRACE_ATTACH`.
 const ATTACH: u64 = 16;
 /// An argument that leaves things as they are.
@@ -22,11 +27,15 @@ const ROOT_CGROUP: u64 = 1;
 
 /// A process as it was last seen.
 #[derive(Clone, Debug, Default)]
-struct Person {
+pub(super) struct Person {
     start: u64,
     cred: Cred,
     comm: [u8; COMM],
     cgroup: u64,
+    /// Its number in its own pid namespace.
+    vpid: u32,
+    /// Its root directory as we name it; empty for that of its mount namespace.
+    root: Vec<u8>,
 }
 
 /// A record, and whether the program that it tells of could not be looked at.
@@ -34,6 +43,11 @@ pub(super) struct Told {
     pub(super) kind: EventKind,
     pub(super) words: Vec<u64>,
     pub(super) unseen: bool,
+    pub(super) cgroup: u64,
+    /// Of an execution: in which mount namespace; 0 where that is not known.
+    pub(super) mounts: u32,
+    /// Of an execution: what the process was before.
+    pub(super) before: Option<Box<Person>>,
 }
 
 /// Everybody known.
@@ -41,6 +55,7 @@ pub(super) struct Told {
 pub(super) struct People {
     pub(super) numbers: Numbers,
     known: HashMap<u32, Person, foldhash::fast::RandomState>,
+    ended: HashMap<u32, Person, foldhash::fast::RandomState>,
     /// Where the unified hierarchy of cgroups is.
     mount: Option<Option<PathBuf>>,
 }
@@ -66,10 +81,14 @@ impl People {
             }
             Word::Exit { pid, code, at } => {
                 let header = self.header(EventKind::Procexit, pid, pid, 0, at);
-                self.known.remove(&pid);
+                if let Some(person) = self.known.remove(&pid) {
+                    if self.ended.len() >= MAX_ENDED {
+                        self.ended.clear();
+                    }
+                    self.ended.insert(pid, person);
+                }
                 let body = ExitBody { code, ..ExitBody::default() };
-                let words = to_words(&Encoder::new(&header, size_of::<ExitBody>()).finish(&body));
-                Some(Told { kind: EventKind::Procexit, words, unseen: false })
+                Some(told(EventKind::Procexit, &header, &Encoder::new(&header, size_of::<ExitBody>()).finish(&body)))
             }
         }
     }
@@ -80,6 +99,7 @@ impl People {
         // One that has ended already can only be dated by when the kernel said so.
         person.start = Stat::read(child).map_or_else(|| boot_time(at), |stat| stat.start_ns);
         let vpid = Status::read(child).map_or(child, |status| status.vpid);
+        person.vpid = vpid;
         let body = ForkBody {
             child_start: person.start,
             parent_start,
@@ -90,8 +110,7 @@ impl People {
         };
         self.remember(child, person);
         let header = self.header(EventKind::Clone, parent, parent, i64::from(child), at);
-        let words = to_words(&Encoder::new(&header, size_of::<ForkBody>()).finish(&body));
-        Told { kind: EventKind::Clone, words, unseen: false }
+        told(EventKind::Clone, &header, &Encoder::new(&header, size_of::<ForkBody>()).finish(&body))
     }
 
     fn exec(&mut self, pid: u32, at: u64) -> Told {
@@ -99,14 +118,16 @@ impl People {
         let header = Header { kind: EventKind::Execve as u16, ..Header::default() };
         let mut out = Encoder::new(&header, size_of::<ExecBody>());
         let (mut body, cred) = facts::exec(&mut out, pid, b"", None);
+        let root = facts::root(pid);
         // As the kernel half has it: without a name of its own the file is what was called.
         body.filename = body.exepath;
         let unseen = body.args.len == 0 && body.ino == 0;
         let (cgroup, name) = self.cgroup(pid);
         body.cgroup_name = out.text(name.as_bytes());
         let person = self.person(pid);
+        let before = Some(Box::new(person.clone()));
         if !unseen {
-            person.cred = cred;
+            (person.cred, person.root, person.vpid) = (cred, root, body.vpid);
         }
         let comm = facts::comm(pid);
         if comm[0] != 0 {
@@ -117,7 +138,53 @@ impl People {
         }
         let header = self.header(EventKind::Execve, pid, pid, 0, at);
         out.set_header(&header);
-        Told { kind: EventKind::Execve, words: to_words(&out.finish(&body)), unseen }
+        Told { unseen, mounts: body.ns_mnt, before, ..told(EventKind::Execve, &header, &out.finish(&body)) }
+    }
+
+    /// The record of a file that was opened, and in which cgroup. How it was opened is known only of one that was opened for
+    /// writing; the number that it got, and what the caller wrote, are not. None of what a process looks at of itself.
+    /// `before` is the process as it was then, if it runs another program since.
+    pub(super) fn opened(&mut self, file: &Opened, before: Option<&Person>) -> Option<Told> {
+        let person = match before {
+            Some(before) => before,
+            None => self.person_or_ended(file.pid),
+        };
+        let header = Header {
+            kind: EventKind::Openat as u16,
+            flags: F_PRESUMED,
+            time: file.time,
+            ..of_person(person, file.pid)
+        };
+        let mut out = Encoder::new(&header, size_of::<FileBody>());
+        let path = facts::inside(&person.root, file.node.named(&file.path));
+        if is_own(path, person.vpid) {
+            return None;
+        }
+        let body = FileBody {
+            ino: file.node.ino,
+            dev: file.node.dev,
+            attrs: file.node.attrs(&file.path),
+            fd: -1,
+            dirfd: libc::AT_FDCWD,
+            dirfd2: libc::AT_FDCWD,
+            flags: file.flags,
+            root: if path.len() < file.path.len() { out.text(&person.root) } else { Str::default() },
+            path: out.text(path),
+            ..FileBody::default()
+        };
+        Some(told(EventKind::Openat, &header, &out.finish(&body)))
+    }
+
+    /// The cgroup of a process.
+    pub(super) fn cgroup_of(&mut self, pid: u32) -> u64 {
+        self.person_or_ended(pid).cgroup
+    }
+
+    fn person_or_ended(&mut self, pid: u32) -> &Person {
+        if self.known.contains_key(&pid) || !self.ended.contains_key(&pid) {
+            return self.person(pid);
+        }
+        self.ended.entry(pid).or_default()
     }
 
     fn call(&mut self, kind: EventKind, pid: u32, tid: u32, at: u64, args: [u64; 6]) -> Told {
@@ -130,37 +197,25 @@ impl People {
             cap_inheritable: cred.cap_inheritable,
             ..CallBody::default()
         };
-        let words = to_words(&Encoder::new(&header, size_of::<CallBody>()).finish(&body));
-        Told { kind, words, unseen: false }
+        told(kind, &header, &Encoder::new(&header, size_of::<CallBody>()).finish(&body))
     }
 
     fn header(&mut self, kind: EventKind, pid: u32, tid: u32, ret: i64, at: u64) -> Header {
         let person = self.person(pid);
-        Header {
-            kind: kind as u16,
-            time: boot_time(at),
-            start: person.start,
-            cgroup: person.cgroup,
-            pid,
-            tid,
-            uid: person.cred.uid,
-            gid: person.cred.gid,
-            ret,
-            // What is known of capabilities is in the bodies.
-            caps: CAPS_UNKNOWN,
-            comm: person.comm,
-            ..Header::default()
-        }
+        Header { kind: kind as u16, time: boot_time(at), tid, ret, ..of_person(person, pid) }
     }
 
     /// What is known of a process; read now if nothing is.
     fn person(&mut self, pid: u32) -> &mut Person {
         if !self.known.contains_key(&pid) {
+            let status = Status::read(pid).unwrap_or_default();
             let person = Person {
                 start: facts::start_of(pid),
-                cred: Status::read(pid).map(|status| status.cred).unwrap_or_default(),
+                vpid: status.vpid,
+                cred: status.cred,
                 comm: facts::comm(pid),
                 cgroup: self.cgroup(pid).0.unwrap_or(ROOT_CGROUP),
+                root: facts::root(pid),
             };
             self.remember(pid, person);
         }
@@ -171,6 +226,7 @@ impl People {
         if self.known.len() >= MAX_PROCESSES {
             self.known.clear();
         }
+        self.ended.remove(&pid);
         self.known.insert(pid, person);
     }
 
@@ -193,9 +249,55 @@ impl People {
     }
 }
 
+/// Whether a path is one below `/proc/self`, which leads to the process's own number.
+fn is_own(path: &[u8], vpid: u32) -> bool {
+    let number = path.strip_prefix(b"/proc/").and_then(|rest| rest.split(|byte| *byte == b'/').next());
+    let number = number.and_then(|number| std::str::from_utf8(number).ok()?.parse::<u32>().ok());
+    number.is_some_and(|number| number == vpid)
+}
+
+fn of_person(person: &Person, pid: u32) -> Header {
+    Header {
+        start: person.start,
+        cgroup: person.cgroup,
+        pid,
+        tid: pid,
+        uid: person.cred.uid,
+        gid: person.cred.gid,
+        // What is known of capabilities is in the bodies.
+        caps: CAPS_UNKNOWN,
+        comm: person.comm,
+        ..Header::default()
+    }
+}
+
+fn told(kind: EventKind, header: &Header, bytes: &[u8]) -> Told {
+    Told { kind, words: to_words(bytes), unseen: false, cgroup: header.cgroup, mounts: 0, before: None }
+}
+
 /// The kernel's time of an event, which leaves out the time asleep, as nanoseconds since boot.
 fn boot_time(at: u64) -> u64 {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
     let now = now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64;
     clock::boot_ns().saturating_sub(now.saturating_sub(at))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_process_looks_at_of_itself_is_told_apart() {
+        for (path, own) in [
+            ("/proc/7/environ", true),
+            ("/proc/7", true),
+            ("/proc/71/environ", false),
+            ("/proc/1/environ", false),
+            ("/proc/sys/kernel/core_pattern", false),
+            ("/host/proc/7/environ", false),
+            ("", false),
+        ] {
+            assert_eq!(is_own(path.as_bytes(), 7), own, "{path}");
+        }
+    }
 }

@@ -107,7 +107,7 @@ fn folder<'p>(path: &'p str, id: &str) -> Option<&'p str> {
 }
 
 /// Undoes the kernel's `\ooo` for blanks and the like in mount tables.
-fn unescape(text: &str) -> String {
+pub(crate) fn unescape(text: &str) -> String {
     [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")]
         .iter()
         .fold(text.to_owned(), |text, (escaped, plain)| text.replace(escaped, plain))

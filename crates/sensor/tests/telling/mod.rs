@@ -101,6 +101,7 @@ fn record(raw: &Raw<'_>) -> String {
         Body::Call(b) => {
             put("args", format!("{:?}", b.args));
             put("text", text(b.text));
+            put("text2", text(b.text2));
         }
     }
     out.trim_end().to_owned()
@@ -162,6 +163,11 @@ pub fn old_and_new() -> Vec<(Events, Events, &'static str)> {
             vec![(198, vec![P::U32(7)]), (199, vec![res()])],
             vec![(199, vec![res(), P::U32(7)])],
             "setuid 100=0 args:[7, 0, 0, 0, 0, 0]",
+        ),
+        (
+            vec![(298, vec![P::U64(1), P::U64(2)]), (299, vec![res()])],
+            vec![(299, vec![res(), P::U64(1), P::U64(2)])],
+            "seccomp 100=0 args:[1, 2, 0, 0, 0, 0]",
         ),
         (
             vec![(240, vec![P::I64(4), P::U32(1 << 4)]), (241, vec![res()])],

@@ -153,7 +153,7 @@ pub struct RulesListArgs {
     /// Only those that look at events of this type. Repeatable: at one of them.
     #[arg(long, value_name = "TYPE", value_parser = parse_event)]
     pub event: Vec<tw_model::EventKind>,
-    /// Only those that can find something in this mode: ebpf, connector or wrap.
+    /// Only those that can find something in this mode: ebpf, fanotify, connector or wrap.
     #[arg(long, value_name = "MODE", value_parser = parse_mode)]
     pub mode: Option<tw_model::Mode>,
     /// Only rules that are enabled.

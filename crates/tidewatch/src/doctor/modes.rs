@@ -6,7 +6,7 @@ use tw_model::Mode;
 use tw_rules::RuleSet;
 use tw_rules::reach::mute;
 use tw_sensor::tracer::{Step, TraceOptions, Tracer};
-use tw_sensor::{ConnectorSensor, ConnectorSocket, EbpfSensor};
+use tw_sensor::{ConnectorSensor, ConnectorSocket, EbpfSensor, FileWatch};
 
 use super::Finding;
 use crate::config::Config;
@@ -26,14 +26,14 @@ pub(super) struct Ways {
     pub of: usize,
 }
 
-/// A row for each mode. The host is not watched at all if neither of the first two works.
+/// A row for each mode. The host is not watched at all if none but the last works.
 pub(super) fn all(config: &Config) -> Vec<Finding> {
     // Broken rules are told by whoever loads them; here they only cannot be counted.
     let rules = rules::RuleTexts::read(&rules::Places::of(config))
         .map(|texts| texts.load(&rules::RuleOptions::of(config)).rules)
         .unwrap_or_default();
     let tried = Mode::ALL.map(|mode| (mode, attempt(mode)));
-    let host = tried[..2].iter().any(|(_, result)| result.is_ok());
+    let host = tried.iter().any(|(mode, result)| *mode != Mode::Wrap && result.is_ok());
     tried
         .into_iter()
         .map(|(mode, result)| {
@@ -47,10 +47,14 @@ fn attempt(mode: Mode) -> Result<(), String> {
     match mode {
         Mode::Ebpf => EbpfSensor::probe().map_err(|error| error.to_string()),
         // Newer kernels let anybody listen; to see more than numbers takes root.
-        Mode::Connector if !rustix::process::geteuid().is_root() => Err("not root".into()),
+        Mode::Fanotify | Mode::Connector if !rustix::process::geteuid().is_root() => Err("not root".into()),
         Mode::Connector => {
-            let started = ConnectorSocket::open().and_then(ConnectorSensor::start);
+            let started = ConnectorSocket::open().and_then(|socket| ConnectorSensor::start(socket, None));
             started.map(drop).map_err(|error| error.to_string())
+        }
+        Mode::Fanotify => {
+            let both = || ConnectorSensor::start(ConnectorSocket::open()?, Some(FileWatch::open()?));
+            both().map(drop).map_err(|error| error.to_string())
         }
         Mode::Wrap => trace(),
     }
@@ -90,6 +94,7 @@ fn row(mode: Mode, result: Result<(), String>, rules: &RuleSet) -> Finding {
             "root with CAP_BPF and CAP_PERFMON, a kernel from 5.17 on with type information; in a container also the \
              host's pid namespace and a seccomp profile that allows bpf"
         }
+        Mode::Fanotify => "root with CAP_SYS_ADMIN and what connector takes, a kernel with CONFIG_FANOTIFY",
         Mode::Connector => {
             "root with CAP_NET_ADMIN in the host's pid, user and network namespaces, a kernel with CONFIG_PROC_EVENTS"
         }

@@ -49,7 +49,7 @@ pub fn run(args: &RulesListArgs, configure: Configure<'_>) -> anyhow::Result<Exi
         writeln!(out, "{number} ({})", escape::line(&loaded.source))?;
         writeln!(
             out,
-            "{DIM}IN: finds something by eBPF, connector, wrap; a small letter: not of all its events{DIM:#}"
+            "{DIM}IN: finds something by eBPF, fanotify, connector, wrap; a small letter: not of all its events{DIM:#}"
         )?;
     }
     Ok(if loaded.errors() == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -76,9 +76,9 @@ pub fn modes(rule: &Rule, rules: &RuleSet) -> serde_json::Value {
     Mode::ALL.into_iter().map(|mode| (mode.name().to_owned(), word(mode))).collect()
 }
 
-/// The same in three characters: a letter for each mode in which it can find something, a small one where not all.
+/// The same in four characters: a letter for each mode in which it can find something, a small one where not all.
 fn short_modes(rule: &Rule, rules: &RuleSet) -> String {
-    let letters = Mode::ALL.iter().zip(['E', 'C', 'W']);
+    let letters = Mode::ALL.iter().zip(['E', 'F', 'C', 'W']);
     letters
         .map(|(mode, letter)| match reach(rule, rules, *mode) {
             Reach::Whole => letter,

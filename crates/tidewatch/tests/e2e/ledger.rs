@@ -74,7 +74,10 @@ fn alerts_say_how_much_was_seen_of_their_container() {
     quiet.exec(&["true", "mark-quiet"]);
     loud.exec(&["true", "mark-loud"]);
     let alert = daemon.alert("Mark", &quiet.name);
-    assert_eq!((&coverage(&alert)["percent"], &coverage(&alert)["text"]), (&100.0.into(), &"100 %".into()));
+    assert_eq!(
+        (&coverage(&alert)["percent"], &coverage(&alert)["text"]),
+        (&100.0.into(), &"100 % in the last minute".into())
+    );
     let alert = daemon.alert("Mark", &loud.name);
     assert!(coverage(&alert)["percent"].as_f64().unwrap() < 100.0, "{alert}");
     let text = coverage(&alert)["text"].as_str().unwrap();

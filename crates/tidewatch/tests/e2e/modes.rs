@@ -1,4 +1,4 @@
-//! The ways to watch other than eBPF: the process connector on real containers, and a command wrapped in a container that
+//! The ways to watch other than eBPF: the process connector and fanotify on real containers, and a command wrapped in a container that
 //! has no right at all.
 
 use std::process::Command;
@@ -50,6 +50,59 @@ fn without_ebpf_executions_in_containers_are_seen_and_what_is_not_is_told() {
     assert!(text.contains(r#""mode":"connector""#), "{text}");
     assert!(text.contains("File opened: no such events"), "the rule that cannot speak is named: {text}");
     assert!(text.contains(r#""code":"rules-mute""#), "{text}");
+    daemon.signal("TERM");
+    assert!(daemon.ends_well(Duration::from_secs(20)));
+}
+
+#[test]
+fn without_ebpf_files_of_containers_are_seen_where_fanotify_is_allowed() {
+    if !lab::ready() {
+        return;
+    }
+    let before = Container::idle(image::base(), &[]);
+    let mut daemon = Daemon::own(&["--sensor", "fanotify"]);
+    let after = Container::idle(image::base(), &[]);
+    let bound = Container::idle(image::base(), &["-v", "/etc:/host/etc:ro", "--tmpfs", "/scratch"]);
+    // Something that ran there for a second is looked at with all that is mounted.
+    std::thread::sleep(Duration::from_secs(2));
+    for container in [&before, &after, &bound] {
+        for (rule, field, file, process, command) in [
+            ("Password File Read in Container", "fd.name", "/etc/shadow", "cat", "cat /etc/shadow"),
+            (
+                "Account File Changed in Container",
+                "fs.path.name",
+                "/etc/passwd",
+                "sh",
+                "echo x:x:0:0::/:/bin/sh >> /etc/passwd",
+            ),
+            ("Environment of Other Process Read", "fd.name", "/proc/1/environ", "cat", "cat /proc/1/environ"),
+        ] {
+            // A busy host may look at a program when it has ended: that is counted, and no defect.
+            let alert = (0..6).find_map(|_| {
+                container.exec(&["sh", "-c", &format!("sleep 1; {command}; sleep 1; cat /proc/self/environ")]);
+                let wanted = |alert: &Value| alert["rule"] == rule && alert["output_fields"]["proc.name"] == process;
+                daemon.alert_where(&container.name, wanted)
+            });
+            let all = || daemon.alerts_about(&container.name);
+            let fields = &alert.unwrap_or_else(|| panic!("no {rule}: {:?}", all()))["output_fields"];
+            assert_eq!(fields[field], file, "{fields}");
+            assert_eq!(fields["container.name"], container.name, "{fields}");
+            assert!(fields.to_string().contains(image::base()), "{fields}");
+        }
+        let own = |alert: &&Value| {
+            let file = alert["output_fields"]["fd.name"].as_str().unwrap_or_default().to_owned();
+            alert["rule"] == "Environment of Other Process Read" && file != "/proc/1/environ"
+        };
+        let alerts = daemon.alerts_about(&container.name);
+        assert_eq!(alerts.iter().find(own), None, "its own environment is nobody else's business");
+    }
+    let agent = daemon.child_pid("agent").unwrap();
+    // CAP_DAC_READ_SEARCH 2, CAP_NET_ADMIN 12, CAP_SYS_PTRACE 19, CAP_SYS_ADMIN 21.
+    assert_eq!(effective(agent), 1 << 2 | 1 << 12 | 1 << 19 | 1 << 21);
+    std::thread::sleep(Duration::from_secs(2));
+    let status = daemon.ask_json(&["status"]).to_string();
+    assert!(status.contains(r#""mode":"fanotify""#), "{status}");
+    assert!(!status.contains("Password File Read in Container: "), "a rule that can speak is not named: {status}");
     daemon.signal("TERM");
     assert!(daemon.ends_well(Duration::from_secs(20)));
 }

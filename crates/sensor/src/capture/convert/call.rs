@@ -11,6 +11,7 @@ use super::super::record::PATH;
 use super::super::state::Process;
 use super::super::table::Role;
 use super::{Call, Converter, Item, Tell};
+use crate::calls::{PR_SET_NAME, PRCTL_OPTIONS};
 
 /// "As it is" of setresuid and its like.
 const KEEP: u32 = u32::MAX;
@@ -29,6 +30,10 @@ impl Converter {
             EventKind::Setns => args[1] = flags::clone(arguments.u32(Role::A1)).into(),
             EventKind::Unshare => args[0] = flags::clone(arguments.u32(Role::A0)).into(),
             EventKind::Userfaultfd => args[0] = flags::open(arguments.u32(Role::A0)).into(),
+            // Its value and what stands behind it are the fourth and fifth argument; the fourth is a text.
+            EventKind::Fsconfig => args = [args[0], args[1], 0, 0, args[2], 0],
+            // As live: others ask, or change nothing that matters.
+            EventKind::Prctl if !PRCTL_OPTIONS.contains(&(args[0] as u32)) => return,
             // The older of its two events has a byte in front of the result.
             EventKind::Bpf if arguments.bytes(Role::Ret).is_some_and(|bytes| bytes.len() == 9) => {
                 ret = arguments.variant(Role::Ret) as i64;
@@ -36,6 +41,10 @@ impl Converter {
             _ => {}
         }
         let process = self.state.process(call.pid);
+        // Of the main thread, which has the name that the process goes by.
+        if kind == EventKind::Prctl && args[0] as u32 == PR_SET_NAME && ret >= 0 && call.event.tid == call.pid {
+            process.set_comm(arguments.text(Role::Extra));
+        }
         if ret >= 0 {
             change(kind, &args, process);
             if kind == EventKind::Capset {
@@ -60,6 +69,7 @@ impl Converter {
             cap_permitted: process.cap_permitted,
             cap_inheritable: process.cap_inheritable,
             text: self.record.text(arguments.text(Role::Extra), PATH),
+            text2: self.record.text(arguments.text(Role::Path2), PATH),
             ..CallBody::default()
         };
         self.counts.records += 1;

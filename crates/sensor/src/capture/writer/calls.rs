@@ -15,6 +15,7 @@ use super::super::path::absolute;
 use super::CaptureWriter;
 use super::lists::arguments;
 use super::params::Stamp;
+use crate::calls::PR_SET_NAME;
 
 /// A call that has no event: it is told by its name alone.
 const GENERIC: u16 = 0;
@@ -92,6 +93,13 @@ pub(super) fn begin_of(kind: K) -> Option<u16> {
         K::Kill => 128,
         K::Tkill => 130,
         K::Tgkill => 132,
+        K::Seccomp => 298,
+        K::Fsconfig => 372,
+        K::Prctl => 400,
+        K::PidfdGetfd => 406,
+        K::PidfdOpen => 408,
+        K::ProcessVmReadv => 420,
+        K::ProcessVmWritev => 422,
         K::PivotRoot | K::Setreuid | K::Setregid => GENERIC,
         #[allow(unreachable_patterns, reason = "kinds that are added stay out of captures until they stand here")]
         _ => return None,
@@ -503,6 +511,34 @@ impl CaptureWriter {
             K::IoUringSetup => {
                 self.put(begin, stamp)?;
                 self.params.i64(ret).u32(small(0)).u32(0).u32(0).u32(small(1));
+            }
+            K::Seccomp => {
+                self.params.u64(number(0)).u64(number(1));
+                self.put(begin, stamp)?;
+                self.params.i64(ret).u64(number(0)).u64(number(1));
+            }
+            K::Prctl => {
+                self.put(begin, stamp)?;
+                // A name is told as a text, anything else as a number.
+                let second = if small(0) == PR_SET_NAME { 0 } else { number(1) };
+                self.params.i64(ret).u32(small(0)).text(text).u64(second);
+            }
+            K::PidfdOpen => {
+                self.put(begin, stamp)?;
+                self.params.i64(ret).i64(fd(0)).u32(small(1));
+            }
+            K::PidfdGetfd => {
+                self.put(begin, stamp)?;
+                self.params.i64(ret).i64(fd(0)).i64(fd(1)).u32(small(2));
+            }
+            K::ProcessVmReadv | K::ProcessVmWritev => {
+                self.put(begin, stamp)?;
+                self.params.i64(ret).i64(fd(0)).bytes(b"");
+            }
+            K::Fsconfig => {
+                self.put(begin, stamp)?;
+                let value = event.raw.text(body.text2);
+                self.params.i64(ret).i64(fd(0)).u32(small(1)).text(text).bytes(b"").text(value).u32(small(4));
             }
             K::Kill | K::Tkill | K::Tgkill => {
                 self.signal(event.kind(), args);
