@@ -16,6 +16,15 @@
 #define PIDTYPE_PGID 2
 #define PIDTYPE_SID 3
 
+/*
+ * Reads a member as BPF_CORE_READ does. That calls a helper for each step; where the kernel lets a program say what a
+ * pointer points to (6.2), it is a plain load, which counts on the paths that are walked for every open.
+ */
+#define READ(ptr, ...)                                                                                                 \
+	(bpf_ksym_exists(bpf_rdonly_cast) ? ___arrow(bpf_core_cast(ptr, typeof(*(ptr))), __VA_ARGS__) :               \
+					    BPF_CORE_READ(ptr, __VA_ARGS__))
+
+/* Registers come with their type from the tracepoint: they are plain loads everywhere. */
 #if defined(__TARGET_ARCH_x86)
 #define TS_COMPAT 2
 static __always_inline bool is_compat(struct task_struct *task)
@@ -25,29 +34,29 @@ static __always_inline bool is_compat(struct task_struct *task)
 
 static __always_inline u64 call_number(struct pt_regs *regs)
 {
-	return BPF_CORE_READ(regs, orig_ax);
+	return regs->orig_ax;
 }
 
 static __always_inline u64 call_arg(struct pt_regs *regs, bool compat, u32 n)
 {
 	if (compat) {
 		switch (n) {
-		case 1: return (u32)BPF_CORE_READ(regs, bx);
-		case 2: return (u32)BPF_CORE_READ(regs, cx);
-		case 3: return (u32)BPF_CORE_READ(regs, dx);
-		case 4: return (u32)BPF_CORE_READ(regs, si);
-		case 5: return (u32)BPF_CORE_READ(regs, di);
-		case 6: return (u32)BPF_CORE_READ(regs, bp);
+		case 1: return (u32)regs->bx;
+		case 2: return (u32)regs->cx;
+		case 3: return (u32)regs->dx;
+		case 4: return (u32)regs->si;
+		case 5: return (u32)regs->di;
+		case 6: return (u32)regs->bp;
 		}
 		return 0;
 	}
 	switch (n) {
-	case 1: return BPF_CORE_READ(regs, di);
-	case 2: return BPF_CORE_READ(regs, si);
-	case 3: return BPF_CORE_READ(regs, dx);
-	case 4: return BPF_CORE_READ(regs, r10);
-	case 5: return BPF_CORE_READ(regs, r8);
-	case 6: return BPF_CORE_READ(regs, r9);
+	case 1: return regs->di;
+	case 2: return regs->si;
+	case 3: return regs->dx;
+	case 4: return regs->r10;
+	case 5: return regs->r8;
+	case 6: return regs->r9;
 	}
 	return 0;
 }
@@ -101,12 +110,13 @@ static __always_inline u32 pid_number(struct pid *pid, bool own)
 
 static __always_inline struct file *file_of(struct task_struct *task, s32 fd)
 {
-	struct fdtable *fdt = BPF_CORE_READ(task, files, fdt);
-	struct file **table = BPF_CORE_READ(fdt, fd);
+	struct files_struct *files = task->files;
+	struct file **table;
 	struct file *file = 0;
 
-	if (fd < 0 || (u32)fd >= BPF_CORE_READ(fdt, max_fds))
+	if (fd < 0 || !files || (u32)fd >= files->fdt->max_fds)
 		return 0;
+	table = files->fdt->fd;
 	bpf_probe_read_kernel(&file, sizeof(file), table + fd);
 	return file;
 }
@@ -162,8 +172,8 @@ static __always_inline u64 inode_mtime(struct inode *inode)
 /* Where an inode lives: overlay layer, memory, kind. */
 static __always_inline u32 inode_attrs(struct inode *inode)
 {
-	unsigned long magic = BPF_CORE_READ(inode, i_sb, s_magic);
-	u32 mode = BPF_CORE_READ(inode, i_mode) & S_IFMT;
+	unsigned long magic = READ(inode, i_sb, s_magic);
+	u32 mode = READ(inode, i_mode) & S_IFMT;
 	u32 attrs = mode == S_IFDIR ? TW_A_DIR : mode == S_IFREG ? TW_A_REG : 0;
 
 	if (magic == OVERLAY_MAGIC) {
@@ -173,7 +183,7 @@ static __always_inline u32 inode_attrs(struct inode *inode)
 		bpf_probe_read_kernel(&upper, sizeof(upper), (void *)inode + bpf_core_type_size(struct inode));
 		attrs |= upper ? TW_A_UPPER : TW_A_LOWER;
 	} else if ((magic == TMPFS_MAGIC || magic == HUGETLBFS_MAGIC) && mode == S_IFREG &&
-		   BPF_CORE_READ(inode, i_nlink) == 0 && BPF_CORE_READ(inode, i_sb, s_flags) & SB_KERNMOUNT) {
+		   READ(inode, i_nlink) == 0 && READ(inode, i_sb, s_flags) & SB_KERNMOUNT) {
 		/* In the kernel's own mount, which nobody else has: not a file of /dev/shm that was removed. */
 		attrs |= TW_A_MEMFD;
 	}
@@ -183,12 +193,12 @@ static __always_inline u32 inode_attrs(struct inode *inode)
 /* The same of an open file, and whether its name is still there. */
 static __always_inline u32 file_attrs(struct file *file)
 {
-	struct dentry *dentry = BPF_CORE_READ(file, f_path.dentry);
-	u32 attrs = inode_attrs(BPF_CORE_READ(file, f_inode));
+	struct dentry *dentry = READ(file, f_path.dentry);
+	u32 attrs = inode_attrs(READ(file, f_inode));
 
 	/* As d_unlinked() of include/linux/dcache.h. */
-	if (attrs & (TW_A_REG | TW_A_DIR) && !BPF_CORE_READ(dentry, d_hash.pprev) &&
-	    BPF_CORE_READ(dentry, d_parent) != dentry)
+	if (attrs & (TW_A_REG | TW_A_DIR) && !READ(dentry, d_hash.pprev) &&
+	    READ(dentry, d_parent) != dentry)
 		attrs |= TW_A_DELETED;
 	return attrs;
 }

@@ -73,7 +73,79 @@ struct {
 	__uint(max_entries, TW_TABLES);
 } table_uses SEC(".maps");
 
+/* Longest name, with its NUL, of an open that can stand for others. */
+#define FOLD_RAW 128
+#define TW_FOLDS 256 /* known opens of a CPU: a power of two */
+
+/* A path as numbers: it is compared, never followed. */
+struct place {
+	u64 mnt;
+	u64 dentry;
+};
+
+/* All that the record of an open tells but time, CPU and descriptor, and what its path hangs on. No padding. */
+struct fold_key {
+	u64 start;
+	u64 cgroup;
+	u64 caps;
+	u64 execs; /* executions so far */
+	u64 namespaces;
+	u64 moves; /* as of then: see `moves` */
+	u64 ino;
+	struct place root;
+	struct place at; /* the file, or what a name that led nowhere is relative to */
+	u64 comm[TW_COMM / 8];
+	u32 pid;
+	u32 tid;
+	u32 uid;
+	u32 gid;
+	u32 flags;
+	u32 mode;
+	s32 dirfd;
+	s32 error;
+	u32 seq;
+	u32 call; /* kind, and whether it is a 32-bit call */
+	u64 raw[FOLD_RAW / 8];
+};
+
+struct fold {
+	u64 state; /* high half: version, odd while somebody writes; low half: when it was told, 0 for not yet */
+	u64 folded; /* since then */
+	struct fold_key key;
+};
+
+/*
+ * Opens that were told lately, by hash. An array, so that a newer one takes the place of an older and nothing has to be
+ * taken out; per CPU, so that looking costs no lock and no shared cache line. On another CPU it is told once more.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__type(key, u32);
+	__type(value, struct fold);
+	__uint(max_entries, TW_FOLDS);
+} folds SEC(".maps");
+
+/* Calls that changed the paths of what is there, on the whole host: an array, read by all, seldom written. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__type(key, u32);
+	__type(value, u64);
+	__uint(max_entries, 1);
+} moves SEC(".maps");
+
 #define TW_TAIL_MAX 16384
+
+/* A walk from a file up to the root. Here it is memory, where pointers are numbers to the verifier: less for it to tell apart. */
+struct walk {
+	struct dentry *dentry;
+	struct vfsmount *mnt;
+	struct dentry *root_dentry;
+	struct vfsmount *root_mnt;
+	u32 pos; /* start of the path so far, which grows towards the front */
+	u32 root_pos; /* start of what lies below the caller's root; 0: the root was not met */
+	u32 whole; /* the walk came to its end */
+	u32 pad;
+};
 
 /*
  * Where a record is put together. A record can be longer than the stack, and a ring reserves only sizes that are
@@ -84,6 +156,7 @@ struct scratch {
 	u32 off; /* end of the record so far */
 	u32 lane;
 	u32 pad;
+	struct walk walk;
 	u8 record[TW_TAIL_MAX + TW_PATH_MAX + 256];
 	u8 path[TW_PATH_MAX + 256];
 };

@@ -31,6 +31,14 @@ static __always_inline void removed(u32 table)
 		__sync_fetch_and_add(&use->removed, 1);
 }
 
+static __always_inline void refused(u32 table)
+{
+	struct tw_table_use *use = table_use(table);
+
+	if (use)
+		__sync_fetch_and_add(&use->refused, 1);
+}
+
 /* Puts a value into a table of the kernel half; what is new is counted, what was there is replaced. */
 static __always_inline void put(void *map, u32 table, const void *key, const void *value)
 {
@@ -161,7 +169,8 @@ static __always_inline void drop(struct scratch *scratch)
 	scratch->busy = 0;
 }
 
-static __always_inline void submit(struct scratch *scratch)
+/* Whether it is in the ring. */
+static __always_inline bool submit(struct scratch *scratch)
 {
 	struct tw_hdr *hdr = (void *)scratch->record;
 	u16 kind = hdr->kind;
@@ -185,6 +194,7 @@ static __always_inline void submit(struct scratch *scratch)
 	else if (count)
 		count->sent++;
 	drop(scratch);
+	return !err;
 }
 
 /* Room for `max` more bytes (at most TW_PATH_MAX), or null. */
@@ -254,48 +264,41 @@ static __always_inline void add_user_bytes(struct scratch *scratch, struct tw_st
 /* Deeper than this, the front of a path is cut off: a directory and a mount point count one each. */
 #define TW_DEPTH_MAX 2048
 
-struct walk {
-	struct dentry *dentry;
-	struct vfsmount *mnt;
-	struct dentry *root_dentry;
-	struct vfsmount *root_mnt;
-	u32 slot;
-	u32 pos; /* start of the path so far, which grows towards the front */
-	u32 root_pos; /* start of what lies below the caller's root; 0: the root was not met */
-	u32 whole; /* the walk came to its end */
-};
-
 static long walk_up(u32 i, void *data)
 {
-	struct walk *walk = data;
-	struct scratch *scratch = bpf_map_lookup_elem(&scratches, &walk->slot);
-	struct dentry *dentry = walk->dentry, *parent;
-	struct vfsmount *mnt = walk->mnt;
+	struct scratch *scratch = bpf_map_lookup_elem(&scratches, data /* the number of the buffer */);
+	struct dentry *dentry, *parent;
+	struct vfsmount *mnt;
 	struct mount *mount;
 	const unsigned char *name;
-	u32 len, pos = walk->pos;
+	struct walk *walk;
+	u32 len, pos;
 
 	if (!scratch)
 		return 1;
+	walk = &scratch->walk;
+	dentry = walk->dentry;
+	mnt = walk->mnt;
+	pos = walk->pos;
 	if (dentry == walk->root_dentry && mnt == walk->root_mnt) {
 		/* Where the caller's root is that of its mount namespace, there is nothing above it. */
 		walk->root_pos = pos;
 	}
-	parent = BPF_CORE_READ(dentry, d_parent);
-	if (dentry == BPF_CORE_READ(mnt, mnt_root)) {
+	parent = READ(dentry, d_parent);
+	if (dentry == READ(mnt, mnt_root)) {
 		/* The root of a mount: go on where it is mounted. */
 		mount = (void *)mnt - bpf_core_field_offset(struct mount, mnt);
-		if (BPF_CORE_READ(mount, mnt_parent) == mount) {
+		if (READ(mount, mnt_parent) == mount) {
 			walk->whole = 1;
 			return 1;
 		}
-		walk->dentry = BPF_CORE_READ(mount, mnt_mountpoint);
-		mount = BPF_CORE_READ(mount, mnt_parent);
+		walk->dentry = READ(mount, mnt_mountpoint);
+		mount = READ(mount, mnt_parent);
 		walk->mnt = (void *)mount + bpf_core_field_offset(struct mount, mnt);
 		return 0;
 	}
-	len = BPF_CORE_READ(dentry, d_name.len);
-	name = BPF_CORE_READ(dentry, d_name.name);
+	len = READ(dentry, d_name.len);
+	name = READ(dentry, d_name.name);
 	if (dentry == parent) {
 		/* Its own root without a mount: a pipe, a socket, a memfd. Its name is all there is. */
 		if (!len) {
@@ -349,26 +352,27 @@ static __always_inline void add_rooted_path(struct scratch *scratch, u32 slot, s
 	struct task_struct *task = bpf_get_current_task_btf();
 	struct fs_struct *fs = task->fs;
 	struct tw_hdr *hdr = (void *)scratch->record;
-	struct walk walk = {
-		.dentry = BPF_CORE_READ(path, dentry),
-		.mnt = BPF_CORE_READ(path, mnt),
-		.root_dentry = fs ? BPF_CORE_READ(fs, root.dentry) : 0,
-		.root_mnt = fs ? BPF_CORE_READ(fs, root.mnt) : 0,
-		.slot = slot,
-		.pos = TW_PATH_MAX,
-	};
-	u32 start;
+	struct walk *walk = &scratch->walk;
+	u32 start, top;
 
-	if (!walk.dentry)
+	walk->dentry = READ(path, dentry);
+	walk->mnt = READ(path, mnt);
+	walk->root_dentry = fs ? fs->root.dentry : 0;
+	walk->root_mnt = fs ? fs->root.mnt : 0;
+	walk->pos = TW_PATH_MAX;
+	walk->root_pos = 0;
+	walk->whole = 0;
+	if (!walk->dentry)
 		return;
-	bpf_loop(TW_DEPTH_MAX, walk_up, &walk, 0);
-	if (walk.pos > TW_PATH_MAX)
+	bpf_loop(TW_DEPTH_MAX, walk_up, &slot, 0);
+	top = walk->pos;
+	if (top > TW_PATH_MAX)
 		return;
-	if (!walk.whole && !walk.root_pos)
+	if (!walk->whole && !walk->root_pos)
 		hdr->flags |= TW_F_TRUNCATED;
-	start = walk.root_pos ? walk.root_pos : walk.pos;
-	if (root && walk.pos < start)
-		add_walked(scratch, root, walk.pos, start);
+	start = walk->root_pos ? walk->root_pos : top;
+	if (root && top < start)
+		add_walked(scratch, root, top, start);
 	if (start >= TW_PATH_MAX) {
 		start = TW_PATH_MAX - 1;
 		scratch->path[TW_PATH_MAX - 1] = '/';

@@ -132,7 +132,7 @@ struct tw_file {
 	__u32 mode;
 	__u32 dev;
 	__u32 attrs;
-	__u32 uid;
+	__u32 uid; /* of an open: how many like it were counted, not told, since the last one that was */
 	__u32 gid;
 	struct tw_str root; /* what lies before path, where the caller's root is not that of its mount namespace */
 	struct tw_str path; /* resolved, if the call left an object */
@@ -258,6 +258,7 @@ struct tw_args {
 #define TW_TARGET 8 /* the target is the process behind the pidfd `fd` */
 #define TW_TARGET_RESULT 16 /* the target is the process behind the pidfd that the call returned */
 #define TW_MOUNT_ATTR 32 /* argument 4 is a struct mount_attr */
+#define TW_MOVES 64 /* it changes the paths of what is there */
 
 /* Privileged calls that peaceful programs make often have a budget of their own, lest they eat that of the others. */
 #define TW_B_FREQUENT 1
@@ -277,7 +278,7 @@ enum tw_miss {
 	TW_M_RING, /* the ring was full */
 	TW_M_SCRATCH, /* no scratch buffer was free */
 	TW_M_FOLDED, /* over the cgroup's budget of privileged calls */
-	TW_M_REPEATED, /* a datagram to the same peer again: what it would tell was told */
+	TW_M_REPEATED, /* the same open, or a datagram to the same peer, again: what it would tell was told */
 	TW_M_SAMPLED, /* the agent asked for a sample only, see struct tw_sampling */
 	TW_MISSES,
 };
@@ -302,6 +303,7 @@ enum tw_table {
 	TW_T_CONNECTIONS,
 	TW_T_DATAGRAMS,
 	TW_T_RING_SENDS,
+	TW_T_FOLDS,
 	TW_TABLES
 };
 
@@ -338,6 +340,7 @@ struct tw_config {
 	__u32 bucket_rate; /* privileged calls a second and cgroup */
 	__u32 bucket_burst;
 	__u32 flow_tell_ms; /* a flow that goes on is told so often */
+	__u32 fold_opens; /* opens that only repeat what was told are counted, not told */
 	__u32 flow_idle_ms; /* without a datagram for so long, a flow of them is over */
 	__u8 handler[TW_CALLS]; /* enum tw_handler, by call number */
 	__u8 kind[TW_CALLS]; /* event kind, by call number */

@@ -45,6 +45,9 @@ enum bpf_func_id {
 };
 #define BPF_RB_NO_WAKEUP 1
 
+/* Since 6.2: says what a pointer points to, so that what it points to can be read by plain loads. */
+extern void *bpf_rdonly_cast(const void *obj__ign, u32 btf_id__k) __attribute__((section(".ksyms"), weak));
+
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 
 typedef struct {
@@ -108,7 +111,16 @@ struct hlist_bl_node {
 	void **pprev;
 };
 
+struct seqcount {
+	unsigned int sequence;
+};
+
+struct seqcount_spinlock {
+	struct seqcount seqcount;
+};
+
 struct dentry {
+	struct seqcount_spinlock d_seq;
 	struct hlist_bl_node d_hash;
 	struct dentry *d_parent;
 	struct qstr d_name;
@@ -370,6 +382,7 @@ struct task_struct {
 	struct task_struct *group_leader;
 	struct pid *thread_pid;
 	u64 start_boottime;
+	u64 self_exec_id;
 	const struct cred *cred;
 	kuid_t loginuid;
 	char comm[16];

@@ -12,14 +12,16 @@ mod watch;
 
 use std::process::ExitCode;
 
-use load::LOADS;
+use load::{LOADS, Load};
 use watch::{Mode, Usage};
 
 /// Rounds; in each, every load runs in every mode, so that a drift of the host hits all alike.
 const ROUNDS: usize = 5;
 
-const HELP: &str = "usage: tidewatch-bench [rules [NAME] | forks [SECONDS] | endure [RATE [SECONDS [KILLS]]]]
+const HELP: &str =
+    "usage: tidewatch-bench [watched [NAME] | rules [NAME] | forks [SECONDS] | endure [RATE [SECONDS [KILLS]]]]
   without arguments: what watching costs on this host
+  watched: only what the watched pay, of the works with NAME in their name
   rules:  how many events enrichment and rules take on one core, with rule sets of several sizes (or those with NAME
           in their name); also Falco's rule files if TIDEWATCH_FALCO_RULES names them, joined by colons
           (stable:incubating:sandbox)
@@ -61,8 +63,14 @@ fn main() -> anyhow::Result<ExitCode> {
         endure::run(&agent, endure::Plan { rate, duration: std::time::Duration::from_secs(seconds), kills })?;
         return Ok(ExitCode::SUCCESS);
     }
-    let (times, usage) = measure(&agent)?;
-    print_loads(&times);
+    if args.first().is_some_and(|verb| verb == "watched") {
+        let loads = matching(args.get(1).map_or("", String::as_str));
+        print_loads(&loads, &measure(&agent, &loads)?.0);
+        return Ok(ExitCode::SUCCESS);
+    }
+    let loads = matching("");
+    let (times, usage) = measure(&agent, &loads)?;
+    print_loads(&loads, &times);
     print_usage(&usage);
     pipeline::measure("")?;
     Ok(ExitCode::SUCCESS)
@@ -71,14 +79,19 @@ fn main() -> anyhow::Result<ExitCode> {
 /// `times[load][mode][round]`, in nanoseconds per step.
 type Times = Vec<[Vec<f64>; 3]>;
 
-fn measure(agent: &std::path::Path) -> anyhow::Result<(Times, Usage)> {
-    let mut times: Times = LOADS.iter().map(|_| Default::default()).collect();
+/// Loads with this in their name.
+fn matching(name: &str) -> Vec<&'static Load> {
+    LOADS.iter().filter(|load| load.name.contains(name)).collect()
+}
+
+fn measure(agent: &std::path::Path, loads: &[&Load]) -> anyhow::Result<(Times, Usage)> {
+    let mut times: Times = loads.iter().map(|_| Default::default()).collect();
     let mut usage = Usage::default();
     for round in 0..ROUNDS {
         for mode in [Mode::Nothing, Mode::Floor, Mode::Tidewatch] {
             eprint!("\rround {} of {ROUNDS}: {:<12}", round + 1, mode.name());
             let watch = watch::Watch::start(mode, agent)?;
-            for (i, load) in LOADS.iter().enumerate() {
+            for (i, load) in loads.iter().enumerate() {
                 times[i][mode as usize].push(load::run_child(load.name)?);
             }
             if let Some(used) = watch.stop()? {
@@ -95,13 +108,13 @@ fn median(mut values: Vec<f64>) -> f64 {
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
-fn print_loads(times: &Times) {
+fn print_loads(loads: &[&Load], times: &Times) {
     println!("Slow-down, median of {ROUNDS} rounds; each ratio is within one round.\n");
     println!(
         "| work | ns a step, unwatched | empty programs ÷ unwatched | Tidewatch ÷ unwatched | Tidewatch ÷ empty programs |"
     );
     println!("|---|---|---|---|---|");
-    for (load, [nothing, floor, tidewatch]) in LOADS.iter().zip(times) {
+    for (load, [nothing, floor, tidewatch]) in loads.iter().zip(times) {
         let ratio = |a: &[f64], b: &[f64]| median(a.iter().zip(b).map(|(a, b)| a / b).collect());
         println!(
             "| {} | {:.0} | {:.2} | {:.2} | {:.2} |",

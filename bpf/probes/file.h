@@ -6,15 +6,21 @@
 #define O_CREAT 0100
 #define O_TRUNC 01000
 
+/* Whether an open with these flags neither writes nor makes anything, and travels with the many. */
+static __always_inline bool only_reads(struct watched *call, u32 flags)
+{
+	return !(flags & (O_ACCMODE | O_CREAT | O_TRUNC)) && config.lane[call->kind] == TW_LANE_BULK;
+}
+
+#include "fold.h"
+
 /* Whether an open with these flags is one of those that the agent may want a sample of only, and is left out. */
 static __always_inline bool open_left_out(struct watched *call, u32 flags)
 {
 	u32 zero = 0;
 	struct tw_sampling *wanted = bpf_map_lookup_elem(&sampling, &zero);
 
-	if (!wanted || !(wanted->failed_opens | wanted->read_opens) || flags & (O_ACCMODE | O_CREAT | O_TRUNC))
-		return false;
-	if (config.lane[call->kind] != TW_LANE_BULK)
+	if (!wanted || !(wanted->failed_opens | wanted->read_opens) || !only_reads(call, flags))
 		return false;
 	return left_out(call->kind, call->ret, call->ret < 0 ? wanted->failed_opens : wanted->read_opens);
 }
@@ -28,8 +34,10 @@ int handle_open(trace_args *ctx)
 	struct open_how how = {};
 	struct inode *inode;
 	struct file *file;
+	struct opening opening = {};
 	u32 slot = 0;
 	u32 flags = arg_or(&call, call.args->flags, 0);
+	u32 mode;
 
 	if (call.args->implied & TW_CREAT)
 		flags = 01101; /* O_WRONLY | O_CREAT | O_TRUNC */
@@ -37,6 +45,10 @@ int handle_open(trace_args *ctx)
 		bpf_probe_read_user(&how, sizeof(how), (void *)call_arg(call.regs, call.compat, 3));
 		flags = how.flags;
 	}
+	mode = call.args->implied & TW_OPEN_HOW ? how.mode : arg_or(&call, call.args->mode, 0);
+	file = call.ret >= 0 ? file_of(call.task, call.ret) : 0;
+	if (config.fold_opens && only_reads(&call, flags) && is_repeated(&call, flags, mode, file, &opening))
+		return 0;
 	if (open_left_out(&call, flags))
 		return 0;
 	if (config.lane[call.kind] == TW_LANE_PRIV && !within_budget(call.kind, call.ret, call.args->budget & TW_B_FREQUENT))
@@ -49,22 +61,23 @@ int handle_open(trace_args *ctx)
 	open->dirfd = arg_or(&call, call.args->dirfd, AT_FDCWD);
 	open->dirfd2 = AT_FDCWD;
 	open->flags = flags;
-	open->mode = call.args->implied & TW_OPEN_HOW ? how.mode : arg_or(&call, call.args->mode, 0);
+	open->mode = mode;
+	open->uid = opening.untold;
 	if (call.args->path)
 		add_user_text(scratch, &open->raw, (void *)call_arg(call.regs, call.compat, call.args->path));
-	file = call.ret >= 0 ? file_of(call.task, call.ret) : 0;
 	if (file) {
-		inode = BPF_CORE_READ(file, f_inode);
-		open->ino = BPF_CORE_READ(inode, i_ino);
-		open->dev = BPF_CORE_READ(inode, i_sb, s_dev);
+		inode = READ(file, f_inode);
+		open->ino = READ(inode, i_ino);
+		open->dev = READ(inode, i_sb, s_dev);
 		open->attrs = file_attrs(file);
-		if (BPF_CORE_READ(file, f_mode) & FMODE_CREATED)
+		if (READ(file, f_mode) & FMODE_CREATED)
 			open->attrs |= TW_A_CREATED;
 		add_rooted_path(scratch, slot, &open->path, &open->root, (struct path *)&file->f_path);
 	} else if (call.ret < 0) {
 		add_base(scratch, slot, &open->base, &open->raw, open->dirfd);
 	}
-	submit(scratch);
+	if (submit(scratch))
+		told(&opening);
 	return 0;
 }
 
@@ -78,6 +91,7 @@ int handle_path(trace_args *ctx)
 	struct file *file;
 	u32 slot = 0;
 
+	paths_moved(watched.args, watched.ret);
 	if (config.lane[watched.kind] == TW_LANE_PRIV &&
 	    !within_budget(watched.kind, watched.ret, watched.args->budget & TW_B_FREQUENT))
 		return 0;
@@ -111,7 +125,7 @@ int handle_path(trace_args *ctx)
 	file = watched.args->fd ? file_of(watched.task, call->fd) : 0;
 	if (file) {
 		call->attrs = file_attrs(file);
-		call->ino = BPF_CORE_READ(file, f_inode, i_ino);
+		call->ino = READ(file, f_inode, i_ino);
 		add_rooted_path(scratch, slot, &call->path, &call->root, (struct path *)&file->f_path);
 	} else if (watched.args->implied & TW_CWD && watched.ret >= 0 && watched.task->fs) {
 		add_rooted_path(scratch, slot, &call->path, &call->root, &watched.task->fs->pwd);

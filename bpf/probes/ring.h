@@ -205,6 +205,7 @@ static __always_inline void tell_ring(struct io_kiocb *req, u8 op, u8 kind, s64 
 		size = sizeof(struct tw_call);
 	if (op == OP_ACCEPT && ret < 0)
 		return; /* nothing was accepted */
+	paths_moved(&config.args[kind & (TW_KINDS - 1)], ret);
 	scratch = begin(kind, ret, size, &slot);
 	if (!scratch)
 		return;

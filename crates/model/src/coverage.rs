@@ -73,7 +73,8 @@ pub enum Miss {
     NoBuffer,
     /// Over the budget of privileged calls of its cgroup.
     Folded,
-    /// A datagram to the same peer again: what it would have told was told less than a second before.
+    /// The same open for reading, or a datagram to the same peer, again: what it would have told was told less than a second
+    /// before.
     Repeated,
     /// The agent wanted a sample only, to stay within its budget of CPU.
     Sampled,

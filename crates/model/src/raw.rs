@@ -212,7 +212,7 @@ pub struct FileBody {
     pub dev: u32,
     /// Bits of [`attr`].
     pub attrs: u32,
-    /// User argument (chown).
+    /// User argument (chown). Of an open: how many like it were counted only since the last one that was told.
     pub uid: u32,
     /// Group argument (chown).
     pub gid: u32,

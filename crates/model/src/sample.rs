@@ -157,12 +157,15 @@ pub struct Sample {
     pub base: String,
     /// Second path or text (rename, link, fsconfig), or file system type (mount).
     pub path2: String,
-    /// Target of a symbolic link, source of a mount, or type of a file system (fsconfig, fsmount).
+    /// Target of a symbolic link, source of a mount, type of a file system (fsconfig, fsmount), or name of an attribute
+    /// (setxattr).
     pub target: String,
     /// Flags of the call, such as `O_WRONLY|O_CREAT`.
     pub flags: String,
     /// Mode bits.
     pub mode: u32,
+    /// Number of a device, as `mknod` takes it.
+    pub device: u32,
     /// The file was made by this call.
     pub created: bool,
     /// The path is a directory.
@@ -392,6 +395,7 @@ impl Sample {
             dirfd2: -100,
             flags: flags as u32,
             mode: self.mode,
+            uid: self.device,
             attrs: attrs.iter().filter(|(set, _)| *set).map(|(_, bit)| bit).sum(),
             path: out.text(if header.ret < 0 { b"" } else { self.path.as_bytes() }),
             raw: out.text(self.raw.as_ref().unwrap_or(&self.path).as_bytes()),

@@ -122,6 +122,8 @@ pub(crate) const CWD: u8 = 4;
 const TARGET: u8 = 8;
 const TARGET_RESULT: u8 = 16;
 pub(crate) const MOUNT_ATTR: u8 = 32;
+/// It changes the paths of what is there.
+const MOVES: u8 = 64;
 
 /// Peaceful programs make it often: it has a budget of its own.
 const FREQUENT: u8 = 1;
@@ -185,6 +187,7 @@ pub(crate) struct Config {
     bucket_rate: u32,
     bucket_burst: u32,
     flow_tell_ms: u32,
+    fold_opens: u32,
     flow_idle_ms: u32,
     handler: [u8; CALLS],
     kind: [u8; CALLS],
@@ -213,6 +216,11 @@ struct Call(EventKind, i64, u16, Handler, Args);
 
 macro_rules! args {
     ($($name:ident $number:literal),*) => { Args { $($name: $number,)* ..NONE } };
+}
+
+/// The same of a call that changes the paths of what is there.
+macro_rules! moves {
+    ($($args:tt)*) => { Args { implied: MOVES, ..args!($($args)*) } };
 }
 
 const NONE: Args = Args {
@@ -256,8 +264,8 @@ fn calls() -> Vec<Call> {
         Call(K::Openat2, libc::SYS_openat2, 437, Open, Args { implied: OPEN_HOW, ..args!(dirfd 1, path 2) }),
         Call(K::OpenByHandleAt, libc::SYS_open_by_handle_at, 342, Open, args!(dirfd 1, flags 3)),
         Call(K::Unlinkat, libc::SYS_unlinkat, 301, Path, args!(dirfd 1, path 2, flags 3)),
-        Call(K::Renameat, libc::SYS_renameat, 302, Path, args!(dirfd 1, path 2, dirfd2 3, path2 4)),
-        Call(K::Renameat2, libc::SYS_renameat2, 353, Path, args!(dirfd 1, path 2, dirfd2 3, path2 4, flags 5)),
+        Call(K::Renameat, libc::SYS_renameat, 302, Path, moves!(dirfd 1, path 2, dirfd2 3, path2 4)),
+        Call(K::Renameat2, libc::SYS_renameat2, 353, Path, moves!(dirfd 1, path 2, dirfd2 3, path2 4, flags 5)),
         Call(K::Linkat, libc::SYS_linkat, 303, Path, args!(dirfd 1, path 2, dirfd2 3, path2 4, flags 5)),
         Call(K::Symlinkat, libc::SYS_symlinkat, 304, Path, args!(extra 1, dirfd 2, path 3)),
         Call(K::Fchmod, libc::SYS_fchmod, 94, Path, args!(fd 1, mode 2)),
@@ -267,12 +275,19 @@ fn calls() -> Vec<Call> {
         Call(K::Fchown, libc::SYS_fchown, 207, Path, args!(fd 1, uid 2, gid 3)),
         Call(K::Fchownat, libc::SYS_fchownat, 298, Path, args!(dirfd 1, path 2, uid 3, gid 4, flags 5)),
         Call(K::Mkdirat, libc::SYS_mkdirat, 296, Path, args!(dirfd 1, path 2, mode 3)),
+        // The number of the device lies where others have a user.
+        Call(K::Mknodat, libc::SYS_mknodat, 297, Path, args!(dirfd 1, path 2, mode 3, uid 4)),
+        Call(K::Setxattr, libc::SYS_setxattr, 226, Path, args!(path 1, extra 2, flags 5)),
+        Call(K::Lsetxattr, libc::SYS_lsetxattr, 227, Path, args!(path 1, extra 2, flags 5)),
+        Call(K::Fsetxattr, libc::SYS_fsetxattr, 228, Path, args!(fd 1, extra 2, flags 5)),
+        // The same number on every architecture; libc does not name it everywhere.
+        Call(K::Setxattrat, 463, 463, Path, args!(dirfd 1, path 2, extra 4)),
         Call(K::Chdir, libc::SYS_chdir, 12, Path, Args { implied: CWD, ..args!(path 1) }),
         Call(K::Fchdir, libc::SYS_fchdir, 133, Path, args!(fd 1)),
-        Call(K::Mount, libc::SYS_mount, 21, Path, args!(extra 1, path 2, path2 3, flags 4)),
-        Call(K::Umount2, libc::SYS_umount2, 52, Path, args!(path 1, flags 2)),
+        Call(K::Mount, libc::SYS_mount, 21, Path, moves!(extra 1, path 2, path2 3, flags 4)),
+        Call(K::Umount2, libc::SYS_umount2, 52, Path, moves!(path 1, flags 2)),
         Call(K::Chroot, libc::SYS_chroot, 61, Path, args!(path 1)),
-        Call(K::PivotRoot, libc::SYS_pivot_root, 217, Path, args!(path 1, path2 2)),
+        Call(K::PivotRoot, libc::SYS_pivot_root, 217, Path, moves!(path 1, path2 2)),
         Call(K::Socket, libc::SYS_socket, 359, Plain, NONE),
         Call(K::Connect, libc::SYS_connect, 362, Sock, args!(fd 1, addr 2)),
         // `flags` marks that the address is the socket's own, not the peer's.
@@ -344,7 +359,7 @@ fn others() -> Vec<Call> {
         Call(K::Setgroups, libc::SYS_setgroups, 206, Plain, FREQUENT_CALL),
         Call(K::OpenTree, 428, 428, Open, args!(dirfd 1, path 2, flags 3)),
         Call(K::OpenTree, 467, 467, Open, args!(dirfd 1, path 2, flags 3)),
-        Call(K::MoveMount, 429, 429, Path, args!(dirfd 1, path 2, dirfd2 3, path2 4, flags 5)),
+        Call(K::MoveMount, 429, 429, Path, moves!(dirfd 1, path 2, dirfd2 3, path2 4, flags 5)),
         Call(K::Fsopen, 430, 430, Plain, args!(extra 1)),
         Call(K::Fsconfig, 431, 431, FsContext, args!(extra 3)),
         Call(K::Fsmount, 432, 432, FsContext, NONE),
@@ -367,12 +382,13 @@ fn legacy(calls: &mut Vec<Call>) {
         Call(K::Creat, libc::SYS_creat, 8, Open, Args { implied: CREAT, ..args!(path 1, mode 2) }),
         Call(K::Unlink, libc::SYS_unlink, 10, Path, args!(path 1)),
         Call(K::Rmdir, libc::SYS_rmdir, 40, Path, args!(path 1)),
-        Call(K::Rename, libc::SYS_rename, 38, Path, args!(path 1, path2 2)),
+        Call(K::Rename, libc::SYS_rename, 38, Path, moves!(path 1, path2 2)),
         Call(K::Link, libc::SYS_link, 9, Path, args!(path 1, path2 2)),
         Call(K::Symlink, libc::SYS_symlink, 83, Path, args!(extra 1, path 2)),
         Call(K::Chmod, libc::SYS_chmod, 15, Path, args!(path 1, mode 2)),
         Call(K::Chown, libc::SYS_chown, 212, Path, args!(path 1, uid 2, gid 3)),
         Call(K::Lchown, libc::SYS_lchown, 198, Path, args!(path 1, uid 2, gid 3)),
+        Call(K::Mknod, libc::SYS_mknod, 14, Path, args!(path 1, mode 2, uid 3)),
         Call(K::Mkdir, libc::SYS_mkdir, 39, Path, args!(path 1, mode 2)),
         Call(K::Dup2, libc::SYS_dup2, 63, Dup, NONE),
         Call(K::Ioperm, libc::SYS_ioperm, 101, Plain, NONE),
@@ -389,7 +405,7 @@ fn legacy(calls: &mut Vec<Call>) {
         Call(K::Chown, NO_NUMBER, 182, Path, args!(path 1, uid 2, gid 3)),
         Call(K::Lchown, NO_NUMBER, 16, Path, args!(path 1, uid 2, gid 3)),
         Call(K::Fchown, NO_NUMBER, 95, Path, args!(fd 1, uid 2, gid 3)),
-        Call(K::Umount2, NO_NUMBER, 22, Path, args!(path 1, flags 2)),
+        Call(K::Umount2, NO_NUMBER, 22, Path, moves!(path 1, flags 2)),
     ]);
 }
 
@@ -427,6 +443,7 @@ impl Config {
             bucket_rate: rate,
             bucket_burst: rate.saturating_mul(2),
             flow_tell_ms: millis(options.flow_told_every),
+            fold_opens: options.fold_opens.into(),
             flow_idle_ms: millis(options.flow_idle_after),
             handler: [0; CALLS],
             kind: [0; CALLS],

@@ -79,6 +79,8 @@ pub struct Options {
     pub flow_told_every: Duration,
     /// Without a datagram for so long, a flow of them is over.
     pub flow_idle_after: Duration,
+    /// Whether opens for reading that only say again what was told within a second are counted, not told.
+    pub fold_opens: bool,
     /// Hooks that are not to be used, as if the kernel had none of that name: to try what stands in.
     pub without: &'static [&'static str],
 }
@@ -89,6 +91,7 @@ impl Default for Options {
             privileged_rate: 1000,
             flow_told_every: Duration::from_secs(60),
             flow_idle_after: Duration::from_secs(30),
+            fold_opens: true,
             without: &[],
         }
     }

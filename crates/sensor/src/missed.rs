@@ -50,6 +50,7 @@ pub(crate) enum Row {
     Connections,
     Datagrams,
     RingSends,
+    Folds,
 }
 
 /// The tables that the kernel half fills and empties alone, by the name of their map.
@@ -168,6 +169,10 @@ impl Missed {
                 KernelTable { name, entries: held.min(capacity), capacity, evicted }
             })
             .collect();
+        // Per CPU and counted exactly: an open takes the row of another, none is given back.
+        let (opens, cpus) = (uses(Row::Folds), libbpf_rs::num_possible_cpus().unwrap_or(1));
+        let capacity = u64::from(size("folds")) * cpus as u64;
+        tables.push(KernelTable { name: "folds", entries: opens.inserted, capacity, evicted: opens.refused });
         let evicted = self.removed + uses(Row::Missed).refused;
         let entries = self.known.len() as u64;
         tables.push(KernelTable { name: "missed", entries, capacity: CGROUPS as u64, evicted });

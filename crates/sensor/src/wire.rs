@@ -142,10 +142,10 @@ fn the_tables_of_the_kernel_half_have_the_same_rows_on_both_sides() {
     let header = include_str!("../../../bpf/tidewatch.h");
     let rows = header.split_once("enum tw_table {").and_then(|(_, rest)| rest.split_once('}')).unwrap().0;
     let rows: Vec<String> = rows.split(',').map(|row| row.trim().to_lowercase()).collect();
-    for (name, row) in TABLES.into_iter().chain([("missed", Row::Missed)]) {
+    for (name, row) in TABLES.into_iter().chain([("missed", Row::Missed), ("folds", Row::Folds)]) {
         assert_eq!(rows[row as usize], format!("tw_t_{name}"));
     }
-    assert_eq!(rows.len(), TABLES.len() + 2, "the last is the number of them");
+    assert_eq!(rows.len(), TABLES.len() + 3, "the last is the number of them");
     let open = libbpf_rs::ObjectBuilder::default().open_memory(crate::ebpf::OBJECT).unwrap();
     let size = |wanted: &str| {
         let map = open.maps().find(|map| map.name() == wanted);

@@ -150,7 +150,7 @@ impl Ledger {
 
 #[test]
 fn while_nobody_reads_each_cgroup_and_class_adds_up() {
-    let Some((mut sensor, _alone)) = sensor(&Options { privileged_rate: 100, ..Options::default() }) else { return };
+    let Some((mut sensor, _alone)) = sensor(&Options { privileged_rate: 100, ..each_open() }) else { return };
     let (a, b) = (Cgroup::new("a"), Cgroup::new("b"));
     let load_a = Load { opens: 120_000, setuids: 5_000, mounts: 3_000, forks: 300, datagrams: 10 };
     let load_b = Load { opens: 60_000, setuids: 7, mounts: 0, forks: 200, datagrams: 5_000 };
@@ -180,6 +180,31 @@ fn while_nobody_reads_each_cgroup_and_class_adds_up() {
     }
 }
 
+/// The load opens the same file again and again; here each open is told.
+fn each_open() -> Options {
+    Options { fold_opens: false, ..Options::default() }
+}
+
+#[test]
+fn repeated_opens_are_counted_one_for_one() {
+    let Some((mut sensor, _alone)) = sensor(&Options::default()) else { return };
+    let (a, b) = (Cgroup::new("again-a"), Cgroup::new("again-b"));
+    let load = Load { opens: 300_000, setuids: 3, mounts: 2, forks: 20, datagrams: 1 };
+    let mut children = [a.load(load), b.load(load)];
+    let mut ledger = Ledger::default();
+    while children.iter_mut().any(|child| child.try_wait().unwrap().is_none()) {
+        ledger.take(&mut sensor);
+    }
+    while ledger.take(&mut sensor) > 0 {}
+    for cgroup in [&a, &b] {
+        ledger.holds(cgroup, load);
+        let file = ledger.tally(cgroup, Class::File);
+        assert!(file.seen > 0 && file.seen < load.opens / 50, "{} of {} were told", file.seen, load.opens);
+        assert_eq!(file.missing(), 0, "what only says again what was told is not missing");
+        assert_eq!(file.missed(Miss::Repeated), load.opens - file.seen);
+    }
+}
+
 #[test]
 fn forks_beyond_what_the_ring_takes_are_in_the_ledger() {
     let Some((mut sensor, _alone)) = sensor(&Options::default()) else { return };
@@ -194,7 +219,7 @@ fn forks_beyond_what_the_ring_takes_are_in_the_ledger() {
 
 #[test]
 fn a_slow_reader_gives_up_files_before_it_loses_a_fork() {
-    let Some((mut sensor, _alone)) = sensor(&Options::default()) else { return };
+    let Some((mut sensor, _alone)) = sensor(&each_open()) else { return };
     let (storm, forks) = (Cgroup::new("storm"), Cgroup::new("forks"));
     let (opens, forked) = (Load { opens: 400_000, ..Load::default() }, Load { forks: 40_000, ..Load::default() });
     let mut children = [storm.load(opens), forks.load(forked)];
@@ -216,7 +241,7 @@ fn a_slow_reader_gives_up_files_before_it_loses_a_fork() {
 
 #[test]
 fn a_sample_leaves_out_opens_for_reading_and_counts_them() {
-    let Some((mut sensor, _alone)) = sensor(&Options::default()) else { return };
+    let Some((mut sensor, _alone)) = sensor(&each_open()) else { return };
     let cgroup = Cgroup::new("sample");
     sensor.sample(Sampling { failed_opens: 0, read_opens: 16 }).unwrap();
     let load = Load { opens: 16_000, setuids: 3, mounts: 2, forks: 20, datagrams: 1 };

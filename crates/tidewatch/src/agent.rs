@@ -51,7 +51,7 @@ use usage::Meter;
 pub use clean::Clean;
 pub use coverage::Cover;
 pub use first_settings::settings;
-pub use sensing::{Prepared, cannot_watch};
+pub use sensing::{Prepared, cannot_watch, options};
 pub use tape::Settings;
 
 pub use boot::{

@@ -222,6 +222,14 @@ events! {
 
     /// A socket listens no more. The process is the one that gave it up.
     ListenEnd "listen_end" Bulk Sock "net" ["addr"];
+
+    // Files that are no plain files, and what is written beside a file.
+    Mknod "mknod" Bulk File "file" ["res" "path" "mode" "dev"];
+    Mknodat "mknodat" Bulk File "file" ["res" "dirfd" "path" "mode" "dev"];
+    Setxattr "setxattr" Bulk File "file" ["res" "path" "name" "flags"];
+    Lsetxattr "lsetxattr" Bulk File "file" ["res" "path" "name" "flags"];
+    Fsetxattr "fsetxattr" Bulk File "file" ["res" "fd" "name" "flags"];
+    Setxattrat "setxattrat" Bulk File "file" ["res" "dirfd" "path" "name"];
 }
 
 impl EventKind {

@@ -92,6 +92,13 @@ pub(super) fn one<'e>(_: &Event<'e>, _: &Arg) -> Option<Value<'e>> {
     Some(Value::Uint(1))
 }
 
+/// Opens like this one that were counted only.
+pub(super) fn repeated<'e>(event: &Event<'e>, _: &Arg) -> Option<Value<'e>> {
+    let opens = matches!(event.raw.kind(), EventKind::Open | EventKind::Openat | EventKind::Openat2);
+    let folded = event.raw.file().filter(|_| opens).map(|body| body.uid.into());
+    folded.map(Value::Uint)
+}
+
 /// Latencies: there are no enter events to count from.
 pub(super) fn zero<'e>(_: &Event<'e>, _: &Arg) -> Option<Value<'e>> {
     Some(Value::Int(0))
@@ -143,13 +150,14 @@ pub(super) fn type_is<'e>(event: &Event<'e>, arg: &Arg) -> Option<Value<'e>> {
 /// `evt.abspath`, and `.src` and `.dst` of calls with two paths.
 pub(super) fn abspath<'e>(event: &Event<'e>, arg: &Arg) -> Option<Value<'e>> {
     use EventKind::{
-        Fchmodat, Fchownat, Linkat, Mkdirat, OpenByHandleAt, Openat, Openat2, Renameat, Renameat2, Symlinkat, Unlinkat,
+        Fchmodat, Fchownat, Linkat, Mkdirat, Mknodat, OpenByHandleAt, Openat, Openat2, Renameat, Renameat2, Setxattrat,
+        Symlinkat, Unlinkat,
     };
     let body = event.raw.file()?;
     let part = if let Arg::Key(part) = arg { Some(&**part) } else { None };
     let path = match (event.kind(), part) {
         (Openat | Openat2 | OpenByHandleAt, None) => fd::file_path(event, body),
-        (Unlinkat | Mkdirat | Fchmodat | Fchownat | Symlinkat, None)
+        (Unlinkat | Mkdirat | Mknodat | Fchmodat | Fchownat | Symlinkat | Setxattrat, None)
         | (Renameat | Renameat2 | Linkat, None | Some("src")) => fd::joined(event, body.base, body.raw),
         (Renameat | Renameat2 | Linkat, Some("dst")) => fd::joined(event, body.base2, body.raw2),
         _ => return None,
@@ -385,14 +393,15 @@ pub(super) fn user<'e>(event: &Event<'e>, uid: u64) -> &'e [u8] {
 
 fn file_param<'e>(event: &Event<'e>, name: &str) -> Option<Param<'e>> {
     use EventKind::{
-        Chmod, Creat, Fchmod, Fchmodat, Mount, MountSetattr, MoveMount, OpenByHandleAt, OpenTree, PivotRoot, Umount2,
+        Chmod, Creat, Fchmod, Fchmodat, Fsetxattr, Lsetxattr, Mknod, Mknodat, Mount, MountSetattr, MoveMount,
+        OpenByHandleAt, OpenTree, PivotRoot, Setxattr, Setxattrat, Umount2,
     };
     let body = event.raw.file()?;
     let kind = event.kind();
     let joined = |base: Str, raw: Str| Some(Param::Text(fd::named(event, base, raw)));
     let bits = |names, bits: u32| Param::Named(bits.into(), flags::join_bits(event.scratch, names, bits.into()));
     match name {
-        "fd" if matches!(event.kind(), Fchmod | EventKind::Fchown | EventKind::Fchdir) => {
+        "fd" if matches!(event.kind(), Fchmod | Fsetxattr | EventKind::Fchown | EventKind::Fchdir) => {
             Some(Param::Descriptor(body.fd))
         }
         "fd" if event.raw.header.ret < 0 || event.raw.header.flags & F_PRESUMED != 0 => {
@@ -402,6 +411,7 @@ fn file_param<'e>(event: &Event<'e>, name: &str) -> Option<Param<'e>> {
         "dirfd" | "olddirfd" | "olddir" | "linkdirfd" | "mountfd" => Some(Param::Number(body.dirfd.into())),
         "newdirfd" | "newdir" => Some(Param::Number(body.dirfd2.into())),
         "target" | "dev" if !event.raw.text(body.extra).is_empty() => Some(Param::Text(event.raw.text(body.extra))),
+        "dev" if matches!(kind, Mknod | Mknodat) => Some(Param::Number(body.uid.into())),
         "dev" => Some(Param::Number(body.dev.into())),
         "ino" => Some(Param::Number(body.ino as i64)),
         "type" => Some(Param::Text(event.raw.text(body.raw2))),
@@ -415,10 +425,14 @@ fn file_param<'e>(event: &Event<'e>, name: &str) -> Option<Param<'e>> {
         "propagation" => Some(bits(flags::MOUNT, body.gid)),
         "flags" if kind == MoveMount => Some(bits(flags::MOVE_MOUNT, body.flags)),
         "flags" if matches!(kind, OpenTree | MountSetattr) => Some(bits(flags::TREE, body.flags)),
+        "name" if matches!(kind, Setxattr | Lsetxattr | Fsetxattr | Setxattrat) => {
+            Some(Param::Text(event.raw.text(body.extra)))
+        }
         "name" | "path" | "filename" | "pathname" | "oldpath" | "linkpath" | "dir" => joined(body.base, body.raw),
         "mode" if matches!(kind, Chmod | Fchmod | Fchmodat) => {
             Some(Param::Named(body.mode.into(), flags::join_bits(event.scratch, flags::MODE, body.mode.into())))
         }
+        "mode" if matches!(kind, Mknod | Mknodat) => Some(Param::Named(body.mode.into(), node_mode(event, body.mode))),
         "mode" => Some(Param::Octal(body.mode.into())),
         "flags" if kind == Mount => {
             Some(Param::Named(body.flags.into(), flags::join_bits(event.scratch, flags::MOUNT, body.flags.into())))
@@ -434,6 +448,27 @@ fn file_param<'e>(event: &Event<'e>, name: &str) -> Option<Param<'e>> {
         "gid" => Some(Param::Number(body.gid.into())),
         _ => None,
     }
+}
+
+/// What a node is, and its permissions: `S_IFBLK|S_IRUSR`.
+fn node_mode<'e>(event: &Event<'e>, mode: u32) -> &'e [u8] {
+    let kind = match mode & 0o170_000 {
+        0o010_000 => "S_IFIFO",
+        0o020_000 => "S_IFCHR",
+        0o060_000 => "S_IFBLK",
+        0o140_000 => "S_IFSOCK",
+        // Without a kind it is a plain file.
+        0 | 0o100_000 => "S_IFREG",
+        _ => "0",
+    };
+    let mut text = BumpVec::new_in(event.scratch);
+    text.extend_from_slice(kind.as_bytes());
+    let rights = mode & 0o7777;
+    if rights != 0 {
+        text.push(b'|');
+        text.extend_from_slice(flags::join_bits(event.scratch, flags::MODE, rights.into()));
+    }
+    text.into_bump_slice()
 }
 
 fn open_flags<'e>(event: &Event<'e>, body: &crate::raw::FileBody) -> &'e [u8] {

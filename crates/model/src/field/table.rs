@@ -95,6 +95,7 @@ fields! {
     "evt.pluginname" Text - "Name of the plugin.";
     "evt.plugininfo" Text - "Summary by the plugin.";
     "evt.count" Uint event::one "Always 1.";
+    "evt.repeated" Uint event::repeated "Opens that said the same (thread, file, name, flags, outcome) since the last that was told, and were counted only.";
     "evt.count.error" Uint event::error "1 if the call failed, else null.";
     "evt.count.error.file" Uint event::file_error "1 if a call on files failed, else null.";
     "evt.count.error.net" Uint event::net_error "1 if a call on the network failed, else null.";
@@ -462,6 +463,6 @@ fields! {
     "coverage.lost" Uint coverage::lost "Of an event `coverage`: events lost: a ring was full, no buffer was free, a record made no sense.";
     "coverage.folded" Uint coverage::folded "Of an event `coverage`: privileged calls that were counted only, over the budget of their cgroup.";
     "coverage.sampled" Uint coverage::sampled "Of an event `coverage`: events left out of a sample, to stay within the agent's budget of CPU.";
-    "coverage.repeated" Uint coverage::repeated "Of an event `coverage`: datagrams to the same peer within a second; they count as seen.";
+    "coverage.repeated" Uint coverage::repeated "Of an event `coverage`: opens and datagrams to a peer that only said again what was told within a second; they are not missing.";
     "coverage.reason" Text coverage::reason "Of an event `coverage`: what was missed by reason, as `ring_full=3 folded=8`.";
 }

@@ -61,8 +61,7 @@ impl Prepared {
     /// # Errors
     /// If that is not to be had after all.
     pub fn start(self, config: &Config) -> Result<Box<dyn Source>, SensorError> {
-        let options =
-            tw_sensor::Options { privileged_rate: config.agent.privileged_rate, ..tw_sensor::Options::default() };
+        let options = options(config);
         Ok(match self {
             Self::Ebpf => Box::new(EbpfSensor::start(&options)?),
             Self::Connector(socket, files) => Box::new(ConnectorSensor::start(socket, files)?),
@@ -103,4 +102,13 @@ pub fn cannot_watch(error: &SensorError) -> ExitCode {
          and rules, replay of captures, config, completion, doctor."
     );
     ExitCode::from(3)
+}
+
+/// What the settings say of the kernel half.
+pub fn options(config: &Config) -> tw_sensor::Options {
+    tw_sensor::Options {
+        privileged_rate: config.agent.privileged_rate,
+        fold_opens: config.agent.fold_opens,
+        ..tw_sensor::Options::default()
+    }
 }

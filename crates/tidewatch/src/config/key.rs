@@ -248,7 +248,7 @@ mod tests {
     #[test]
     fn every_key_has_kind_doc_and_time_of_effect() {
         let keys = keys();
-        assert_eq!(keys.len(), 60, "{:?}", keys.iter().map(|key| &key.path).collect::<Vec<_>>());
+        assert_eq!(keys.len(), 61, "{:?}", keys.iter().map(|key| &key.path).collect::<Vec<_>>());
         for key in keys {
             assert!(key.doc.ends_with('.') && key.doc.len() > 8, "{key:?}");
             let schema = raw_schema();

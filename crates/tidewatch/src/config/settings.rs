@@ -113,6 +113,10 @@ pub struct Agent {
     /// counted only.
     #[schemars(range(min = 1, max = 1_000_000), extend("x-applies" = "agent"))]
     pub privileged_rate: u32,
+    /// Opens for reading that only say again what was told less than a second before (same thread, file, name, flags and
+    /// outcome) are counted, not told one by one. false: each is told.
+    #[schemars(extend("x-applies" = "agent"))]
+    pub fold_opens: bool,
     /// Most CPU that the agent takes, in percent of the host's cores, and one core at most; above it, it gives up one
     /// thing after the other. 0: no bound.
     #[schemars(range(min = 0, max = 100), extend("x-applies" = "agent"))]
@@ -382,6 +386,7 @@ impl Default for Agent {
             docker_socket: "/var/run/docker.sock".into(),
             docker: true,
             privileged_rate: 1000,
+            fold_opens: true,
             cpu_budget: 5,
             resources_seconds: 1,
             priority: Priority::Debug,

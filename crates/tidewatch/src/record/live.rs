@@ -36,8 +36,7 @@ pub(super) fn run(args: &RecordArgs, config: &Config) -> anyhow::Result<ExitCode
     let file = create(&args.output, args.force)?;
     let stop = agent::stop_flag()?;
     sandbox::enter_agent(tw_model::Mode::Ebpf)?;
-    let options = tw_sensor::Options { privileged_rate: config.agent.privileged_rate, ..tw_sensor::Options::default() };
-    let mut sensor = match EbpfSensor::start(&options) {
+    let mut sensor = match EbpfSensor::start(&agent::options(config)) {
         Ok(sensor) => sensor,
         Err(error) => {
             let _ = std::fs::remove_file(&args.output);

@@ -139,6 +139,7 @@ drills! { default_pack;
     profile: "Shell Profile Changed in Container", [], ["sh", "-c", "echo x >>/root/.bashrc"];
     upload: "Script Written to Upload Folder", [], ["/usr/local/bin/php", "create", "/www/uploads/a.php"];
     capability: "File Capability Set in Container", [], ["/usr/local/bin/setcap", "cap_setuid+ep", "/bin/busybox"];
+    device: "Raw Disk or Memory Opened in Container", [], ["mknod", "/tmp/d", "b", "8", "0"];
     setuid_shell: "Shell Keeps Setuid Rights", [], ["sh", "-p", "/dev/null"];
     library: "Library Put in System Place", [], ["cp", "/lib/libc.so.6", "/lib/libx.so"];
 }
