@@ -69,7 +69,8 @@ fn standing(daemon: &Daemon, what: impl Fn(&Value) -> bool) -> Value {
         if what(&status["kubernetes"]) {
             return status;
         }
-        assert!(begin.elapsed() < Duration::from_secs(20), "{status}; {}", daemon.log().join("\n"));
+        // On a busy host the pauses between attempts have grown to half a minute by the time that the agent watches.
+        assert!(begin.elapsed() < Duration::from_secs(60), "{}; {}", status["kubernetes"], daemon.log().join("\n"));
         std::thread::sleep(Duration::from_millis(200));
     }
 }
@@ -93,7 +94,7 @@ fn alerts_about_a_pod_carry_what_the_api_says() {
         command: &["/bin/sh", "-c", LOOP],
     };
     let run = Pod::run(&containerd.socket(), &order);
-    let Service { daemon, rules, .. } = watching(&server, &containerd.options());
+    let Service { mut daemon, rules, .. } = watching(&server, &containerd.options());
     standing(&daemon, |kubernetes| kubernetes["up"] == true && kubernetes["pods"] == 1);
     let ours = |alert: &Value| alert["output_fields"]["container.id"] == run.container[..12];
     let told = daemon.wait_alert(|alert| ours(alert) && alert["output_fields"]["k8s.deployment.name"] == "web");
@@ -143,12 +144,14 @@ fn alerts_about_a_pod_carry_what_the_api_says() {
         std::thread::sleep(Duration::from_millis(250));
     }
     drop(run);
+    daemon.signal("TERM");
+    assert!(daemon.ends_well(Duration::from_secs(20)));
     let before = daemon.lines();
     let replayed = daemon.ask(&["replay", "--json", "--rules", &rules.to_string_lossy()]);
     let replayed = String::from_utf8_lossy(&replayed.stdout).into_owned();
     let with_owner: Vec<&String> = before.iter().filter(|line| line.contains("deployment-uid")).collect();
-    assert!(with_owner.len() > 2, "{}", before.join("\n"));
-    for line in &with_owner[..2] {
+    assert!(with_owner.len() >= 2, "{}", before.join("\n"));
+    for line in &with_owner {
         assert!(replayed.lines().any(|replayed| replayed == **line), "not replayed: {line}");
     }
 }
