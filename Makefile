@@ -30,9 +30,10 @@ lint: setup ## Check format and lints
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
 
-bench: setup ## Measure the cost on this host (needs root)
+bench: ## Measure the cost on this host (needs root; ARGS=all: servers, rates, memory beside containers too)
+	@scripts/setup bench
 	@cargo build --release --quiet --package tidewatch --package tidewatch-bench
-	@target/release/tidewatch-bench
+	@target/release/tidewatch-bench $(ARGS)
 
 endure: setup ## Findings at a steady rate through the service: none lost, none doubled (root; ARGS="1000 600 0")
 	@cargo build --release --quiet --package tidewatch --package tidewatch-bench

@@ -337,6 +337,8 @@ struct tw_config {
 	__u16 nr_recvmmsg;
 	__u16 kind_flow;
 	__u16 kind_listen_end;
+	__u16 by_call; /* sends and receives are told at the exits of their calls */
+	__u16 pad2;
 	__u32 bucket_rate; /* privileged calls a second and cgroup */
 	__u32 bucket_burst;
 	__u32 flow_tell_ms; /* a flow that goes on is told so often */

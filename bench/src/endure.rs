@@ -215,7 +215,7 @@ impl Service {
     }
 
     fn resident(&self, name: &str) -> u64 {
-        self.pid(name).and_then(|pid| super::watch::resident(pid).ok()).unwrap_or(0)
+        self.pid(name).and_then(|pid| crate::agent::resident(pid).ok()).unwrap_or(0)
     }
 
     /// Kills one and waits until its successor works; returns how long that took.

@@ -26,16 +26,16 @@ pub fn measure(agent: &Path, duration: Duration) -> anyhow::Result<()> {
 }
 
 /// Forks a second of so many storms.
-fn rate(storms: u32, duration: Duration) -> anyhow::Result<f64> {
+pub fn rate(storms: u32, duration: Duration) -> anyhow::Result<f64> {
     let mut children = (0..storms).map(|_| storm()).collect::<anyhow::Result<Vec<Child>>>()?;
     let (started, before) = (Instant::now(), forks()?);
-    std::thread::sleep(duration);
+    let slept = crate::stop::sleep(duration);
     let rate = (forks()? - before) as f64 / started.elapsed().as_secs_f64();
     for child in &mut children {
         child.kill()?;
         child.wait()?;
     }
-    Ok(rate)
+    slept.map(|()| rate)
 }
 
 fn storm() -> anyhow::Result<Child> {

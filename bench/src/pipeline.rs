@@ -16,7 +16,7 @@ use crate::made_up::made_up;
 
 /// Real work of many kinds: shell jobs, text tools, an archive, files that come and go, and a compiler, a web server
 /// and redis if they are there.
-const WORK: &str = r"
+pub const WORK: &str = r"
 d=$(mktemp -d); cd $d
 for i in $(seq 60); do ls -l /usr/bin >l; sort -r l | head -5 >h; grep -c a l >c; cp l m; mv m n; rm n; done
 tar cf t.tar /usr/share/doc 2>/dev/null; tar tf t.tar >/dev/null; gzip -1 t.tar

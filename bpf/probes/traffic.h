@@ -434,7 +434,8 @@ int handle_send(trace_args *ctx)
 	struct transfer sending = {};
 	u32 len;
 
-	if (!sk)
+	/* Known to the verifier, which need not look at the rest on kernels that have the tracepoints. */
+	if (!config.by_call || !sk)
 		return 0;
 	if (call_number(call.regs) == config.nr_sendmmsg) {
 		/* The C library asks for both kinds of address in one call. */
@@ -464,7 +465,7 @@ int handle_receive(trace_args *ctx)
 	u64 key, flags = 0;
 	u32 len = 0;
 
-	if (ret <= 0)
+	if (!config.by_call || ret <= 0)
 		return 0;
 	sk = ip_socket(&call);
 	if (!sk)

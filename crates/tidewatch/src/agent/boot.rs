@@ -41,6 +41,8 @@ use crate::{sandbox, socket};
 
 /// How long the start waits for the first word of all runtimes.
 const RUNTIME_PATIENCE: Duration = Duration::from_secs(2);
+/// How long a runtime that answers takes to list what runs.
+const LISTING: Duration = Duration::from_millis(150);
 /// Messages about pods that wait; each has 64 KiB at most.
 const PODS: usize = 8;
 /// Upper bounds of the classes of seconds from event to finding.
@@ -82,17 +84,32 @@ pub fn run(config: Config, options: AgentOptions) -> anyhow::Result<ExitCode> {
     sandbox::enter_agent(prepared.mode())?;
     let stop = stop_flag()?;
     let mut first = first_rules::choose(&config, restarts() > 0)?;
+    // While the kernel looks at the programs the rules are put together, and runtimes say what they have to say.
+    let rules = std::mem::take(&mut first.rules);
+    let detector = std::thread::Builder::new().name("rules".into()).spawn(move || Detector::new(rules))?;
+    let world = World::new(WorldOptions { runtimes: config.runtime_options(), ..WorldOptions::default() })?;
     let mut sensor = match prepared.start(&config) {
         Ok(sensor) => sensor,
         Err(error) => return Ok(cannot_watch(&error)),
     };
     let started = Instant::now();
-    let mut agent = open(config, listener, options.sources, options.level, wanted, &mut first)?;
-    meet_runtimes(&mut agent.world);
+    let detector = detector.join().map_err(|_| anyhow::anyhow!("the rules cannot be put together"))?;
+    let parts = (world, detector);
+    let mut agent = open(config, parts, listener, options.sources, options.level, wanted, &mut first)?;
+    let notices = agent.world.await_runtimes(RUNTIME_PATIENCE);
+    notices.iter().for_each(log_notice);
     let redactor = agent.redactor.clone();
     let seeded = agent.world.seed(|process| without_secrets(redactor.as_ref(), process));
     if let Some(tape) = &mut agent.tape {
         tape.begin(&mut agent.world, &agent.node, &agent.rules.digest);
+    }
+    if agent.world.runtimes().any(|runtime| runtime.up) {
+        // The list of what runs follows at once; give it a moment, so that the status is whole.
+        let whole = Instant::now() + LISTING;
+        while Instant::now() < whole {
+            agent.turn(&mut *sensor);
+            std::thread::sleep(agent.budget.nap());
+        }
     }
     agent.turn(&mut *sensor);
     if let Some(error) = options.settings_error {
@@ -129,6 +146,7 @@ pub fn run(config: Config, options: AgentOptions) -> anyhow::Result<ExitCode> {
 /// Opens everything that an agent writes to or is asked at.
 fn open(
     config: Config,
+    (mut world, detector): (World, Detector),
     listener: UnixListener,
     sources: Sources,
     level: LogLevel,
@@ -173,14 +191,13 @@ fn open(
         spool: Some(spool),
         bell,
     })?;
-    let mut world = World::new(WorldOptions { runtimes: config.runtime_options(), ..WorldOptions::default() })?;
     let (pulse, unwatched) = Pulse::open(&folder.join("beat"), &node.boot_id, kernel::wall_ns());
     let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let tape = if config.recorder.enabled { Some(Tape::open(&config, &mut world)?) } else { None };
     let meter = Meter::start(config.agent.resources_seconds).context("cannot measure what containers use")?;
     // Behind the spool, which nobody else has then.
     first.keep(&config);
-    let detector = Detector::new(std::mem::take(&mut first.rules)).in_session(node.session);
+    let detector = detector.in_session(node.session);
     Ok(Agent {
         node,
         world,
@@ -271,7 +288,7 @@ pub fn meet_runtimes(world: &mut World) {
     notices.iter().for_each(log_notice);
     if world.runtimes().any(|runtime| runtime.up) {
         // The list of what runs follows at once; give it a moment, so that the status is whole.
-        std::thread::sleep(Duration::from_millis(150));
+        std::thread::sleep(LISTING);
         world.news(kernel::boot_to_wall_ns()).iter().for_each(log_notice);
     }
 }
