@@ -426,7 +426,7 @@ impl Sample {
             if text.is_empty() {
                 continue;
             }
-            let (ip, number) = parse_end(text).ok_or_else(|| SampleError::BadAddress(text.clone()))?;
+            let (ip, number) = network::parse_end(text).ok_or_else(|| SampleError::BadAddress(text.clone()))?;
             *port = number;
             match ip {
                 std::net::IpAddr::V4(ip) => {
@@ -595,10 +595,4 @@ impl SampleContainer {
             ..Container::default()
         }
     }
-}
-
-/// Reads `ip:port` or `[ip]:port`.
-fn parse_end(text: &str) -> Option<(std::net::IpAddr, u16)> {
-    let (ip, port) = text.rsplit_once(':')?;
-    Some((ip.trim_matches(['[', ']']).parse().ok()?, port.parse().ok()?))
 }

@@ -95,3 +95,9 @@ pub(super) fn hello(name: &str) -> Vec<u8> {
     let body = [&[3, 3][..], &[7; 32], &rest].concat();
     [&[22, 3, 1][..], &sized(2, &[&[1][..], &sized(3, &body)].concat())].concat()
 }
+
+/// Reads `ip:port` or `[ip]:port`.
+pub(super) fn parse_end(text: &str) -> Option<(IpAddr, u16)> {
+    let (ip, port) = text.rsplit_once(':')?;
+    Some((ip.trim_matches(['[', ']']).parse().ok()?, port.parse().ok()?))
+}
