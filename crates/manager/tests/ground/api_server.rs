@@ -266,7 +266,11 @@ impl ApiServer {
                     }
                 }
             }
-            script = self.script.1.wait_timeout(self.script(), Duration::from_secs(60)).unwrap().0;
+            // What came while nobody held the script woke nobody.
+            let nothing = |script: &mut Script| {
+                script.said.len() == said && script.changes.last().is_none_or(|(version, ..)| *version <= from)
+            };
+            script = self.script.1.wait_timeout_while(self.script(), Duration::from_secs(60), nothing).unwrap().0;
         }
     }
 }
