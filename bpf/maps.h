@@ -31,7 +31,7 @@ struct {
 } counts SEC(".maps");
 
 /*
- * What was missed, by cgroup: touched only when something is. A plain hash, since one that drops the least recently
+ * What was missed or folded, by cgroup: touched only when something is. A plain hash, since one that drops the least recently
  * used would drop counts with it; user space reads it and takes out what has been quiet for long.
  */
 struct {
@@ -116,7 +116,8 @@ struct fold {
 
 /*
  * Opens that were told lately, by hash. An array, so that a newer one takes the place of an older and nothing has to be
- * taken out; per CPU, so that looking costs no lock and no shared cache line. On another CPU it is told once more.
+ * taken out; per CPU, so that looking costs no lock and no shared cache line (counting does: see miss_in). On another CPU
+ * it is told once more.
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);

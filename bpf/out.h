@@ -57,12 +57,11 @@ static __always_inline void take_out(void *map, u32 table, const void *key)
 
 /*
  * Counts an event that gets no record: for its cgroup first and for all last, so that whoever sees the last change finds
- * the others. `ret` is the call's result. Rare, so exact counts may cost something.
+ * the others. `ret` is the call's result. Exact counts cost cache lines that others share: cheap beside a record.
  */
 static __noinline void miss_in(u64 cgroup, u16 kind, s64 ret, u32 why)
 {
 	struct tw_missed *entry = bpf_map_lookup_elem(&missed, &cgroup);
-	struct tw_table_use *use;
 	struct tw_count *count;
 	u64 *total;
 	u32 zero = 0, class;
@@ -72,16 +71,13 @@ static __noinline void miss_in(u64 cgroup, u16 kind, s64 ret, u32 why)
 	class = config.lane[kind] == TW_LANE_LIFE && ret < 0 ? TW_C_OTHER : config.class[kind];
 	if (!entry) {
 		static const struct tw_missed none;
-		long err = bpf_map_update_elem(&missed, &cgroup, &none, BPF_NOEXIST);
 
-		use = table_use(TW_T_MISSED);
-		if (use && !err)
-			__sync_fetch_and_add(&use->inserted, 1);
+		if (!bpf_map_update_elem(&missed, &cgroup, &none, BPF_NOEXIST))
+			inserted(TW_T_MISSED);
 		entry = bpf_map_lookup_elem(&missed, &cgroup);
 		if (!entry) {
 			entry = bpf_map_lookup_elem(&missed_rest, &zero);
-			if (use)
-				__sync_fetch_and_add(&use->refused, 1);
+			refused(TW_T_MISSED);
 		}
 	}
 	if (class >= TW_CLASSES)

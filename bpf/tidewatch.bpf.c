@@ -36,10 +36,23 @@ struct watched {
 	const volatile struct tw_args *args; /* where its arguments are */
 	s64 ret;
 	bool compat;
-	bool listed; /* the arguments lie in memory: see handle_socketcall */
 	u8 kind;
-	u32 list[8];
+	const u32 *list; /* the arguments if they lay in memory (see handle_socketcall), eight of them; null: in registers */
 };
+
+#define LISTED 6
+
+/*
+ * Reads the arguments of a socketcall. The kernel takes no more than the call needs, so what is behind those need not be
+ * there: word by word.
+ */
+static __always_inline void read_list(u32 *list, u64 from)
+{
+#pragma unroll
+	for (u32 i = 0; i < LISTED; i++)
+		if (bpf_probe_read_user(&list[i], sizeof(list[i]), (void *)(from + sizeof(list[i]) * i)))
+			break;
+}
 
 static __always_inline struct watched read_call(trace_args *ctx)
 {
@@ -59,7 +72,7 @@ static __always_inline struct watched read_call(trace_args *ctx)
 /* Argument number n, from 1. */
 static __always_inline u64 arg_of(struct watched *call, u32 n)
 {
-	return call->listed ? call->list[(n - 1) & 7] : call_arg(call->regs, call->compat, n);
+	return call->list ? call->list[(n - 1) & 7] : call_arg(call->regs, call->compat, n);
 }
 
 /* The same; if n is 0 the call has no such argument. */

@@ -41,11 +41,10 @@ static __always_inline void paths_moved(const volatile struct tw_args *args, s64
 
 /* The one list of what makes two opens the same, but for the name as it was given. */
 #define FOLD_KEY(each)                                                                                                 \
-	each(moves, *moved)                                                                                            \
 	each(start, task->group_leader->start_boottime)                                                                \
 	each(cgroup, cgroup)                                                                                           \
 	each(execs, task->self_exec_id)                                                                                \
-	each(caps, *(u64 *)&task->cred->cap_effective)                                                                                               \
+	each(caps, *(u64 *)&task->cred->cap_effective)                                                                 \
 	each(namespaces, (u64)task->nsproxy)                                                                           \
 	each(root.mnt, (u64)fs->root.mnt)                                                                              \
 	each(root.dentry, (u64)fs->root.dentry)                                                                        \
@@ -76,7 +75,7 @@ static __always_inline bool is_repeated(struct watched *call, u32 flags, u32 mod
 {
 	struct task_struct *task = bpf_get_current_task_btf();
 	struct fs_struct *fs = task->fs;
-	u64 *raw = opening->raw, *moved, hash, differs, state, ino = 0, cgroup;
+	u64 *raw = opening->raw, *moved, moved_now, hash, differs, state, ino = 0, cgroup;
 	s32 dirfd = arg_or(call, call->args->dirfd, AT_FDCWD), error = 0;
 	u32 kind = call->kind | (u32)call->compat << 8, seq = 0, row = 0, now;
 	struct vfsmount *mnt = 0;
@@ -128,8 +127,9 @@ static __always_inline bool is_repeated(struct watched *call, u32 flags, u32 mod
 	if (state >> 32 & 1)
 		return false; /* a task that this one has preempted is writing */
 	now = fold_clock();
-	fresh = (u32)state && now - (u32)state < FOLD_UNITS;
 	known = &fold->key;
+	moved_now = *moved;
+	fresh = (u32)state && now - (u32)state < FOLD_UNITS && known->moves == moved_now;
 	differs = 0;
 #pragma unroll
 	for (u32 i = 0; i < FOLD_RAW / 8; i++)
@@ -147,8 +147,10 @@ static __always_inline bool is_repeated(struct watched *call, u32 flags, u32 mod
 		inserted(TW_T_FOLDS);
 	else if (!same && fresh)
 		refused(TW_T_FOLDS);
-	opening->untold = same ? fold->folded : 0;
-	fold->folded = 0;
+	if (!same)
+		fold->folded = 0;
+	opening->untold = fold->folded;
+	known->moves = moved_now;
 	FOLD_KEY(FOLD_KEEP)
 	__builtin_memcpy(known->raw, raw, FOLD_RAW);
 	opening->fold = fold;
@@ -163,6 +165,7 @@ static __always_inline void told(struct opening *opening)
 {
 	u64 put_down = (u64)opening->version << 32;
 
-	if (opening->fold)
-		__sync_val_compare_and_swap(&opening->fold->state, put_down, put_down | fold_clock());
+	if (opening->fold &&
+	    __sync_val_compare_and_swap(&opening->fold->state, put_down, put_down | fold_clock()) == put_down)
+		opening->fold->folded -= opening->untold; /* told with it */
 }

@@ -109,11 +109,11 @@ static __always_inline void take_message32(struct transfer *out, const void *mes
 static __always_inline bool find_compat(struct pt_regs *regs, bool sends, struct transfer *out)
 {
 	u64 nr = call_number(regs), which = call_arg(regs, true, 1);
-	u32 list[6] = {};
+	u32 list[LISTED] = {};
 	bool plain, addressed, message;
 
 	if (nr == config.nr32_socketcall) {
-		bpf_probe_read_user(list, sizeof(list), (void *)call_arg(regs, true, 2));
+		read_list(list, call_arg(regs, true, 2));
 		plain = which == (sends ? CALL_SEND : CALL_RECV);
 		addressed = which == (sends ? CALL_SENDTO : CALL_RECVFROM);
 		message = which == (sends ? CALL_SENDMSG : CALL_RECVMSG);

@@ -29,6 +29,9 @@ fn unwritten(smaps: &str) -> impl Iterator<Item = (usize, usize)> {
         if let Some(found) = header(line) {
             range = found;
         } else if let Some(size) = line.strip_prefix("Anonymous:") {
+            range = range.filter(|_| size.trim() == "0 kB");
+        } else if let Some(size) = line.strip_prefix("Swap:") {
+            // What was written to may lie in swap. This line comes behind the other, in kernels that can swap.
             return range.take().filter(|_| size.trim() == "0 kB");
         }
         None
@@ -56,19 +59,29 @@ mod tests {
 55be94492000-55be94c05000 r--p 00000000 fe:00 10144140                   /opt/tide watch
 Rss:                4096 kB
 Anonymous:             0 kB
+Swap:                  0 kB
 VmFlags: rd mr mw me
 55be94c05000-55be96002000 r-xp 00772000 fe:00 10144140                   /opt/tide watch
 Anonymous:             0 kB
-55be96002000-55be960cd000 r--p 01b6e000 fe:00 10144140                   /opt/tide watch
+Swap:                  0 kB
+55be96002000-55be96003000 r--p 01b6d000 fe:00 10144140                   /opt/tide watch
+Anonymous:             0 kB
+Swap:                 12 kB
+55be96003000-55be960cd000 r--p 01b6e000 fe:00 10144140                   /opt/tide watch
 Anonymous:           812 kB
+Swap:                  0 kB
 55be960cd000-55be960d6000 rw-p 01c38000 fe:00 10144140                   /opt/tide watch
 Anonymous:             0 kB
+Swap:                  0 kB
 7f10aa000000-7f10aa100000 r--s 00028000 fe:00 2097341                    /var/lib/shared
 Anonymous:             0 kB
+Swap:                  0 kB
 7f10ab000000-7f10ab001000 r-xp 00000000 00:00 0
 Anonymous:             0 kB
+Swap:                  0 kB
 7f10ac000000-7f10ac001000 r--p 00000000 00:0e 1                          anon_inode:bpf-map
 Anonymous:             0 kB
+Swap:                  0 kB
 7f10ad000000-7f10ad001000 r-xp 00000000 fe:00 2097342                    /usr/lib/libc.so.6
 ";
 

@@ -96,7 +96,7 @@ pub(crate) struct Missed {
 
 impl Missed {
     /// Tells what was missed since the last call: the cgroup (`None`: one for which there was no room), and how much.
-    /// Costs one call to the kernel if nothing was. `now_ns` is boot time.
+    /// Costs one call to the kernel if nothing was missed or folded. `now_ns` is boot time.
     pub fn read(&mut self, object: &Object, now_ns: u64, tell: &mut dyn FnMut(Option<u64>, &[Missing])) {
         let total = percpu(object, "misses", 0, |sum: u64, cpu: u64| sum + cpu);
         if total == self.total {

@@ -73,8 +73,9 @@ impl Ring {
     /// The record at the position, skipping those that were discarded.
     pub(crate) fn peek(&mut self) -> Next<'_> {
         while self.position < self.end {
-            // Cannot fail but for want of memory; then the records wait, and what finds no room is counted.
-            let Some(at) = self.within_window(HEAD) else { return Next::Empty };
+            // Cannot fail but for want of memory; then the records wait, nothing overtakes them, and what finds no room is
+            // counted.
+            let Some(at) = self.within_window(HEAD) else { return Next::Busy };
             // SAFETY: `at` is 8-byte aligned, as every record is, and so many bytes behind it are mapped.
             let head = unsafe { self.window.start.add(at).cast::<AtomicU32>().as_ref() }.load(Ordering::Acquire);
             if head & BUSY != 0 {
@@ -85,8 +86,11 @@ impl Ring {
                 self.position += Self::span(len);
                 continue;
             }
-            // None if it is longer than the window, which cannot be: nothing is read past the mapping if it is.
-            let Some(at) = self.within_window(HEAD + len) else { return Next::Empty };
+            if HEAD + len > self.window.len {
+                // Cannot be; nothing is read past the mapping if it is.
+                return Next::Empty;
+            }
+            let Some(at) = self.within_window(HEAD + len) else { return Next::Busy };
             // SAFETY: the record is mapped in one piece, even if the ring wraps in it. The kernel does not write it again
             // before the position is published, and the window does not move while the record is borrowed.
             return Next::Record(unsafe { std::slice::from_raw_parts(self.window.start.add(at + HEAD).as_ptr(), len) });

@@ -175,7 +175,7 @@ for i in range(3200): open(f'{sys.argv[1]}/{i}', 'a').close() if not os.path.exi
     let missed = |sensor: &mut ConnectorSensor| {
         let (mut sampled, mut lost) = (0, 0);
         sensor.missed(&mut |_, missing| {
-            for (class, why, events) in missing.iter().filter(|(class, ..)| *class == Class::File) {
+            for (class, why, events) in missing {
                 assert_eq!(*class, Class::File);
                 *(if *why == Miss::Sampled { &mut sampled } else { &mut lost }) += events;
             }
