@@ -99,11 +99,14 @@ impl std::fmt::Display for Mode {
 }
 
 /// Layers of an overlay are the kernel's own: nothing in `/proc` shows them.
-const LAYERS: &[&str] = &["proc.is_exe_upper_layer", "proc.is_exe_lower_layer"];
+const LAYERS: &[&str] =
+    &["proc.is_exe_upper_layer", "proc.is_exe_lower_layer", "fd.is_upper_layer", "fd.is_lower_layer"];
 /// Fanotify tells the file that was opened, and neither the call nor its arguments.
 const OPENS: &[&str] = &[
     "proc.is_exe_upper_layer",
     "proc.is_exe_lower_layer",
+    "fd.is_upper_layer",
+    "fd.is_lower_layer",
     "evt.is_open_create",
     "evt.is_open_exec",
     "fd.nameraw",

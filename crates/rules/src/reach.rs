@@ -139,6 +139,7 @@ mod tests {
     #[test]
     fn a_rule_reaches_as_far_as_its_events_and_the_fields_it_cannot_do_without() {
         let upper = || Reach::Nothing(Lack::Field("proc.is_exe_upper_layer".into()));
+        let written = || Reach::Nothing(Lack::Field("fd.is_upper_layer".into()));
         let made = || Reach::Nothing(Lack::Field("evt.is_open_create".into()));
         let writes = || Reach::Part(vec![EventKind::Write]);
         for (condition, wrap, fanotify, connector) in [
@@ -146,6 +147,7 @@ mod tests {
             ("evt.type in (execve, execveat) and proc.name = sh", Reach::Whole, Reach::Whole, Reach::Whole),
             ("evt.type = openat", Reach::Whole, Reach::Whole, Reach::Nothing(Lack::Events)),
             ("evt.type in (open, openat, openat2)", Reach::Whole, Reach::Whole, Reach::Nothing(Lack::Events)),
+            ("evt.type = openat and fd.is_upper_layer = true", written(), written(), Reach::Nothing(Lack::Events)),
             ("evt.type = openat and evt.is_open_create = true", Reach::Whole, made(), Reach::Nothing(Lack::Events)),
             (
                 "evt.type = write",

@@ -339,6 +339,17 @@ pub(crate) fn open_inside(
     root: &[u8],
     flags: rustix::fs::OFlags,
 ) -> Option<std::os::fd::OwnedFd> {
+    open_inside_as(pid, path, root, flags, rustix::fs::ResolveFlags::empty())
+}
+
+/// The same, with `more` about the way there.
+pub(crate) fn open_inside_as(
+    pid: u32,
+    path: &[u8],
+    root: &[u8],
+    flags: rustix::fs::OFlags,
+    more: rustix::fs::ResolveFlags,
+) -> Option<std::os::fd::OwnedFd> {
     use rustix::fs::{Mode, OFlags, ResolveFlags};
     let directory = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let top = rustix::fs::open(format!("/proc/{pid}/root"), directory, Mode::empty()).ok()?;
@@ -348,10 +359,10 @@ pub(crate) fn open_inside(
         whole.push(b'/');
     }
     whole.extend_from_slice(path);
-    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS | more;
     // A path alone takes no other flag: unlike open(2), the kernel refuses it here.
-    let more = if flags.contains(OFlags::PATH) { OFlags::CLOEXEC } else { OFlags::CLOEXEC | OFlags::NOCTTY };
-    rustix::fs::openat2(top, whole.as_slice(), flags | more, Mode::empty(), resolve).ok()
+    let own = if flags.contains(OFlags::PATH) { OFlags::CLOEXEC } else { OFlags::CLOEXEC | OFlags::NOCTTY };
+    rustix::fs::openat2(top, whole.as_slice(), flags | own, Mode::empty(), resolve).ok()
 }
 
 #[cfg(test)]

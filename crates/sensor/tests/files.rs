@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
+use std::io::BufRead as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -217,4 +218,107 @@ for i in range(3200): open(f'{sys.argv[1]}/{i}', 'a').close() if not os.path.exi
     python(script, folder.path());
     assert!(in_folder(&mut sensor) == 3200 || missed(&mut sensor).1 > 0, "taken back");
     assert!(problem(&mut sensor).is_empty());
+}
+
+#[test]
+fn nothing_is_told_of_before_the_start() {
+    let Some((sensor, _alone)) = sensor() else { return };
+    drop(sensor);
+    let folder = tempfile::tempdir().unwrap();
+    let (socket, watch) = (ConnectorSocket::open().unwrap(), FileWatch::open().unwrap());
+    let write =
+        |name: &str| run(Command::new("sh").args(["-c", "echo x > \"$1\"", "sh"]).arg(folder.path().join(name)));
+    write("before");
+    let mut sensor = ConnectorSensor::start(socket, Some(watch)).unwrap();
+    write("after");
+    let all = told(&mut sensor);
+    let is_told = |name: &str| all.iter().any(|told| Path::new(&told.path) == folder.path().join(name));
+    assert!(is_told("after") && !is_told("before"), "{all:?}");
+}
+
+#[test]
+fn writes_are_told_while_opens_for_reading_are_given_up_and_taken_back() {
+    let Some((mut sensor, _alone)) = sensor() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let script = "import sys, time
+for i in range(2000):
+    open(f'{sys.argv[1]}/{i}', 'w').close()
+    time.sleep(0.0005)";
+    let mut writer = Command::new("/usr/bin/python3").args(["-c", script]).arg(folder.path()).spawn().unwrap();
+    let mut all = Vec::new();
+    let mut given_up = false;
+    while writer.try_wait().unwrap().is_none() {
+        given_up = !given_up;
+        let reads = if given_up { 256 } else { 0 };
+        sensor.sample(Sampling { failed_opens: 0, read_opens: reads }).unwrap();
+        all.extend(told(&mut sensor));
+    }
+    all.extend(told(&mut sensor));
+    let mut lost = 0;
+    sensor.missed(&mut |_, missing| {
+        lost += missing.iter().filter(|(_, why, _)| *why != Miss::Sampled).map(|(_, _, events)| *events).sum::<u64>();
+    });
+    let mine = |told: &&Told| told.to_write && told.path.starts_with(folder.path().to_str().unwrap());
+    let mut written: Vec<_> = all.iter().filter(mine).map(|told| &told.path).collect();
+    written.sort();
+    let times = written.len();
+    written.dedup();
+    assert!(written.len() == 2000 || lost > 0, "{} of 2000, {lost} lost", written.len());
+    assert_eq!(times, written.len(), "each once");
+}
+
+#[test]
+fn an_overlay_mounted_without_rights_is_left_out_and_counted_as_long_as_it_is_there() {
+    let Some((mut sensor, _alone)) = sensor() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    // Looked at twice after everything is mounted, with a table that has not changed.
+    let script = r#"set -e
+mount -t tmpfs none "$1"
+mkdir "$1/low" "$1/lower" "$1/merged"
+echo secret > "$1/low/secret"
+mkdir "$1/hidden" "$1/shown"
+mount -t tmpfs none "$1/hidden"
+echo secret > "$1/hidden/secret"
+mount --bind "$1/hidden" "$1/shown"
+mount -t tmpfs none "$1/hidden"
+mount -t overlay -o lowerdir="$1/low:$1/lower" none "$1/merged"
+for i in 1 2; do /bin/true; sleep 1.5; done
+/bin/true
+cat "$1/merged/secret" "$1/low/secret" "$1/shown/secret" > /dev/null
+echo done
+read end
+"#;
+    let mut child = Command::new("unshare")
+        .args(["-Urm", "sh", "-c", script, "sh"])
+        .arg(folder.path())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    std::io::BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    if line.trim() != "done" {
+        child.wait().unwrap();
+        eprintln!("skipped: no overlay in a user namespace of one's own");
+        return;
+    }
+    let all = told(&mut sensor);
+    let read = |name: &str| {
+        let path = folder.path().join(name);
+        all.iter().any(|told| Path::new(&told.path) == path && !told.to_write)
+    };
+    assert!(read("low/secret") && read("shown/secret") && !read("merged/secret"), "{all:?}");
+    let problems = |sensor: &mut ConnectorSensor| {
+        sensor.missed(&mut |_, _| {});
+        sensor.health().problems().map(|hook| hook.problem.clone().unwrap_or_default()).collect::<Vec<_>>()
+    };
+    assert_eq!(problems(&mut sensor), ["1 file systems could not be watched"; 2]);
+
+    drop(child.stdin.take());
+    child.wait().unwrap();
+    std::thread::sleep(Duration::from_secs(1));
+    std::fs::write(folder.path().join("wakes"), "x").unwrap();
+    run(&mut Command::new("/bin/true"));
+    std::thread::sleep(Duration::from_millis(250));
+    assert!(problems(&mut sensor).is_empty(), "what is gone is nothing that could be watched");
 }

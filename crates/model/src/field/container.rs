@@ -20,6 +20,7 @@ macro_rules! container {
         }
     )*};
 }
+pub(super) use container;
 
 container! {
     container_image: |c| known(&c.image);
@@ -34,7 +35,7 @@ container! {
     container_host_network: |c| c.complete.then_some(Value::Bool(c.host_network));
     container_host_ipc: |c| c.complete.then_some(Value::Bool(c.host_ipc));
     pod_name: |c| known(&c.pod.name).or_else(|| label(c, "io.kubernetes.pod.name"));
-    pod_uid: |c| known(&c.pod.uid).or_else(|| label(c, "io.kubernetes.pod.uid"));
+    pod_uid: |c| known(c.pod_uid());
     pod_namespace: |c| known(&c.pod.namespace).or_else(|| label(c, "io.kubernetes.pod.namespace"));
     pod_ip: |c| known(&c.pod.ip).or_else(|| label(c, "io.kubernetes.pod.name").and_then(|_| known(&c.ip)));
     full_sandbox_id: |c| sandbox(c).map(|id| Value::Text(id.as_bytes()));

@@ -3,8 +3,8 @@
 use bumpalo::collections::Vec as BumpVec;
 
 use super::Arg;
-use super::container::{known, list};
-use crate::container::{Owner, Pod};
+use super::container::{container, known, list};
+use crate::container::{Container, Owner, Pod};
 use crate::event::Event;
 use crate::value::Value;
 
@@ -34,16 +34,10 @@ fn owner<'e>(event: &Event<'e>, kind: &str) -> Option<&'e Owner> {
     pod(event)?.owner(kind)
 }
 
-pub(super) fn node<'e>(event: &Event<'e>, _: &Arg) -> Option<Value<'e>> {
-    known(&pod(event)?.node)
-}
-
-pub(super) fn service_account<'e>(event: &Event<'e>, _: &Arg) -> Option<Value<'e>> {
-    known(&pod(event)?.service_account)
-}
-
-pub(super) fn namespace_id<'e>(event: &Event<'e>, _: &Arg) -> Option<Value<'e>> {
-    known(&pod(event)?.namespace_uid)
+container! {
+    node: |c| known(&c.pod.node);
+    service_account: |c| known(&c.pod.service_account);
+    namespace_id: |c| known(&c.pod.namespace_uid);
 }
 
 pub(super) fn namespace_label<'e>(event: &Event<'e>, arg: &Arg) -> Option<Value<'e>> {

@@ -42,7 +42,7 @@ pub(super) struct Ears {
     bell: Option<Arc<OwnedFd>>,
     home: [Option<u32>; 2],
     /// Records that wait for files, and since when.
-    waiting: VecDeque<(u32, Told)>,
+    waiting: VecDeque<Told>,
     since: Option<Instant>,
     /// Processes that opened a file to execute it, and of which no execution was told yet.
     begun: HashSet<u32, foldhash::fast::RandomState>,
@@ -108,15 +108,14 @@ impl Ears {
                     if told.unseen {
                         self.shared.unseen.fetch_add(1, Ordering::Relaxed);
                     }
-                    let pid = word.pid();
-                    self.arrived(&told, word);
+                    self.arrived(&told);
                     if self.bell.is_none() {
                         if !self.give(told) {
                             return false;
                         }
                         continue;
                     }
-                    self.waiting.push_back((pid, told));
+                    self.waiting.push_back(told);
                     if self.since.is_none() {
                         self.since = Some(Instant::now());
                         self.ring();
@@ -131,11 +130,11 @@ impl Ears {
         true
     }
 
-    fn arrived(&mut self, told: &Told, word: Word) {
-        let (Some(_), Word::Exec { pid, .. }) = (&self.bell, word) else { return };
+    fn arrived(&mut self, told: &Told) {
+        let (Some(_), Some((pid, _))) = (&self.bell, &told.before) else { return };
         let is_new = told.mounts != 0 && !self.home.contains(&Some(told.mounts));
         if is_new && (self.arrivals.len() < MAX_ARRIVALS || self.arrivals.contains_key(&(told.mounts, told.cgroup))) {
-            self.arrivals.insert((told.mounts, told.cgroup), pid);
+            self.arrivals.insert((told.mounts, told.cgroup), *pid);
             self.ring();
         }
     }
@@ -160,7 +159,7 @@ impl Ears {
         self.since = None;
         // How far the files of a process belong to the program before its execution: up to where it opened the new one.
         let mut executed: HashMap<u32, usize, foldhash::fast::RandomState> = HashMap::default();
-        for (pid, _) in self.waiting.iter().filter(|(_, told)| told.before.is_some()) {
+        for (pid, _) in self.waiting.iter().filter_map(|told| told.before.as_ref()) {
             let until = if self.begun.remove(pid) { 0 } else { heard.len() };
             executed.insert(*pid, until);
         }
@@ -184,9 +183,9 @@ impl Ears {
                 _ => late.push(file),
             }
         }
-        while let Some((pid, told)) = self.waiting.pop_front() {
-            if let Some(before) = told.before.as_deref() {
-                for file in early.remove(&pid).unwrap_or_default() {
+        while let Some(told) = self.waiting.pop_front() {
+            if let Some((pid, before)) = &told.before {
+                for file in early.remove(pid).unwrap_or_default() {
                     let file = self.people.opened(&file, Some(before));
                     if !file.is_none_or(|file| self.give(file)) {
                         return false;

@@ -65,16 +65,14 @@ pub(super) enum Heard {
 pub struct FileWatch(Fanotify);
 
 impl FileWatch {
-    /// Opens it, and tries it on the root directory.
+    /// Opens it, after a try on the root directory with one that goes at once: nothing piles up before the start.
     ///
     /// # Errors
     /// [`SensorError::NoFiles`] without CAP_SYS_ADMIN, or on a kernel without fanotify.
     pub fn open() -> Result<Self, SensorError> {
-        let watch = group().and_then(|group| {
-            let whole = MarkFlags::FAN_MARK_ADD | MarkFlags::FAN_MARK_FILESYSTEM;
-            group.mark(whole, MaskFlags::FAN_CLOSE_WRITE, rustix::fs::CWD, Some("/"))?;
-            Ok(Self(group))
-        });
+        let whole = MarkFlags::FAN_MARK_ADD | MarkFlags::FAN_MARK_FILESYSTEM;
+        let tried = group().and_then(|tried| tried.mark(whole, MaskFlags::FAN_CLOSE_WRITE, rustix::fs::CWD, Some("/")));
+        let watch = tried.and_then(|()| Ok(Self(group()?)));
         watch.map_err(|error| SensorError::NoFiles(io::Error::from(error).to_string()))
     }
 }
@@ -167,20 +165,15 @@ impl Listener {
             if mounted {
                 self.with_mounts(|mounts, host, group| mounts.host(host, group));
             }
-            let mut goes_on = {
-                let mut ears = super::locked(&self.ears);
-                let goes_on = ears.listen(None);
-                waiting.extend(ears.arrivals());
-                goes_on
-            };
+            waiting.extend(super::locked(&self.ears).arrivals());
             if !waiting.is_empty() {
                 let places = std::mem::take(&mut waiting);
                 self.with_mounts(|mounts, _, group| {
                     waiting.extend(places.into_iter().filter(|(place, pid)| !mounts.place(*pid, *place, group)));
                 });
             }
-            goes_on = goes_on && self.hear();
-            self.shared.left_out.store(self.mounts.left_out, Ordering::Relaxed);
+            let goes_on = self.hear();
+            self.shared.left_out.store(self.mounts.left_out(), Ordering::Relaxed);
             self.shared.busy_since.store(0, Ordering::Relaxed);
             if !goes_on {
                 return;
@@ -218,19 +211,14 @@ impl Listener {
         });
     }
 
-    /// Over the budget of CPU nothing is asked any more of opens for reading.
+    /// Over the budget of CPU nothing is asked any more of opens for reading. The marks are changed where they are, so that
+    /// writes are told all the while.
     fn give_up_or_take_back(&mut self) {
         let opens = self.shared.read_opens.load(Ordering::Relaxed) < GIVEN_UP;
-        if opens == self.opens {
-            return;
-        }
-        match group() {
-            Ok(group) => {
-                (self.group, self.opens) = (group, opens);
-                self.mark_all();
-                self.shared.reads_given_up.store(!opens, Ordering::Relaxed);
-            }
-            Err(error) => tracing::error!("opened files cannot be watched in another way: {error}"),
+        if opens != self.opens {
+            self.opens = opens;
+            self.mark_all();
+            self.shared.reads_given_up.store(!opens, Ordering::Relaxed);
         }
     }
 

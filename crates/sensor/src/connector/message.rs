@@ -31,20 +31,6 @@ pub(super) enum Word {
     Exit { pid: u32, code: u32, at: u64 },
 }
 
-impl Word {
-    /// The process that it is about.
-    pub(super) fn pid(self) -> u32 {
-        match self {
-            Self::Answer(_) => 0,
-            Self::Fork { child: pid, .. }
-            | Self::Exec { pid, .. }
-            | Self::Users { pid, .. }
-            | Self::Trace { pid, .. }
-            | Self::Exit { pid, .. } => pid,
-        }
-    }
-}
-
 /// The wish to hear, or not to hear any more.
 pub(super) fn wish(listen: bool) -> Vec<u8> {
     let what: u32 = if listen { 1 } else { 2 }; // PROC_CN_MCAST_LISTEN, PROC_CN_MCAST_IGNORE

@@ -2,14 +2,17 @@
 //! runs, as `/proc/PID/mountinfo` shows them.
 //!
 //! What a container mounts is its own word: no path is followed outside its root, and no file system is asked for anything
-//! whose answers come from a process or from another host.
+//! whose answers come from a process or from another host. An overlay passes on what it is asked: one that was mounted
+//! without rights over the host may lie above any such file system, and is left out. Whoever has these rights can put one
+//! there all the same.
 
+use std::hash::BuildHasher as _;
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::time::{Duration, Instant};
 
 use hashbrown::{HashMap, HashSet};
 use nix::sys::fanotify::{Fanotify, MarkFlags, MaskFlags};
-use rustix::fs::OFlags;
+use rustix::fs::{OFlags, ResolveFlags};
 
 use super::ears::Place;
 use crate::facts;
@@ -25,6 +28,8 @@ const MAX_PLACES: usize = 4096;
 const MAX_KNOWN: usize = 65_536;
 /// How often the mounts of one namespace are looked at, at most.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How long a table that looks as before is taken to be the same: numbers of mounts and devices are used again.
+const SAME_FOR: Duration = Duration::from_secs(10);
 
 /// File systems that are watched as a whole. An open of theirs asks nobody but the kernel.
 const WATCHED: &[&str] = &[
@@ -80,14 +85,18 @@ fn is_foreign(kind: &str) -> bool {
     kind.starts_with("fuse") && kind != "fusectl" || kind.starts_with("nfs") || REMOTE.contains(&kind)
 }
 
-/// The mount itself, if it is still the one that the table told of.
-fn reach(pid: u32, mount: &Mount) -> Option<OwnedFd> {
-    // The point may be under another mount by now, or lead elsewhere.
-    let place = facts::open_inside(pid, mount.point.as_bytes(), b"", OFlags::PATH)?;
-    let (text, _) = facts::read(&format!("/proc/self/fdinfo/{}", place.as_raw_fd()), 4096)?;
-    let text = String::from_utf8_lossy(&text);
-    let id = text.lines().find_map(|line| line.strip_prefix("mnt_id:"))?;
-    (id.trim().parse() == Ok(mount.id)).then_some(place)
+/// Opens the point of a mount. If it is `foreign`, nothing on the way is asked what the kernel does not know already: points of
+/// mounts are known, but so much can change at once that a try fails.
+fn reach(pid: u32, mount: &Mount, foreign: bool) -> Option<OwnedFd> {
+    let (tries, how) = if foreign { (3, ResolveFlags::CACHED) } else { (1, ResolveFlags::empty()) };
+    (0..tries).find_map(|_| facts::open_inside_as(pid, mount.point.as_bytes(), b"", OFlags::PATH, how))
+}
+
+/// Whether a point is that of the mount that the table told of: it may be under another one by now, or lead elsewhere.
+fn is_of(place: &OwnedFd, mount: &Mount) -> bool {
+    let text = facts::read(&format!("/proc/self/fdinfo/{}", place.as_raw_fd()), 4096);
+    let text = text.map(|(text, _)| String::from_utf8_lossy(&text).into_owned()).unwrap_or_default();
+    text.lines().find_map(|line| line.strip_prefix("mnt_id:")).and_then(|id| id.trim().parse().ok()) == Some(mount.id)
 }
 
 /// A group of the kernel's, and what it asks to be told.
@@ -96,19 +105,31 @@ pub(super) struct Group<'g> {
     pub(super) mask: MaskFlags,
 }
 
+/// What a look at a namespace showed.
+#[derive(Clone, Copy)]
+struct Look {
+    at: Instant,
+    /// A process there.
+    pid: u32,
+    /// The table's hash, and when all of it was gone through; none if the process may have ended meanwhile.
+    table: Option<(u64, Instant)>,
+    /// File systems there that are not watched.
+    left_out: u64,
+}
+
 /// What is known of mounts.
 #[derive(Default)]
 pub(super) struct Mounts {
-    /// The host's mounts at the last look.
-    host: HashSet<Mount, foldhash::fast::RandomState>,
-    /// When mounts were last looked at, and of which process; by mount namespace and cgroup, since the number of a namespace
-    /// that is gone is soon used again.
-    looked: HashMap<Place, (Instant, u32), foldhash::fast::RandomState>,
+    /// The host's mounts at the last look, and whether each is watched.
+    host: HashMap<Mount, bool, foldhash::fast::RandomState>,
+    /// By mount namespace and cgroup, since the number of a namespace that is gone is soon used again.
+    looked: HashMap<Place, Look, foldhash::fast::RandomState>,
+    hasher: foldhash::fast::RandomState,
     /// Mounts that a table told of, and those that none did, with when that was.
     known: HashSet<u64, foldhash::fast::RandomState>,
     layers: HashMap<u64, Instant, foldhash::fast::RandomState>,
-    /// File systems that could not be watched, or that were too many.
-    pub(super) left_out: u64,
+    /// File systems that are not watched, and when they were counted; none if that is to be done anew.
+    left_out: Option<(u64, Instant)>,
 }
 
 impl Mounts {
@@ -116,6 +137,23 @@ impl Mounts {
     pub(super) fn forget(&mut self) {
         self.host.clear();
         self.looked.clear();
+        self.left_out = None;
+    }
+
+    /// File systems that could not be watched, that were too many, or that may not be asked: of the host, and of namespaces
+    /// that are still there.
+    pub(super) fn left_out(&mut self) -> u64 {
+        if let Some((count, at)) = self.left_out
+            && at.elapsed() < LOOK_EVERY
+        {
+            return count;
+        }
+        self.looked
+            .retain(|(mounts, _), look| look.left_out == 0 || facts::namespace(look.pid, "mnt") == Some(*mounts));
+        let count = self.host.values().filter(|watched| !**watched).count() as u64
+            + self.looked.values().map(|look| look.left_out).sum::<u64>();
+        self.left_out = Some((count, Instant::now()));
+        count
     }
 
     /// Looks at the host's mounts, and marks those that are new: the root of a container lies among them before its first
@@ -123,46 +161,81 @@ impl Mounts {
     pub(super) fn host(&mut self, pid: u32, group: &Group<'_>) {
         let Some((table, _)) = facts::read(&format!("/proc/{pid}/mountinfo"), MAX_TABLE) else { return };
         self.learn(&table);
-        let mut now = HashSet::default();
-        for (mount, whole) in parse(&table) {
-            if whole == Whole::FileSystem && !self.host.contains(&mount) {
-                self.mark(pid, &mount, whole, group);
-            }
-            now.insert(mount);
-        }
-        self.host = now;
+        let of_host = parse(&table).into_iter().filter(|(_, whole)| *whole == Whole::FileSystem);
+        let watched = |mount: &Mount| self.host.get(mount).copied();
+        self.host = of_host
+            .map(|(mount, whole)| {
+                let watched = watched(&mount).unwrap_or_else(|| mark(pid, &mount, whole, false, group) != Some(false));
+                (mount, watched)
+            })
+            .collect();
+        self.left_out = None;
     }
 
     /// Looks at the mounts of a process's namespace. False if that was done a moment ago, so that it has to wait.
     pub(super) fn place(&mut self, pid: u32, place: Place, group: &Group<'_>) -> bool {
         let before = self.looked.get(&place).copied();
-        if before.is_some_and(|(looked, _)| looked.elapsed() < LOOK_EVERY) {
+        if before.is_some_and(|before| before.at.elapsed() < LOOK_EVERY) {
             return false;
         }
         // A program that has ended shows nothing; the one before may still run there.
-        let known = [Some(pid), before.map(|(_, pid)| pid)].into_iter().flatten();
+        let is_there = |pid: u32| facts::namespace(pid, "mnt") == Some(place.0);
+        let known = [Some(pid), before.map(|before| before.pid)].into_iter().flatten();
         let table = |pid: u32| Some((pid, facts::read(&format!("/proc/{pid}/mountinfo"), MAX_TABLE)?.0));
-        let mut there = known.filter(|pid| facts::namespace(*pid, "mnt") == Some(place.0));
+        let mut there = known.filter(|pid| is_there(*pid));
         let Some((pid, table)) = there.find_map(table).filter(|(_, table)| !table.is_empty()) else { return true };
         if self.looked.len() >= MAX_PLACES {
             self.looked.clear();
         }
-        self.looked.insert(place, (Instant::now(), pid));
-        self.learn(&table);
-        let mut devices = HashSet::<String, foldhash::fast::RandomState>::default();
-        let mut marked = 0;
-        for (mount, whole) in parse(&table) {
-            if whole == Whole::FileSystem && !devices.insert(mount.device.clone()) {
-                continue;
-            }
-            if marked >= MAX_OF_PLACE {
-                self.left_out += 1;
-                continue;
-            }
-            self.mark(pid, &mount, whole, group);
-            marked += 1;
+        let now = Instant::now();
+        // Whoever is there the longest is remembered.
+        let stays = before.map(|before| before.pid).filter(|pid| is_there(*pid)).unwrap_or(pid);
+        let hash = self.hasher.hash_one(&table);
+        let same = |(known, gone_through): (u64, Instant)| known == hash && gone_through.elapsed() < SAME_FOR;
+        if let Some(before) = before.filter(|before| before.table.is_some_and(same)) {
+            self.looked.insert(place, Look { at: now, pid: stays, ..before });
+            return true;
         }
+        self.learn(&table);
+        // After the table was read: nobody gets back into the host's user namespace.
+        let foreign = facts::namespace(pid, "user") != facts::namespace(std::process::id(), "user");
+        let left_out = self.mark_all(pid, &table, foreign, group);
+        // Of one that ended meanwhile nothing could be marked.
+        let (table, left_out) = if is_there(pid) {
+            (Some((hash, now)), left_out)
+        } else {
+            (None, before.map_or(0, |before| before.left_out))
+        };
+        self.looked.insert(place, Look { at: now, pid: stays, table, left_out });
+        self.left_out = None;
         true
+    }
+
+    /// Marks what a table tells of, and returns how many file systems are left out.
+    fn mark_all(&self, pid: u32, table: &[u8], foreign: bool, group: &Group<'_>) -> u64 {
+        let of_host: HashSet<&str, foldhash::fast::RandomState> =
+            self.host.keys().map(|mount| &*mount.device).collect();
+        let mut devices = HashSet::<String, foldhash::fast::RandomState>::default();
+        let (mut tried, mut left_out) = (0, 0);
+        for (mount, whole) in parse(table) {
+            // What the host has mounted itself is watched already.
+            let known = devices.contains(&mount.device) || foreign && of_host.contains(&*mount.device);
+            if whole == Whole::FileSystem && known {
+                continue;
+            }
+            let done = if foreign && mount.kind == "overlay" || tried >= MAX_OF_PLACE {
+                Some(false)
+            } else {
+                tried += 1;
+                mark(pid, &mount, whole, foreign, group)
+            };
+            left_out += u64::from(done == Some(false));
+            // Where no path leads to, another mount of the same may be reached.
+            if done.is_some() {
+                devices.insert(mount.device);
+            }
+        }
+        left_out
     }
 
     /// Whether a file was opened through a mount that no process has: an overlay opens what lies in its layers so, and newer
@@ -198,19 +271,29 @@ impl Mounts {
             .filter_map(|line| std::str::from_utf8(line.split(|byte| *byte == b' ').next()?).ok()?.parse::<u64>().ok());
         self.known.extend(ids.take(MAX_KNOWN));
     }
+}
 
-    fn mark(&mut self, pid: u32, mount: &Mount, whole: Whole, Group { group, mask }: &Group<'_>) {
-        let Some(place) = reach(pid, mount) else { return };
-        let link = format!("/proc/self/fd/{}", place.as_raw_fd());
-        let what = match whole {
-            Whole::FileSystem => MarkFlags::FAN_MARK_FILESYSTEM,
-            Whole::Mount => MarkFlags::FAN_MARK_MOUNT,
-        };
-        if let Err(error) = group.mark(MarkFlags::FAN_MARK_ADD | what, *mask, rustix::fs::CWD, Some(link.as_str())) {
-            tracing::debug!("{} of {pid} cannot be watched: {error}", mount.point);
-            self.left_out += 1;
-        }
+/// Marks a mount. False if it cannot be watched; none if no path leads to it any more.
+fn mark(pid: u32, mount: &Mount, whole: Whole, foreign: bool, Group { group, mask }: &Group<'_>) -> Option<bool> {
+    let Some(place) = reach(pid, mount, foreign) else {
+        // No way through sysfs is known without asking it, which is where cgroups are.
+        return (foreign && whole == Whole::FileSystem).then_some(false);
+    };
+    if !is_of(&place, mount) {
+        return None;
     }
+    let link = format!("/proc/self/fd/{}", place.as_raw_fd());
+    let what = match whole {
+        Whole::FileSystem => MarkFlags::FAN_MARK_FILESYSTEM,
+        Whole::Mount => MarkFlags::FAN_MARK_MOUNT,
+    };
+    if !mask.contains(MaskFlags::FAN_OPEN) {
+        // There is nothing to take back of what is new.
+        let _ =
+            group.mark(MarkFlags::FAN_MARK_REMOVE | what, MaskFlags::FAN_OPEN, rustix::fs::CWD, Some(link.as_str()));
+    }
+    let done = group.mark(MarkFlags::FAN_MARK_ADD | what, *mask, rustix::fs::CWD, Some(link.as_str()));
+    Some(done.inspect_err(|error| tracing::debug!("{} of {pid} cannot be watched: {error}", mount.point)).is_ok())
 }
 
 #[cfg(test)]
@@ -245,9 +328,12 @@ broken";
         let table = std::fs::read("/proc/self/mountinfo").unwrap();
         let (root, _) = parse(&table).into_iter().find(|(mount, _)| mount.point == "/").unwrap();
         let own = std::process::id();
-        assert!(reach(own, &root).is_some());
-        assert!(reach(own, &Mount { id: root.id + 100_000, ..root.clone() }).is_none());
-        assert!(reach(own, &Mount { point: "/proc/self/root".into(), ..root }).is_none(), "a link of another process");
+        let reached = |mount: Mount| {
+            [false, true].map(|foreign| reach(own, &mount, foreign).is_some_and(|at| is_of(&at, &mount)))
+        };
+        assert_eq!(reached(root.clone()), [true; 2]);
+        assert_eq!(reached(Mount { id: root.id + 100_000, ..root.clone() }), [false; 2]);
+        assert_eq!(reached(Mount { point: "/proc/self/root".into(), ..root }), [false; 2], "a link of another process");
     }
 
     proptest! {

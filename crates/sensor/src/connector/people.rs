@@ -46,8 +46,8 @@ pub(super) struct Told {
     pub(super) cgroup: u64,
     /// Of an execution: in which mount namespace; 0 where that is not known.
     pub(super) mounts: u32,
-    /// Of an execution: what the process was before.
-    pub(super) before: Option<Box<Person>>,
+    /// Of an execution: the process's number, and what it was before.
+    pub(super) before: Option<(u32, Box<Person>)>,
 }
 
 /// Everybody known.
@@ -125,7 +125,7 @@ impl People {
         let (cgroup, name) = self.cgroup(pid);
         body.cgroup_name = out.text(name.as_bytes());
         let person = self.person(pid);
-        let before = Some(Box::new(person.clone()));
+        let before = Some((pid, Box::new(person.clone())));
         if !unseen {
             (person.cred, person.root, person.vpid) = (cred, root, body.vpid);
         }
