@@ -31,7 +31,7 @@ lint: setup ## Check format and lints
 	cargo clippy --workspace --all-targets -- -D warnings
 
 bench: ## Measure the cost on this host (needs root; ARGS=all: servers, rates, memory beside containers too)
-	@scripts/setup bench
+	@scripts/setup $(if $(ARGS),bench)
 	@cargo build --release --quiet --package tidewatch --package tidewatch-bench
 	@target/release/tidewatch-bench $(ARGS)
 

@@ -3,6 +3,7 @@
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::process::Command;
+use std::sync::LazyLock;
 use std::time::Instant;
 
 use anyhow::Context as _;
@@ -41,13 +42,28 @@ pub const LOADS: &[Load] = &[
         threads: 1,
         alone: true,
     },
-    Load { name: "open", what: "open/read/close loop", steps: 200_000, step: open, threads: 1, alone: true },
+    Load {
+        name: "open",
+        what: "open/read/close loop, the same file again",
+        steps: 200_000,
+        step: open,
+        threads: 1,
+        alone: true,
+    },
     Load {
         name: "open2",
-        what: "the same, two threads on two cores",
+        what: "the same file again, two threads on two cores",
         steps: 150_000,
         step: open,
         threads: 2,
+        alone: true,
+    },
+    Load {
+        name: "names",
+        what: "open/read/close loop, by another name each time",
+        steps: 100_000,
+        step: open_another,
+        threads: 1,
         alone: true,
     },
     Load { name: "exec", what: "fork+exec of /bin/true", steps: 400, step: exec, threads: 1, alone: false },
@@ -84,6 +100,21 @@ fn pipe() -> anyhow::Result<()> {
 
 fn open() -> anyhow::Result<()> {
     let mut file = std::fs::File::open("/etc/hostname")?;
+    let _ = file.read(&mut [0; 64])?;
+    Ok(())
+}
+
+/// Names of one file: more than the kernel half remembers opens of.
+static NAMES: LazyLock<Vec<String>> = LazyLock::new(|| {
+    let dots = |n: u32| (0..10).map(|bit| if n >> bit & 1 == 1 { "./" } else { "/" }).collect::<String>();
+    (0..1_024).map(|n| format!("/etc/{}hostname", dots(n))).collect()
+});
+
+/// Each open differs from the last thousand, so that each is told.
+fn open_another() -> anyhow::Result<()> {
+    thread_local!(static NEXT: std::cell::Cell<usize> = const { std::cell::Cell::new(0) });
+    let next = NEXT.replace(NEXT.get() + 1) % NAMES.len();
+    let mut file = std::fs::File::open(&NAMES[next])?;
     let _ = file.read(&mut [0; 64])?;
     Ok(())
 }

@@ -99,6 +99,10 @@ enum Verb {
 
 fn main() -> anyhow::Result<ExitCode> {
     let verb = Cli::parse().verb;
+    // Those that start and make things end with an error, so that all of it is taken away on the way out; the others at once.
+    if !matches!(verb, Some(Verb::Load { .. } | Verb::Paced { .. } | Verb::Rules { .. } | Verb::Endure { .. })) {
+        stop::listen()?;
+    }
     match &verb {
         // Children of ours.
         Some(Verb::Load { name }) => println!("{}", load::run_here(name)?),
@@ -129,7 +133,6 @@ fn rules() -> Verb {
 }
 
 fn run(verb: Verb) -> anyhow::Result<()> {
-    stop::listen()?;
     let agent = || watch::find_agent();
     match verb {
         Verb::Cost => cost::measure(&agent()?),

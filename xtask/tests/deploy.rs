@@ -280,7 +280,7 @@ fn every_alert_fires_when_it_should_and_only_then() {
 }
 
 #[test]
-fn compose_grants_what_the_unit_grants() {
+fn compose_and_kubernetes_grant_what_the_unit_grants() {
     let unit = read("deploy/systemd/tidewatch.service");
     let of_unit: BTreeSet<String> = unit
         .lines()
@@ -296,6 +296,18 @@ fn compose_grants_what_the_unit_grants() {
     assert_eq!(service["read_only"], true);
     let version = env!("CARGO_PKG_VERSION");
     assert_eq!(service["image"], format!("tidewatch:{version}"));
+
+    let text = read("deploy/kubernetes.yaml");
+    let parts = text.split("\n---\n").map(|part| serde_saphyr::from_str::<Value>(part).unwrap());
+    let daemons = parts.into_iter().find(|part| part["kind"] == "DaemonSet").unwrap();
+    let container = &daemons["spec"]["template"]["spec"]["containers"][0];
+    let context = &container["securityContext"];
+    let added = context["capabilities"]["add"].as_array().unwrap();
+    let of_kubernetes: BTreeSet<String> = added.iter().map(|name| name.as_str().unwrap().to_owned()).collect();
+    assert_eq!(of_unit, of_kubernetes);
+    assert_eq!(context["capabilities"]["drop"][0], "ALL");
+    assert_eq!(context["readOnlyRootFilesystem"], true);
+    assert_eq!(container["image"], format!("tidewatch:{version}"));
 }
 
 #[test]

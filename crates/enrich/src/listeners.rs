@@ -4,6 +4,7 @@
 //! A socket is its number: a descriptor shows it, `/proc/PID/net` shows it, and the kernel half tells it.
 
 pub(crate) mod look;
+pub(crate) mod suspects;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -44,9 +45,8 @@ pub struct Listening {
 #[derive(Debug, Default)]
 pub struct Listeners {
     sockets: HashMap<u64, (Listening, u64), foldhash::fast::RandomState>,
-    /// Numbers of sockets by container and in the order in which they began.
-    order: BTreeMap<(String, u64), u64>,
-    owners: HashMap<String, usize, foldhash::fast::RandomState>,
+    /// Numbers of sockets by container, and by the order in which they began.
+    owners: BTreeMap<String, BTreeMap<u64, u64>>,
     begun: u64,
     evicted: u64,
     version: u64,
@@ -56,17 +56,16 @@ impl Listeners {
     /// A socket listens. What was known under its number is forgotten: it is another.
     pub fn begin(&mut self, listening: Listening) {
         self.end(listening.ino);
-        if self.owners.get(&listening.container).is_some_and(|count| *count >= MAX_OF_OWNER) {
+        if self.owners.get(&listening.container).is_some_and(|of_it| of_it.len() >= MAX_OF_OWNER) {
             self.make_room(&listening.container.clone());
         } else if self.sockets.len() >= MAX
-            && let Some((_, most)) = self.owners.iter().map(|(owner, count)| (*count, owner)).max()
+            && let Some((_, most)) = self.owners.iter().map(|(owner, of_it)| (of_it.len(), owner)).max()
         {
             self.make_room(&most.clone());
         }
         self.version += 1;
         self.begun += 1;
-        self.order.insert((listening.container.clone(), self.begun), listening.ino);
-        *self.owners.entry_ref(listening.container.as_str()).or_default() += 1;
+        self.owners.entry(listening.container.clone()).or_default().insert(self.begun, listening.ino);
         self.sockets.insert(listening.ino, (listening, self.begun));
     }
 
@@ -74,37 +73,26 @@ impl Listeners {
     pub fn end(&mut self, ino: u64) -> bool {
         let Some((listening, number)) = self.sockets.remove(&ino) else { return false };
         self.version += 1;
-        self.forget(&listening.container, number);
+        if let Some(of_it) = self.owners.get_mut(&listening.container) {
+            of_it.remove(&number);
+            if of_it.is_empty() {
+                self.owners.remove(&listening.container);
+            }
+        }
         true
     }
 
     /// A container is gone, and with it all that listened in it.
     pub fn container_gone(&mut self, id: &str) {
-        if !self.owners.contains_key(id) {
-            return;
-        }
-        let of_it = self.order.range((id.to_owned(), 0)..=(id.to_owned(), u64::MAX));
-        let numbers: Vec<u64> = of_it.map(|(_, ino)| *ino).collect();
-        for ino in numbers {
+        for ino in self.owners.remove(id).unwrap_or_default().into_values() {
             self.end(ino);
         }
     }
 
     fn make_room(&mut self, owner: &str) {
-        let oldest = self.order.range((owner.to_owned(), 0)..=(owner.to_owned(), u64::MAX)).next();
-        if let Some(ino) = oldest.map(|(_, ino)| *ino) {
-            self.end(ino);
+        if let Some((_, ino)) = self.owners.get(owner).and_then(BTreeMap::first_key_value) {
+            self.end(*ino);
             self.evicted += 1;
-        }
-    }
-
-    fn forget(&mut self, owner: &str, number: u64) {
-        self.order.remove(&(owner.to_owned(), number));
-        if let Some(count) = self.owners.get_mut(owner) {
-            *count -= 1;
-            if *count == 0 {
-                self.owners.remove(owner);
-            }
         }
     }
 
@@ -115,7 +103,7 @@ impl Listeners {
 
     /// All, by container (the host first) and in the order in which they began.
     pub fn iter(&self) -> impl Iterator<Item = &Listening> {
-        self.order.values().filter_map(|ino| self.get(*ino))
+        self.owners.values().flat_map(BTreeMap::values).filter_map(|ino| self.get(*ino))
     }
 
     /// Sockets remembered.
@@ -170,12 +158,12 @@ mod tests {
         assert!(table.get(1).is_some(), "whoever has one keeps it");
         assert_eq!((table.get(10_000), table.get(91_999).is_some()), (None, true), "the oldest goes first");
         assert_eq!(table.evicted(), 18_001 - MAX as u64);
-        assert_eq!((table.order.len(), table.owners.values().sum::<usize>()), (MAX, MAX));
+        assert_eq!((table.iter().count(), table.owners.values().map(BTreeMap::len).sum::<usize>()), (MAX, MAX));
         for name in ["a", "b", "c", "d", "e", "f", "g", "h", "i"] {
             table.container_gone(name);
         }
         let left: Vec<u64> = table.iter().map(|listening| listening.ino).collect();
-        assert_eq!((left, table.order.len(), table.owners.len()), (vec![1], 1, 1));
+        assert_eq!((left, table.len(), table.owners.len()), (vec![1], 1, 1));
     }
 
     #[test]

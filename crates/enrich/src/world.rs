@@ -509,12 +509,14 @@ impl World {
     /// Tables that grow with what containers do: name; entries, most entries, and how many made room.
     pub fn tables(&self) -> Vec<(&'static str, (u64, u64, u64))> {
         let (accounts, evicted) = self.ledger.size();
+        let missed = &self.looks.suspects;
         let row = |entries: usize, capacity: usize, evicted: u64| (entries as u64, capacity as u64, evicted);
         let mut tables = vec![
             ("processes", row(self.processes.len(), self.options.max_processes, self.processes.evicted())),
             ("user_lists", row(self.container_users.len(), MAX_USER_LISTS, self.user_lists_evicted)),
             ("address_names", row(self.known_names.len(), KnownNames::CAPACITY, self.known_names.evicted())),
             ("listeners", row(self.listeners.len(), listeners::MAX, self.listeners.evicted())),
+            ("missed_listeners", row(missed.len(), listeners::suspects::MAX, missed.evicted())),
             ("ledger_accounts", row(accounts, crate::ledger::MAX_ACCOUNTS, evicted)),
         ];
         tables.extend(self.membership.tables());

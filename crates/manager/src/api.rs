@@ -39,6 +39,7 @@ pub use findings::{FindingItem, FindingPage};
 pub use inventory::{
     ContainerItem, ContainerPage, ImageItem, ImagePage, RuleItem, RulePage, WorkloadItem, WorkloadPage,
 };
+pub(crate) use listeners::in_order;
 pub use listeners::{ListenerItem, ListenerPage};
 pub use moment::{NoMoment, moment};
 pub use overview::{LinkOverview, ManagerOverview, Overview, ProblemPage, StoreOverview};

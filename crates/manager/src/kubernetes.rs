@@ -1,7 +1,8 @@
 //! The pods of this node, as the API of Kubernetes tells them: listed, watched, and told to the agent.
 //!
 //! One connection lists all and then hears of changes. Whatever goes wrong ends it, and after a pause another begins
-//! from the start: pods of one node are few, and what was known stays meanwhile.
+//! from the start: pods of one node are few, and what was known stays meanwhile. A watch that ends in good order goes on
+//! from where it was, though not at once again and again.
 //!
 //! **Never:** a change in the cluster; a secret, an environment or anything else of a pod's content.
 
@@ -29,7 +30,7 @@ use tw_model::status::Problem;
 use crate::state::now_ns;
 pub use access::{Access, Needs};
 use object::Pod;
-use relations::{NAMESPACE_AGE, Relations};
+use relations::Relations;
 pub(crate) use tell::tell;
 use trouble::{Kind, Trouble};
 
@@ -39,8 +40,8 @@ const MAX_PODS: usize = 1_024;
 const PAGE: u32 = 50;
 /// How long it may take to list all.
 const LISTING: Duration = Duration::from_secs(60);
-/// Shortest and longest pause between connections, about.
-pub const PAUSE: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
+/// How long an answer may take that a watch waits for meanwhile.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// A connection that worked for so long is followed by the shortest pause.
 const STEADY: Duration = Duration::from_secs(60);
 /// A trouble that may pass is told after this long.
@@ -53,8 +54,30 @@ pub struct Options {
     pub access: Access,
     /// Name of this node in Kubernetes.
     pub node: String,
-    /// Shortest and longest pause between connections: [`PAUSE`].
+    /// How often what is done.
+    pub pace: Pace,
+}
+
+/// How often something is done; tests are quicker.
+#[derive(Clone, Copy, Debug)]
+pub struct Pace {
+    /// Shortest and longest pause between connections, about.
     pub pause: (Duration, Duration),
+    /// From the beginning of one watch to that of the next, at least.
+    pub watch: Duration,
+    /// After this long the node, namespaces and whatever could not be read are asked for again: nothing tells that they
+    /// changed.
+    pub again: Duration,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self {
+            pause: (Duration::from_millis(500), Duration::from_secs(30)),
+            watch: Duration::from_secs(1),
+            again: Duration::from_secs(600),
+        }
+    }
 }
 
 /// What a person may want to know.
@@ -68,7 +91,7 @@ pub(crate) struct Standing {
     pub(crate) heard_ns: u64,
     /// How often all pods were listed.
     pub(crate) lists: u64,
-    /// Pods for which there was no room in the last list.
+    /// Pods for which there was no room since all were listed last; [`MAX_PODS`] at most.
     pub(crate) left_out: u64,
     /// Troubles so far, by kind.
     pub(crate) failures: BTreeMap<&'static str, u64>,
@@ -77,6 +100,30 @@ pub(crate) struct Standing {
     node_known: Option<bool>,
     /// What may not be read beside pods.
     denied: Vec<&'static str>,
+}
+
+/// What was said in the log since a connection last held for [`STEADY`].
+#[derive(Default)]
+struct Said {
+    trouble: Option<Kind>,
+    /// That it is over.
+    watched: bool,
+}
+
+/// Uids of pods for which there is no room.
+#[derive(Default)]
+struct LeftOut(HashSet<String>);
+
+impl LeftOut {
+    fn add(&mut self, uid: String) {
+        if self.0.len() < MAX_PODS {
+            self.0.insert(uid);
+        }
+    }
+
+    fn number(&self) -> u64 {
+        self.0.len() as u64
+    }
 }
 
 /// Watches, and remembers what it saw.
@@ -107,7 +154,7 @@ impl Kubernetes {
         let mut standing = kubernetes.standing_mut();
         (standing.lists, standing.heard_ns) = (1, now_ns());
         drop(standing);
-        kubernetes.failed(&Trouble::silent(1), &mut None);
+        kubernetes.failed(&Trouble::silent(1), &mut Said::default());
         kubernetes
     }
 
@@ -165,9 +212,9 @@ impl Kubernetes {
 
     /// Connects, watches, and connects again, for ever.
     pub(crate) async fn follow(&self) {
-        let (shortest, longest) = self.options.pause;
+        let (shortest, longest) = self.options.pace.pause;
         let mut pause = shortest;
-        let mut said = None;
+        let mut said = Said::default();
         loop {
             let begin = Instant::now();
             let trouble = match self.session(&mut said).await {
@@ -175,7 +222,7 @@ impl Kubernetes {
                 Err(trouble) => trouble,
             };
             if begin.elapsed() > STEADY {
-                pause = shortest;
+                (pause, said) = (shortest, Said::default());
             }
             self.failed(&trouble, &mut said);
             tokio::time::sleep(jittered(pause)).await;
@@ -183,7 +230,7 @@ impl Kubernetes {
         }
     }
 
-    fn failed(&self, trouble: &Trouble, said: &mut Option<Kind>) {
+    fn failed(&self, trouble: &Trouble, said: &mut Said) {
         let mut standing = self.standing_mut();
         *standing.failures.entry(trouble.kind.name()).or_insert(0) += 1;
         if trouble.is_harmless() {
@@ -193,24 +240,25 @@ impl Kubernetes {
         let since = standing.trouble.as_ref().map_or_else(Instant::now, |(_, since)| *since);
         standing.trouble = Some((trouble.clone(), since));
         drop(standing);
-        // Once for each kind, however often it is tried.
-        if said.replace(trouble.kind) != Some(trouble.kind) {
+        // Once for each kind, however often it is tried, and also if all goes well for a moment each time.
+        if said.trouble.replace(trouble.kind) != Some(trouble.kind) {
+            said.watched = false;
             let remedy = trouble.problem().remedy;
             tracing::warn!(%remedy, "{trouble}; trying again");
         }
     }
 
-    async fn session(&self, said: &mut Option<Kind>) -> Result<std::convert::Infallible, Trouble> {
-        let (client, server) = self.options.access.client().await?;
+    async fn session(&self, said: &mut Said) -> Result<std::convert::Infallible, Trouble> {
+        let (client, server) = self.options.access.client(self.options.pace.watch).await?;
         self.standing_mut().server = server;
-        self.look_at_the_node(&client).await?;
+        self.look_at_the_node(&client, LISTING).await?;
         let mut relations = Relations::new(client.clone());
         let wanted = watcher::Config::default().fields(&format!("spec.nodeName={}", self.options.node)).page_size(PAGE);
-        let mut stream = pin!(watcher::watcher(Api::<Pod>::all(client), wanted));
+        let mut stream = pin!(watcher::watcher(Api::<Pod>::all(client.clone()), wanted));
         let mut listed_by = Some(Instant::now() + LISTING);
         let mut listing: HashMap<String, Arc<Told>> = HashMap::new();
-        let mut left_out = 0;
-        let mut tick = tokio::time::interval(NAMESPACE_AGE);
+        let mut left_out = LeftOut::default();
+        let mut tick = tokio::time::interval(self.options.pace.again);
         tick.reset();
         loop {
             let late = async {
@@ -223,6 +271,8 @@ impl Kubernetes {
                 event = stream.next() => event,
                 () = late => return Err(Trouble::silent(LISTING.as_secs())),
                 _ = tick.tick() => {
+                    // What is wrong with the connection, the watch itself will say.
+                    self.look_at_the_node(&client, PATIENCE).await.ok();
                     self.complete_again(&mut relations).await;
                     continue;
                 }
@@ -232,11 +282,11 @@ impl Kubernetes {
             match event.map_err(|error| Trouble::of(&error))? {
                 Event::Init => {
                     listed_by = Some(Instant::now() + LISTING);
-                    (listing, left_out) = (HashMap::new(), 0);
+                    (listing, left_out) = (HashMap::new(), LeftOut::default());
                 }
                 Event::InitApply(pod) => {
                     if listing.len() >= MAX_PODS && !listing.contains_key(&pod.uid()) {
-                        left_out += 1;
+                        left_out.add(pod.uid());
                         continue;
                     }
                     let begin = Instant::now();
@@ -246,16 +296,24 @@ impl Kubernetes {
                 }
                 Event::InitDone => {
                     listed_by = None;
-                    self.listed(std::mem::take(&mut listing), left_out, &relations);
-                    *said = None;
+                    self.listed(std::mem::take(&mut listing), left_out.number(), &relations, said);
                 }
                 Event::Apply(pod) => {
                     let Some((uid, pod)) = read(&pod, &mut relations).await else { continue };
-                    self.put(uid, pod, &relations);
+                    if self.put(uid.clone(), pod, &relations) {
+                        left_out.0.remove(&uid);
+                    } else {
+                        left_out.add(uid);
+                    }
+                    self.standing_mut().left_out = left_out.number();
                 }
                 Event::Delete(pod) => {
-                    self.standing_mut().heard_ns = now_ns();
-                    if self.pods().remove(&pod.uid()).is_some() {
+                    let uid = pod.uid();
+                    left_out.0.remove(&uid);
+                    let mut standing = self.standing_mut();
+                    (standing.heard_ns, standing.left_out) = (now_ns(), left_out.number());
+                    drop(standing);
+                    if self.pods().remove(&uid).is_some() {
                         self.tell_change();
                     }
                 }
@@ -264,10 +322,10 @@ impl Kubernetes {
     }
 
     /// Whether Kubernetes knows the node: no pod on one that it does not is no news. Who may not ask does not know.
-    async fn look_at_the_node(&self, client: &Client) -> Result<(), Trouble> {
+    async fn look_at_the_node(&self, client: &Client, patience: Duration) -> Result<(), Trouble> {
         let nodes = Api::<Node>::all(client.clone());
-        let answer = tokio::time::timeout(LISTING, nodes.get_metadata_opt(&self.options.node)).await;
-        let known = match answer.map_err(|_| Trouble::silent(LISTING.as_secs()))? {
+        let answer = tokio::time::timeout(patience, nodes.get_metadata_opt(&self.options.node)).await;
+        let known = match answer.map_err(|_| Trouble::silent(patience.as_secs()))? {
             Ok(node) => Some(node.is_some()),
             Err(kube::Error::Api(_)) => None,
             Err(error) => return Err(Trouble::of_request("get", &error)),
@@ -277,7 +335,7 @@ impl Kubernetes {
     }
 
     /// All pods of the node, in place of those that were known.
-    fn listed(&self, pods: HashMap<String, Arc<Told>>, left_out: u64, relations: &Relations) {
+    fn listed(&self, pods: HashMap<String, Arc<Told>>, left_out: u64, relations: &Relations, said: &mut Said) {
         let number = pods.len();
         *self.pods() = pods;
         let mut standing = self.standing_mut();
@@ -287,13 +345,14 @@ impl Kubernetes {
         let (first, mended) = (standing.lists == 1, standing.trouble.take().is_some());
         let server = standing.server.clone();
         drop(standing);
-        if first || mended {
+        if first || (mended && !std::mem::replace(&mut said.watched, true)) {
             tracing::info!(%server, node = %self.options.node, pods = number, "the pods of this node are watched");
         }
         self.tell_change();
     }
 
-    fn put(&self, uid: String, pod: Told, relations: &Relations) {
+    /// Takes a pod, as it is now; returns whether there is room for it.
+    fn put(&self, uid: String, pod: Told, relations: &Relations) -> bool {
         let mut pods = self.pods();
         let full = pods.len() >= MAX_PODS && !pods.contains_key(&uid);
         let news = !full && pods.get(&uid).is_none_or(|known| **known != pod);
@@ -303,7 +362,6 @@ impl Kubernetes {
         drop(pods);
         let mut standing = self.standing_mut();
         standing.heard_ns = now_ns();
-        standing.left_out += u64::from(full);
         if standing.denied != relations.denied() {
             standing.denied = relations.denied().to_vec();
         }
@@ -311,10 +369,12 @@ impl Kubernetes {
         if news {
             self.tell_change();
         }
+        !full
     }
 
-    /// Looks whether namespaces are other than they were.
+    /// Looks whether namespaces are other than they were, and whether what was denied or failed is answered now.
     async fn complete_again(&self, relations: &mut Relations) {
+        relations.ask_again();
         let known: Vec<(String, Arc<Told>)> =
             self.pods().iter().map(|(uid, pod)| (uid.clone(), Arc::clone(pod))).collect();
         for (uid, pod) in known {
@@ -325,6 +385,7 @@ impl Kubernetes {
                 self.put(uid, fresh, relations);
             }
         }
+        self.standing_mut().denied = relations.denied().to_vec();
     }
 
     fn tell_change(&self) {

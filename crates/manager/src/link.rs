@@ -21,6 +21,7 @@ use tw_model::link::{Cursor, FromAgent, FromManager, MAX_LINE, PROTOCOL, Spooled
 use tw_model::status::{Node, RuleFile, SpoolLane};
 use tw_model::{Container, Workload};
 
+use crate::api::in_order;
 use crate::keeper::{Attempts, PAUSE};
 use crate::kubernetes::tell;
 use crate::state::{State, now_ns, now_us};
@@ -319,6 +320,7 @@ impl Reader<'_> {
             }
             FromAgent::Listeners { mut listeners } => {
                 listeners.truncate(LISTENERS);
+                in_order(&mut listeners);
                 self.state.agent_sees(listeners);
             }
             FromAgent::Answer { id, result } => self.state.answered(id, result),

@@ -335,9 +335,10 @@ impl State {
         self.lock().link.listeners = Arc::new(listeners);
     }
 
-    /// What listens, as the agent said it last.
+    /// What listens, as the agent said it last; nothing if it was not heard lately.
     pub(crate) fn listeners(&self) -> Arc<Vec<Listener>> {
-        Arc::clone(&self.lock().link.listeners)
+        let inner = self.lock();
+        inner.link.fresh().map(|_| Arc::clone(&inner.link.listeners)).unwrap_or_default()
     }
 
     /// The agent said how it is.
@@ -454,6 +455,29 @@ mod tests {
         assert_eq!(fault.note(&error("y"), true, after(90)), News::Failed);
         let other = StoreError::Other { place: "sqlite".into(), reason: String::new() };
         assert_eq!(fault.note(&other, true, after(91)), News::Failed);
+    }
+
+    #[test]
+    fn what_listens_now_is_not_told_of_an_agent_that_was_not_heard_lately() {
+        let place = Place::parse("sqlite:/nowhere").unwrap();
+        let retention = watch::channel(Retention::default()).1;
+        let state = State::new(place, retention, "/nowhere".into(), "1".into());
+        let listener = Listener {
+            container: String::new(),
+            protocol: "tcp".into(),
+            address: [0, 0, 0, 0].into(),
+            port: 22,
+            process: "sshd".into(),
+            pid: 7,
+            since_ns: 0,
+        };
+        state.agent_says(AgentStatus::default());
+        state.agent_sees(vec![listener.clone()]);
+        assert_eq!(*state.listeners(), [listener]);
+        state.lock().link.heard = Instant::now().checked_sub(FRESH);
+        assert_eq!(*state.listeners(), []);
+        state.agent_says(AgentStatus::default());
+        assert_eq!(state.listeners().len(), 1, "it is heard again");
     }
 
     #[test]

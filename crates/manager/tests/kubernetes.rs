@@ -14,7 +14,7 @@ use std::time::Duration;
 use api_server::{ApiServer, Say, furnish, kubeconfig, pod, status};
 use ground::scene::{Agent, Connection, Manager, PATIENCE};
 use serde_json::{Value, json};
-use tw_manager::kubernetes::{Access, Options};
+use tw_manager::kubernetes::{Access, Options, Pace};
 use tw_model::container::Pod;
 use tw_model::link::FromManager;
 
@@ -36,6 +36,8 @@ impl Ears {
 
     /// Listens until it is so.
     async fn until(&mut self, what: impl Fn(&BTreeMap<String, Pod>) -> bool) {
+        // Who says nothing for long is given up; what is waited for may take as long again.
+        self.connection.findings(Vec::new()).await;
         let heard = async {
             while !what(&self.pods) {
                 let Some(said) = self.connection.hear().await else {
@@ -79,11 +81,16 @@ impl Ground {
     }
 
     fn at(server: ApiServer, url: &str, authority: Option<&Path>) -> Self {
+        let pace = Pace { pause: (QUICK, 2 * QUICK), watch: QUICK, ..Pace::default() };
+        Self::paced(server, url, authority, pace)
+    }
+
+    fn paced(server: ApiServer, url: &str, authority: Option<&Path>, pace: Pace) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("kubeconfig");
         kubeconfig(&file, url, authority);
         let agent = Agent::listen(folder.path());
-        let options = Options { access: Access::File(file), node: "node-1".into(), pause: (QUICK, 2 * QUICK) };
+        let options = Options { access: Access::File(file), node: "node-1".into(), pace };
         let store = format!("sqlite:{}/tidewatch.db", folder.path().display());
         let manager = Manager::start_with(folder.path(), &store, Some(options));
         Self { folder, server, agent, manager }
@@ -270,6 +277,8 @@ async fn a_server_that_breaks_off_or_makes_no_sense_does_no_harm() {
     let ground = Ground::new(|server| server.put(pod("u-1", "web-1", "web")));
     let mut ears = Ears::of(&ground.agent).await;
     ears.has("u-1").await;
+    // Whoever comes later does not hear it.
+    ground.until("a watch", || ground.server.script().watched).await;
     for line in [
         json!({"type": "ADDED", "object": {"metadata": {"name": "no uid", "resourceVersion": "101"}}}),
         json!({"type": "DELETED", "object": {"metadata": {"uid": "never", "name": "x", "resourceVersion": "101"}}}),
@@ -356,24 +365,104 @@ async fn who_is_not_known_or_may_not_is_told_what_is_missing() {
 #[tokio::test]
 async fn owners_that_a_pod_makes_up_are_not_believed() {
     let ground = Ground::new(|server| {
-        let owned = |uid: &str, name: &str, owner: &str| {
+        let owned = |uid: &str, kind: &str, name: &str, owner: &str| {
             let mut pod = pod(uid, uid, "web");
-            pod["metadata"]["labels"] = json!({});
-            pod["metadata"]["ownerReferences"] = json!([{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": name, "uid": owner, "controller": true}]);
+            // With it the name alone would say a deployment.
+            let hash = name.rsplit_once('-').unwrap().1;
+            pod["metadata"]["labels"] = json!({"pod-template-hash": hash});
+            pod["metadata"]["ownerReferences"] =
+                json!([{"apiVersion": "x/v1", "kind": kind, "name": name, "uid": owner, "controller": true}]);
             server.put(pod);
         };
-        owned("u-other", "web-7d4b9c8f6", "another-uid");
-        owned("u-path", "../../../../api/v1/nodes/node-1", "node-uid");
+        owned("u-other", "ReplicaSet", "web-7d4b9c8f6", "another-uid");
+        owned("u-gone", "ReplicaSet", "gone-7d4b9c8f6", "rs-uid");
+        owned("u-path", "ReplicaSet", "../../../../api/v1/nodes/node-1", "node-uid");
+        owned("u-job", "Job", "tidy-29411520", "another-uid");
+        owned("u-job-gone", "Job", "gone-29411520", "job-uid");
     });
     let mut ears = Ears::of(&ground.agent).await;
-    ears.until(|pods| pods.len() == 2).await;
+    ears.until(|pods| pods.len() == 5).await;
     assert!(ears.pods.values().all(|pod| pod.owner("deployment").is_none()), "{:#?}", ears.pods);
+    assert!(ears.pods.values().all(|pod| pod.owner("cronjob").is_none()), "{:#?}", ears.pods);
+    // That another pod has the owner in truth, and in another namespace, does not help.
+    ground.server.put(pod("u-true", "web-7d4b9c8f6-1", "web"));
+    ears.has("u-true").await;
+    assert_eq!(ears.pods["u-true"].owner("deployment").unwrap().name, "web");
+    let mut elsewhere = pod("u-elsewhere", "web-7d4b9c8f6-2", "web");
+    elsewhere["metadata"]["namespace"] = "other".into();
+    ground.server.put(elsewhere);
+    ears.has("u-elsewhere").await;
+    assert!(ears.pods["u-elsewhere"].owner("deployment").is_none(), "{:#?}", ears.pods["u-elsewhere"]);
     assert_eq!(
         ground.server.asked("nodes/node-1"),
         1,
         "the look at the node alone: {:#?}",
         ground.server.script().requests
     );
+    ground.manager.stop().await;
+}
+
+#[tokio::test]
+async fn what_could_not_be_read_is_asked_for_again() {
+    let server = ApiServer::start();
+    furnish(&server);
+    server.put(pod("u-1", "web-1", "web"));
+    server.script().forbidden = vec![("get", "replicasets"), ("get", "namespaces")];
+    let node = server.script().objects.remove("api/v1/nodes/node-1").unwrap();
+    let url = format!("http://{}", server.address);
+    let pace = Pace { pause: (QUICK, 2 * QUICK), watch: QUICK, again: 2 * QUICK };
+    let ground = Ground::paced(server, &url, None, pace);
+    let mut ears = Ears::of(&ground.agent).await;
+    ears.until(|pods| pods.get("u-1").is_some_and(|pod| pod.owner("deployment").is_some())).await;
+    assert_eq!((&*ears.pods["u-1"].owners[1].uid, &*ears.pods["u-1"].namespace_uid), ("", ""));
+    ground.problem("kubernetes-node").await;
+    ground.problem("kubernetes-relations").await;
+    // Nobody gives a sign of it: neither pods nor the connection change.
+    ground.server.script().forbidden.clear();
+    ground.server.script().objects.insert("api/v1/nodes/node-1".into(), node);
+    ears.until(|pods| !pods["u-1"].owners[1].uid.is_empty() && !pods["u-1"].namespace_uid.is_empty()).await;
+    assert_eq!(&*ears.pods["u-1"].owners[1].uid, "deployment-uid");
+    ground.manager.until("/api/v1/problems", |_, body| !body.contains("\"kubernetes-")).await;
+
+    // Answers of a server that fails are no answers for ever either, and what is known stays.
+    let space = ground.server.script().objects.remove("api/v1/namespaces/shop").unwrap();
+    ground.server.script().broken = vec!["namespaces"];
+    let asked = ground.server.asked("namespaces/shop");
+    ground.asked("namespaces/shop", asked + 6).await;
+    assert_eq!(ground.server.asked("list /api/v1/pods"), 1);
+    let mut changed = space;
+    changed["metadata"]["labels"]["team"] = "red".into();
+    ground.server.script().objects.insert("api/v1/namespaces/shop".into(), changed);
+    assert_eq!(&*ears.pods["u-1"].namespace_labels["team"], "blue");
+    ground.server.script().broken.clear();
+    ears.until(|pods| pods["u-1"].namespace_labels.get("team").is_some_and(|team| team == "red")).await;
+    // A right that is taken away while no pod changes.
+    ground.server.script().forbidden = vec![("get", "namespaces")];
+    let (what, _) = ground.problem("kubernetes-relations").await;
+    assert!(what.contains("get namespaces:"), "{what}");
+    assert_eq!(ground.server.asked("list /api/v1/pods"), 1, "all on one connection");
+    ground.manager.stop().await;
+}
+
+#[tokio::test]
+async fn watches_that_end_at_once_do_not_begin_at_once() {
+    let server = ApiServer::start();
+    furnish(&server);
+    server.put(pod("u-1", "web-1", "web"));
+    server.script().brief = true;
+    let url = format!("http://{}", server.address);
+    let pace = Pace { pause: (QUICK, 2 * QUICK), watch: 3 * QUICK, ..Pace::default() };
+    let begin = std::time::Instant::now();
+    let ground = Ground::paced(server, &url, None, pace);
+    let mut ears = Ears::of(&ground.agent).await;
+    ears.has("u-1").await;
+    ground.asked("watch ", 4).await;
+    assert!(begin.elapsed() >= 9 * QUICK, "four watches have three pauses between them: {:?}", begin.elapsed());
+    ground.server.script().brief = false;
+    ground.until("a watch", || ground.server.script().watched).await;
+    ground.server.put(pod("u-2", "web-2", "web"));
+    ears.has("u-2").await;
+    assert_eq!(ground.server.asked("list /api/v1/pods"), 1, "that is no trouble");
     ground.manager.stop().await;
 }
 
@@ -392,6 +481,21 @@ async fn too_many_pods_are_left_out_and_a_node_that_nobody_knows_is_told() {
     let (what, remedy) = ground.problem("kubernetes-node").await;
     assert!(what.contains("no node named node-1") && remedy.contains("kubernetes.node"), "{what}; {remedy}");
     assert_eq!(ground.manager.metric("tidewatch_kubernetes_pods_left_out").await, 76.0);
+
+    // One that is left out counts once, however often it changes, and no more when it is gone.
+    ground.until("a watch", || ground.server.script().watched).await;
+    for app in ["a", "b", "c"] {
+        ground.server.put(pod("u-beyond", "beyond", app));
+    }
+    ground.manager.until("/metrics", |_, body| body.contains("tidewatch_kubernetes_pods_left_out 77.0\n")).await;
+    ground.server.delete("u-beyond");
+    ground.manager.until("/metrics", |_, body| body.contains("tidewatch_kubernetes_pods_left_out 76.0\n")).await;
+    // Whoever finds room is left out no more. The first of the list in their order is known.
+    ground.server.delete("u-0");
+    ears.until(|pods| !pods.contains_key("u-0")).await;
+    ground.server.put(pod("u-999", "web", "changed"));
+    ears.has("u-999").await;
+    assert_eq!(ground.manager.metric("tidewatch_kubernetes_pods_left_out").await, 75.0);
     ground.manager.stop().await;
 }
 

@@ -397,9 +397,22 @@ async fn inventory_rules_and_problems_are_shown() {
     manager.until("/api/v1/listeners", |_, body| body.contains("443")).await;
     let page = manager.get("/api/v1/listeners?limit=2").await;
     assert_eq!(page["listeners"][0]["since"], serde_json::Value::Null);
-    assert_eq!((&page["listeners"][1]["since"], &page["next"]), (&"2026-11-24T08:00:00Z".into(), &"2".into()));
-    let last = manager.get("/api/v1/listeners?limit=2&cursor=2").await;
+    assert_eq!(page["listeners"][1]["since"], "2026-11-24T08:00:00Z");
+    let next = page["next"].as_str().unwrap();
+    let last = manager.get(&format!("/api/v1/listeners?limit=2&cursor={next}")).await;
     assert_eq!((&last["listeners"][0]["port"], &last["next"]), (&443.into(), &serde_json::Value::Null));
+    // The next page begins behind the last socket of the one before, whatever ended or began meanwhile.
+    connection
+        .send(FromAgent::Listeners { listeners: vec![on("", 21), on(&second.id, 81), on(&second.id, 443)] })
+        .await;
+    manager.until("/api/v1/listeners", |_, body| body.contains("\"port\":81,")).await;
+    let rest = manager.get(&format!("/api/v1/listeners?cursor={next}")).await["listeners"].clone();
+    let ports: Vec<&Value> = rest.as_array().unwrap().iter().map(|one| &one["port"]).collect();
+    assert_eq!(ports, [81, 443]);
+    connection
+        .send(FromAgent::Listeners { listeners: vec![on("", 22), on(&second.id, 443), on(&second.id, 80)] })
+        .await;
+    manager.until("/api/v1/listeners", |_, body| body.contains("\"port\":80,")).await;
     let items = manager.get("/api/v1/containers").await["containers"].clone();
     let ports = |id: &str| {
         let item = items.as_array().unwrap().iter().find(|item| item["id"] == id).unwrap();

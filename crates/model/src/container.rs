@@ -22,7 +22,7 @@ pub struct Mount {
 }
 
 /// What a pod, or its owner, was made by.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Owner {
     /// Kind in lower case: `replicaset`, `deployment`, `job` …

@@ -7,6 +7,7 @@ use std::collections::HashSet;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use serde::de::DeserializeOwned;
 use tw_manager::api::{ContainerItem, ContainerPage, FindingItem, FindingPage, ListenerPage, Overview, Reloaded};
 use tw_model::link::SupervisorStatus;
 use tw_model::status::Problem;
@@ -225,20 +226,31 @@ pub fn show(args: &ShowArgs, config: &Config) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// All containers, by id.
-fn all_containers(client: &mut Client, gone_too: bool) -> anyhow::Result<Vec<ContainerItem>> {
-    let mut containers = Vec::new();
-    let mut cursor: Option<String> = None;
+/// What all pages of a list hold; `split` takes one apart, into what it holds and where the next begins.
+fn all_pages<P: DeserializeOwned, T>(
+    client: &mut Client,
+    path: &str,
+    query: &[(&'static str, String)],
+    split: impl Fn(P) -> (Vec<T>, Option<String>),
+) -> anyhow::Result<Vec<T>> {
+    let (mut all, mut cursor) = (Vec::new(), None::<String>);
     loop {
-        let mut query = vec![("all", gone_too.to_string()), ("limit", PAGE.to_string())];
+        let mut query = query.to_vec();
+        query.push(("limit", PAGE.to_string()));
         query.extend(cursor.take().map(|cursor| ("cursor", cursor)));
-        let page: ContainerPage = client.get("/api/v1/containers", &query)?;
-        containers.extend(page.containers);
-        cursor = page.next;
+        let (items, next) = split(client.get(path, &query)?);
+        all.extend(items);
+        cursor = next;
         if cursor.is_none() {
-            return Ok(containers);
+            return Ok(all);
         }
     }
+}
+
+/// All containers, by id.
+fn all_containers(client: &mut Client, gone_too: bool) -> anyhow::Result<Vec<ContainerItem>> {
+    let query = [("all", gone_too.to_string())];
+    all_pages(client, "/api/v1/containers", &query, |page: ContainerPage| (page.containers, page.next))
 }
 
 /// `listeners`.
@@ -247,18 +259,8 @@ fn all_containers(client: &mut Client, gone_too: bool) -> anyhow::Result<Vec<Con
 /// If the service cannot be asked.
 pub fn listeners(args: &AskArgs, config: &Config) -> anyhow::Result<ExitCode> {
     let mut client = Client::connect(config)?;
-    let mut listeners = Vec::new();
-    let mut cursor: Option<String> = None;
-    loop {
-        let mut query = vec![("limit", PAGE.to_string())];
-        query.extend(cursor.take().map(|cursor| ("cursor", cursor)));
-        let page: ListenerPage = client.get("/api/v1/listeners", &query)?;
-        listeners.extend(page.listeners);
-        cursor = page.next;
-        if cursor.is_none() {
-            break;
-        }
-    }
+    let split = |page: ListenerPage| (page.listeners, page.next);
+    let listeners = all_pages(&mut client, "/api/v1/listeners", &[], split)?;
     if args.json {
         print_stdout(&format!("{}\n", serde_json::to_string(&listeners)?))?;
     } else {

@@ -120,7 +120,7 @@ fn kubernetes(config: &Config) -> anyhow::Result<Option<kubernetes::Options>> {
         // The kubelet takes it in lower case.
         None => agent::hostname().to_lowercase(),
     };
-    Ok(Some(kubernetes::Options { access, node, pause: kubernetes::PAUSE }))
+    Ok(Some(kubernetes::Options { access, node, pace: kubernetes::Pace::default() }))
 }
 
 fn reach(config: &Config, sources: &Sources, url: &str) -> anyhow::Result<sandbox::Reach> {

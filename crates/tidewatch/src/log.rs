@@ -107,11 +107,14 @@ fn filter(level: &str) -> anyhow::Result<EnvFilter> {
         }
         _ => text,
     };
-    // They log whole answers of a server; what is to be said of those the manager says.
-    let text = if text.contains("kube") { text } else { format!("{text},kube_client=off,kube_runtime=off") };
-    text.parse().with_context(|| {
+    let filter: EnvFilter = text.parse().with_context(|| {
         format!("log level {text:?}: use error, warn, info, debug, trace, or a filter such as warn,tidewatch=debug")
-    })
+    })?;
+    if text.contains("kube") {
+        return Ok(filter);
+    }
+    // They log whole answers of a server; what is to be said of those the manager says.
+    Ok(filter.add_directive("kube_client=off".parse()?).add_directive("kube_runtime=off".parse()?))
 }
 
 fn open(folder: &Path, options: &LogOptions) -> anyhow::Result<FileRotate<AppendCount>> {

@@ -84,6 +84,11 @@ const AGENT_DENIED: &[libc::c_long] = &[
     libc::SYS_bind,
 ];
 
+// Of Linux 6.13 and 6.15, with the same numbers on all architectures; the library does not name them yet.
+const SYS_SETXATTRAT: libc::c_long = 463;
+const SYS_REMOVEXATTRAT: libc::c_long = 466;
+const SYS_OPEN_TREE_ATTR: libc::c_long = 467;
+
 /// What the right over everything would allow beside, to an agent that has it.
 const ADMIN_DENIED: &[libc::c_long] = &[
     libc::SYS_bpf,
@@ -96,6 +101,12 @@ const ADMIN_DENIED: &[libc::c_long] = &[
     libc::SYS_setxattr,
     libc::SYS_lsetxattr,
     libc::SYS_fsetxattr,
+    SYS_SETXATTRAT,
+    libc::SYS_removexattr,
+    libc::SYS_lremovexattr,
+    libc::SYS_fremovexattr,
+    SYS_REMOVEXATTRAT,
+    SYS_OPEN_TREE_ATTR,
     libc::SYS_syslog,
     libc::SYS_acct,
     libc::SYS_pidfd_getfd,

@@ -6,9 +6,10 @@
 use bumpalo::Bump;
 use tw_detect::Detector;
 use tw_enrich::{World, WorldOptions};
-use tw_model::raw::{Encoder, FileBody, Header, SockBody, from_words, to_words};
+use tw_model::raw::{Encoder, FileBody, Header, SockBody, SocketId, from_words, to_words};
 use tw_model::{EventKind, Raw};
 use tw_rules::Loader;
+use zerocopy::IntoBytes as _;
 
 #[path = "../../sensor/tests/allocations/mod.rs"]
 mod allocations;
@@ -66,6 +67,22 @@ fn connect(number: u64) -> Vec<u8> {
     Encoder::new(&header, size_of::<SockBody>()).finish(&body)
 }
 
+/// One socket, again and again: servers that share it each say so.
+fn listen(number: u64) -> Vec<u8> {
+    let header = Header {
+        kind: EventKind::Listen as u16,
+        time: number,
+        start: 5,
+        cgroup: 1,
+        pid: 42,
+        tid: 42,
+        ..Header::default()
+    };
+    let mut out = Encoder::new(&header, size_of::<SockBody>());
+    let data = out.text(SocketId { ino: 77, netns: 1, chosen: 1 }.as_bytes());
+    out.finish(&SockBody { family: 2, proto: 6, type_: 1, lport: 8_080, data, ..SockBody::default() })
+}
+
 #[test]
 fn nothing_is_allocated_when_nothing_is_found() {
     let (rules, problems) = pack().finish();
@@ -73,7 +90,8 @@ fn nothing_is_allocated_when_nothing_is_found() {
     let mut detector = Detector::new(rules);
     let mut world = World::new(WorldOptions::default()).unwrap();
     let mut scratch = Bump::with_capacity(64 << 10);
-    let records: Vec<Vec<u64>> = (0..1000).map(|n| to_words(&if n % 2 == 0 { open(n) } else { connect(n) })).collect();
+    let kinds = [open, connect, open, connect, listen];
+    let records: Vec<Vec<u64>> = kinds.iter().cycle().zip(0..1000).map(|(kind, n)| to_words(&kind(n))).collect();
     let mut found = 0;
     let mut pass = |world: &mut World| {
         for record in &records {
@@ -90,4 +108,5 @@ fn nothing_is_allocated_when_nothing_is_found() {
     pass(&mut world);
     assert_eq!(allocations::of_this_thread() - before, 0, "allocations for 1000 events without a hit");
     assert_eq!(found, 0);
+    assert_eq!((world.listeners().len(), world.listeners().version()), (1, 1));
 }

@@ -2,7 +2,7 @@
 //!
 //! **Never:** more than a bounded number of bytes and links; waiting for anybody (it runs in a thread of its own).
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fs::File;
 use std::io::Read as _;
 use std::net::{IpAddr, Ipv6Addr};
@@ -10,8 +10,6 @@ use std::path::{Path, PathBuf};
 
 /// Most bytes that are read of one table.
 const MAX_TABLE: usize = 1 << 20;
-/// Processes of a namespace that are tried until its tables can be read.
-const TRIED: usize = 8;
 /// Descriptors of one process that are looked at: those with the lowest numbers.
 const MAX_DESCRIPTORS: usize = 1_024;
 /// Descriptors of all processes.
@@ -32,7 +30,7 @@ pub(crate) struct Task {
     /// Where `/proc` is.
     pub root: PathBuf,
     /// Network namespaces with the numbers of processes that live there.
-    pub places: Vec<(u32, Vec<u32>)>,
+    pub places: Vec<(u32, BTreeSet<u32>)>,
     /// Sockets that are known: nobody need be found for them, and one of datagrams counts whatever its port.
     pub known: HashSet<u64>,
 }
@@ -55,23 +53,26 @@ pub(crate) struct Found {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Sight {
     pub found: Vec<Found>,
+    /// Namespaces that were to be looked at.
+    pub looked: Vec<u32>,
     /// Namespaces and protocols of which everything was read.
     pub whole: HashSet<(u32, u16)>,
     /// Namespaces in which no process lives any more.
     pub left: HashSet<u32>,
+    /// The sockets that were known when the look began: only these can be found to be gone.
+    pub known: HashSet<u64>,
 }
 
 impl Task {
     /// Looks.
-    pub(crate) fn look(&self) -> Sight {
+    pub(crate) fn look(self) -> Sight {
         let mut sight = Sight::default();
         let mut links = MAX_LINKS;
         for (netns, pids) in &self.places {
             let living = |pid: &&u32| self.number_of(**pid, "ns/net", "net:[") == Some(u64::from(*netns));
-            let Some(pid) = pids.iter().take(TRIED).find(living) else {
-                if pids.len() <= TRIED {
-                    sight.left.insert(*netns);
-                }
+            sight.looked.push(*netns);
+            let Some(pid) = pids.iter().find(living) else {
+                sight.left.insert(*netns);
                 continue;
             };
             let first = sight.found.len();
@@ -84,6 +85,7 @@ impl Task {
             let new = sight.found.get_mut(first..).unwrap_or_default();
             self.find_owners(pids, new, &mut links);
         }
+        sight.known = self.known;
         sight
     }
 
@@ -119,7 +121,7 @@ impl Task {
     }
 
     /// Finds for each socket that is not known a process that holds it.
-    fn find_owners(&self, pids: &[u32], found: &mut [Found], links: &mut usize) {
+    fn find_owners(&self, pids: &BTreeSet<u32>, found: &mut [Found], links: &mut usize) {
         let mut wanted: HashMap<u64, &mut Found> =
             found.iter_mut().filter(|found| !self.known.contains(&found.ino)).map(|found| (found.ino, found)).collect();
         for pid in pids {
@@ -202,7 +204,7 @@ mod tests {
     fn here(known: HashSet<u64>) -> Sight {
         let netns = std::fs::read_link("/proc/self/ns/net").unwrap();
         let netns = number_in(netns.to_str().unwrap(), "net:[").unwrap() as u32;
-        Task { root: "/proc".into(), places: vec![(netns, vec![std::process::id()])], known }.look()
+        Task { root: "/proc".into(), places: vec![(netns, [std::process::id()].into())], known }.look()
     }
 
     fn number(socket: &impl std::os::fd::AsRawFd) -> u64 {
@@ -236,9 +238,12 @@ mod tests {
 
     #[test]
     fn a_namespace_without_processes_is_left() {
-        let task = Task { root: "/proc".into(), places: vec![(1, vec![std::process::id()])], known: HashSet::new() };
+        // However many processes lived there.
+        let pids = (5_000_000..5_000_020).chain([std::process::id()]).collect();
+        let task = Task { root: "/proc".into(), places: vec![(1, pids)], known: [5].into() };
         let sight = task.look();
         assert!(sight.found.is_empty() && sight.left.contains(&1));
+        assert_eq!((sight.looked, sight.known), (vec![1], [5].into()));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Sockets that listen, as the agent sees them now: nothing of it is stored.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::Json;
@@ -45,10 +46,53 @@ impl From<&Listener> for ListenerItem {
     }
 }
 
+/// What sockets are ordered by, and known again by.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Place<'a> {
+    container: &'a str,
+    port: u16,
+    protocol: &'a str,
+    address: IpAddr,
+    pid: u32,
+    since_ns: u64,
+}
+
+impl<'a> Place<'a> {
+    fn of(listener: &'a Listener) -> Self {
+        let Listener { container, protocol, address, port, pid, since_ns, process: _ } = listener;
+        Self { container, port: *port, protocol, address: *address, pid: *pid, since_ns: *since_ns }
+    }
+
+    fn cursor(&self) -> String {
+        let Self { container, port, protocol, address, pid, since_ns } = self;
+        format!("{port}_{protocol}_{address}_{pid}_{since_ns}_{container}")
+    }
+
+    /// None if it is no cursor.
+    fn parse(cursor: &'a str) -> Option<Self> {
+        let mut parts = cursor.splitn(6, '_');
+        Some(Self {
+            port: parts.next()?.parse().ok()?,
+            protocol: parts.next()?,
+            address: parts.next()?.parse().ok()?,
+            pid: parts.next()?.parse().ok()?,
+            since_ns: parts.next()?.parse().ok()?,
+            container: parts.next()?,
+        })
+    }
+}
+
+/// Puts sockets into the order in which they are shown, so that a page can go on from the last one of the page before,
+/// whatever came or went meanwhile.
+pub(crate) fn in_order(listeners: &mut Vec<Listener>) {
+    listeners.sort_by(|a, b| Place::of(a).cmp(&Place::of(b)));
+    listeners.dedup_by(|a, b| Place::of(a) == Place::of(b));
+}
+
 /// A page of sockets that listen.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ListenerPage {
-    /// The sockets: those of the host first, then by container.
+    /// The sockets: those of the host first, then by container, and by port. What looks the same is there once.
     pub listeners: Vec<ListenerItem>,
     /// `cursor` of the next page; none if this is the last.
     pub next: Option<String>,
@@ -75,14 +119,51 @@ pub(super) async fn list(
     Params(page): Params<Listeners>,
 ) -> Result<Json<ListenerPage>, ApiProblem> {
     let limit = limit(page.limit)? as usize;
-    let start = match page.cursor.as_deref() {
-        None | Some("") => 0,
-        Some(cursor) => cursor
-            .parse::<usize>()
-            .map_err(|_| ApiProblem::bad("this cursor makes no sense", "take `next` of the page before"))?,
-    };
     let all = state.listeners();
-    let listeners: Vec<ListenerItem> = all.iter().skip(start).take(limit).map(ListenerItem::from).collect();
-    let end = start.saturating_add(listeners.len());
-    Ok(Json(ListenerPage { listeners, next: (end < all.len()).then(|| end.to_string()) }))
+    let rest = match page.cursor.as_deref() {
+        None | Some("") => 0,
+        Some(cursor) => {
+            let wrong = || ApiProblem::bad("this cursor makes no sense", "take `next` of the page before");
+            let last = Place::parse(cursor).ok_or_else(wrong)?;
+            all.partition_point(|listener| Place::of(listener) <= last)
+        }
+    };
+    let mut rest = all.iter().skip(rest);
+    let page: Vec<&Listener> = rest.by_ref().take(limit).collect();
+    let next = page.last().filter(|_| rest.next().is_some()).map(|last| Place::of(last).cursor());
+    Ok(Json(ListenerPage { listeners: page.into_iter().map(ListenerItem::from).collect(), next }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cursor_says_where_the_next_page_begins_whatever_the_container_is_called() {
+        let mut all = Vec::new();
+        for (container, address) in [("b_1", "::1"), ("", "0.0.0.0"), ("b_1", "::ffff:1.2.3.4"), ("a", "0.0.0.0")] {
+            for port in [443, 80, 80] {
+                all.push(Listener {
+                    container: container.into(),
+                    protocol: "tcp".into(),
+                    address: address.parse().unwrap(),
+                    port,
+                    process: "server".into(),
+                    pid: 7,
+                    since_ns: u64::MAX,
+                });
+            }
+        }
+        in_order(&mut all);
+        let shown: Vec<(&str, u16)> = all.iter().map(|one| (one.container.as_str(), one.port)).collect();
+        let wanted = [("", 80), ("", 443), ("a", 80), ("a", 443), ("b_1", 80), ("b_1", 80), ("b_1", 443), ("b_1", 443)];
+        assert_eq!(shown, wanted);
+        for listener in &all {
+            let place = Place::of(listener);
+            assert_eq!(Place::parse(&place.cursor()).as_ref(), Some(&place));
+        }
+        for text in ["x", "2", "80_tcp", "80_tcp_x_1_1_", "80_tcp_::1_-1_1_", "70000_tcp_::1_1_1_"] {
+            assert_eq!(Place::parse(text), None, "{text}");
+        }
+    }
 }

@@ -20,6 +20,8 @@ const MAX_KUBECONFIG: u64 = 1 << 20;
 /// How long a connection may take, and how long nothing can be written to it.
 const CONNECT: Duration = Duration::from_secs(10);
 const WRITE: Duration = Duration::from_secs(30);
+/// How long nothing may come after a question: longer than a watch may be silent, which is told as its end.
+const READ: Duration = Duration::from_secs(300);
 
 /// Who says where the API is and who we are.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,8 +79,8 @@ impl Access {
         needs
     }
 
-    /// A client, and where it will go.
-    pub(super) async fn client(&self) -> Result<(Client, String), Trouble> {
+    /// A client that begins no watch sooner than this after the one before, and where it will go.
+    pub(super) async fn client(&self, pace: Duration) -> Result<(Client, String), Trouble> {
         let mut config = self.config().await?;
         if config.auth_info.exec.is_some() || config.auth_info.auth_provider.is_some() {
             return Err(Trouble::config("its user is proved by a program, which the manager may not start"));
@@ -87,13 +89,10 @@ impl Access {
         if let Some(path) = &token {
             bearer(path).map_err(|error| Trouble::config(&error.to_string()))?;
         }
-        config.connect_timeout = Some(CONNECT);
-        config.write_timeout = Some(WRITE);
-        // Whoever watches waits and tries again by itself.
-        config.default_retry = false;
+        bound(&mut config);
         let server = config.cluster_url.to_string();
         let builder = ClientBuilder::try_from(config).map_err(|error| Trouble::setup(&error))?;
-        Ok((builder.with_layer(&Wire { token }).build(), server))
+        Ok((builder.with_layer(&Wire::new(token, pace)).build(), server))
     }
 
     async fn config(&self) -> Result<Config, Trouble> {
@@ -109,6 +108,17 @@ impl Access {
             }
         }
     }
+}
+
+/// Sets how long anything may take.
+fn bound(config: &mut Config) {
+    config.connect_timeout = Some(CONNECT);
+    config.write_timeout = Some(WRITE);
+    // Without it a question that is taken and never answered is waited for without end. How long the connection was idle
+    // before does not count.
+    (config.read_timeout, config.reset_reader_on_write) = (Some(READ), true);
+    // Whoever watches waits and tries again by itself.
+    config.default_retry = false;
 }
 
 /// Reads a kubeconfig; names of files in it are absolute then.
@@ -157,6 +167,17 @@ current-context: x
     }
 
     #[test]
+    fn nothing_is_waited_for_without_end() {
+        let mut config = Config::new(hyper::Uri::from_static("https://10.0.0.1"));
+        bound(&mut config);
+        assert_eq!(config.connect_timeout, Some(Duration::from_secs(10)));
+        assert_eq!(config.write_timeout, Some(Duration::from_secs(30)));
+        // A watch is asked to end after 290 s, and given up by its reader 5 s later.
+        assert!(config.read_timeout.is_some_and(|most| (296..=300).contains(&most.as_secs())));
+        assert!(config.reset_reader_on_write && !config.default_retry);
+    }
+
+    #[test]
     fn ports_are_those_of_the_address_or_of_its_scheme() {
         for (url, port) in [("https://a", 443), ("http://a", 80), ("https://[::1]:6443/x", 6443), ("a:1", 1)] {
             assert_eq!(port_of(url), Some(port), "{url}");
@@ -169,7 +190,7 @@ current-context: x
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("config");
         let access = Access::File(path.clone());
-        let why = async || match access.client().await {
+        let why = async || match access.client(Duration::ZERO).await {
             Ok(_) => String::new(),
             Err(trouble) => trouble.to_string(),
         };

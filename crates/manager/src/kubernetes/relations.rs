@@ -4,7 +4,6 @@
 //! allowed, names say what they can.
 
 use std::collections::HashMap;
-use std::time::{Duration, Instant};
 
 use k8s_openapi::api::apps::v1::ReplicaSet;
 use k8s_openapi::api::batch::v1::Job;
@@ -13,17 +12,14 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{Api, Client};
 use tw_model::container::{Owner, Pod as Told};
 
+use super::PATIENCE;
 use super::object::{labels, name, owner_of};
 use super::trouble::{Kind, Trouble};
 
-/// How long one answer may take.
-const PATIENCE: Duration = Duration::from_secs(5);
-/// So many questions that were not answered, and none is asked any more.
+/// So many questions in a row that were not answered, and none is asked until [`Relations::ask_again`].
 const FAILURES: u32 = 3;
 /// Owners, and namespaces, remembered; then all are asked for again.
 const MAX_REMEMBERED: usize = 4_096;
-/// A namespace is asked for again after this long: its labels change, and nothing tells.
-pub(super) const NAMESPACE_AGE: Duration = Duration::from_secs(600);
 
 /// A namespace: its uid and its labels.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -35,9 +31,12 @@ struct Space {
 /// What was asked on one connection.
 pub(super) struct Relations {
     client: Client,
-    /// What made an owner, by the owner's uid; none if nothing did.
-    owners: HashMap<String, Option<Owner>>,
-    spaces: HashMap<String, (Space, Instant)>,
+    /// What made an owner, by the pod's namespace and the owner as the pod names it; none if nothing did, or if there is
+    /// no such owner.
+    owners: HashMap<(String, Owner), Option<Owner>>,
+    /// Namespaces, and in which round each was asked for.
+    spaces: HashMap<String, (Space, u64)>,
+    round: u64,
     failures: u32,
     /// What may not be read: resources.
     denied: Vec<&'static str>,
@@ -45,7 +44,14 @@ pub(super) struct Relations {
 
 impl Relations {
     pub(super) fn new(client: Client) -> Self {
-        Self { client, owners: HashMap::new(), spaces: HashMap::new(), failures: 0, denied: Vec::new() }
+        Self { client, owners: HashMap::new(), spaces: HashMap::new(), round: 0, failures: 0, denied: Vec::new() }
+    }
+
+    /// Forgets what could not be read, and that namespaces were: their labels change, and nothing tells.
+    pub(super) fn ask_again(&mut self) {
+        self.round += 1;
+        self.failures = 0;
+        self.denied.clear();
     }
 
     /// Resources that may not be read.
@@ -70,32 +76,32 @@ impl Relations {
         if !matches!(&*owner.kind, "replicaset" | "job") {
             return None;
         }
-        if let Some(known) = self.owners.get(&owner.uid) {
+        let key = (pod.namespace.clone(), owner.clone());
+        if let Some(known) = self.owners.get(&key) {
             return known.clone();
         }
         let found = match &*owner.kind {
             "replicaset" => self.get::<ReplicaSet>("replicasets", &pod.namespace, &owner.name).await,
             _ => self.get::<Job>("jobs", &pod.namespace, &owner.name).await,
         };
-        // Whoever makes pods names owners as he likes: only the one that is meant counts.
-        let Some(metadata) = found.filter(|metadata| metadata.uid.as_ref() == Some(&owner.uid)) else {
-            return guess(pod, owner);
-        };
-        let parent = owner_of(&metadata);
+        let Some(found) = found else { return guess(pod, owner) };
+        // Whoever makes pods names owners and labels as he likes: where the API can say it, only that counts.
+        let meant = found.filter(|metadata| metadata.uid.as_ref() == Some(&owner.uid));
+        let parent = meant.as_ref().and_then(owner_of);
         if self.owners.len() >= MAX_REMEMBERED {
             self.owners.clear();
         }
-        self.owners.insert(owner.uid.clone(), parent.clone());
+        self.owners.insert(key, parent.clone());
         parent
     }
 
     async fn space(&mut self, namespace: &str) -> Space {
-        if let Some((known, at)) = self.spaces.get(namespace)
-            && at.elapsed() < NAMESPACE_AGE
+        if let Some((known, round)) = self.spaces.get(namespace)
+            && *round == self.round
         {
             return known.clone();
         }
-        let found = if self.may_ask("namespaces", namespace) {
+        let found = if self.may_ask("namespaces") && is_name(namespace) {
             let api = Api::<Namespace>::all(self.client.clone());
             let answer = tokio::time::timeout(PATIENCE, api.get_metadata_opt(namespace)).await;
             self.taken("namespaces", answer)
@@ -103,25 +109,29 @@ impl Relations {
             None
         };
         // What cannot be asked for now is better old than not at all.
-        let Some(metadata) = found else {
+        let Some(metadata) = found.flatten() else {
             return self.spaces.get(namespace).map(|(known, _)| known.clone()).unwrap_or_default();
         };
         let space = Space { uid: name(metadata.uid.as_ref()), labels: labels(metadata.labels.as_ref()) };
         if self.spaces.len() >= MAX_REMEMBERED {
             self.spaces.clear();
         }
-        self.spaces.insert(namespace.to_owned(), (space.clone(), Instant::now()));
+        self.spaces.insert(namespace.to_owned(), (space.clone(), self.round));
         space
     }
 
-    async fn get<K>(&mut self, resource: &'static str, namespace: &str, called: &str) -> Option<ObjectMeta>
+    /// What the API says of an object, which may be that there is none; nothing if it says nothing.
+    async fn get<K>(&mut self, resource: &'static str, namespace: &str, called: &str) -> Option<Option<ObjectMeta>>
     where
         K: kube::Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>
             + Clone
             + std::fmt::Debug
             + serde::de::DeserializeOwned,
     {
-        if !self.may_ask(resource, called) || !is_name(namespace) {
+        if !is_name(called) || !is_name(namespace) {
+            return Some(None);
+        }
+        if !self.may_ask(resource) {
             return None;
         }
         let api = Api::<K>::namespaced(self.client.clone(), namespace);
@@ -129,8 +139,8 @@ impl Relations {
         self.taken(resource, answer)
     }
 
-    fn may_ask(&self, resource: &'static str, called: &str) -> bool {
-        self.failures < FAILURES && !self.denied.contains(&resource) && is_name(called)
+    fn may_ask(&self, resource: &'static str) -> bool {
+        self.failures < FAILURES && !self.denied.contains(&resource)
     }
 
     /// The answer, if there is one that says something.
@@ -138,9 +148,12 @@ impl Relations {
         &mut self,
         resource: &'static str,
         answer: Result<kube::Result<Option<kube::core::PartialObjectMeta<K>>>, tokio::time::error::Elapsed>,
-    ) -> Option<ObjectMeta> {
+    ) -> Option<Option<ObjectMeta>> {
         match answer {
-            Ok(Ok(found)) => found.map(|object| object.metadata),
+            Ok(Ok(found)) => {
+                self.failures = 0;
+                Some(found.map(|object| object.metadata))
+            }
             Ok(Err(error)) => {
                 let trouble = Trouble::of_request("get", &error);
                 if trouble.kind == Kind::Forbidden {

@@ -1,10 +1,13 @@
 //! What every request carries and every answer is held to: the token as it is now, and a bound, since the server is far
-//! away and somebody else may sit there.
+//! away and somebody else may sit there. And the pace of watches: one that ends in good order is begun anew by its reader
+//! at once, as often as the server likes.
 
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
 
 use hyper::body::{Body as HttpBody, Bytes, Frame, SizeHint};
 use hyper::header::{AUTHORIZATION, HeaderValue};
@@ -48,18 +51,45 @@ pub(super) fn bearer(path: &Path) -> Result<HeaderValue, NoToken> {
     Ok(value)
 }
 
-/// Adds the token, and bounds every answer.
+/// When watches begin: not too soon after each other.
+#[derive(Clone, Debug)]
+struct Pace {
+    /// From one to the next, at least.
+    least: Duration,
+    last: Arc<Mutex<Option<Instant>>>,
+}
+
+impl Pace {
+    /// When the next one may begin, now or later; then it counts as begun.
+    fn next(&self) -> Instant {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        let at = last.and_then(|last| last.checked_add(self.least)).map_or(now, |soonest| soonest.max(now));
+        *last = Some(at);
+        at
+    }
+}
+
+/// Adds the token, bounds every answer, and spaces watches.
 #[derive(Clone, Debug)]
 pub(super) struct Wire {
     /// The file of the token, if there is one.
-    pub(super) token: Option<PathBuf>,
+    token: Option<PathBuf>,
+    pace: Pace,
+}
+
+impl Wire {
+    /// With the file of the token, if there is one, and the least time from the beginning of one watch to the next.
+    pub(super) fn new(token: Option<PathBuf>, least: Duration) -> Self {
+        Self { token, pace: Pace { least, last: Arc::default() } }
+    }
 }
 
 impl<S> Layer<S> for Wire {
     type Service = Wired<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        Wired { inner, token: self.token.clone() }
+        Wired { inner, wire: self.clone() }
     }
 }
 
@@ -67,7 +97,7 @@ impl<S> Layer<S> for Wire {
 #[derive(Clone, Debug)]
 pub(super) struct Wired<S> {
     inner: S,
-    token: Option<PathBuf>,
+    wire: Wire,
 }
 
 type Answer<B> = Pin<Box<dyn Future<Output = Result<Response<Bounded<B>>, BoxError>> + Send>>;
@@ -87,7 +117,7 @@ where
     }
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
-        match self.token.as_deref().map(bearer).transpose() {
+        match self.wire.token.as_deref().map(bearer).transpose() {
             Ok(Some(value)) => drop(request.headers_mut().insert(AUTHORIZATION, value)),
             Ok(None) => {}
             Err(error) => return Box::pin(async { Err(error.into()) }),
@@ -95,7 +125,12 @@ where
         let query = request.uri().query().unwrap_or_default();
         let watch = query.split('&').any(|part| part == "watch=true");
         let answer = self.inner.call(request);
+        let pace = watch.then(|| self.wire.pace.clone());
         Box::pin(async move {
+            if let Some(pace) = pace {
+                // Nothing is sent before the answer is waited for.
+                tokio::time::sleep_until(pace.next().into()).await;
+            }
             // What is wrong may be said at length too.
             let answer = answer.await.map_err(Into::into)?;
             let lines = watch && answer.status().is_success();
@@ -162,6 +197,17 @@ where
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn watches_begin_one_after_the_other() {
+        let pace = Pace { least: Duration::from_secs(60), last: Arc::default() };
+        let begin = Instant::now();
+        let first = pace.next();
+        assert!(first >= begin && first <= Instant::now(), "nothing came before");
+        assert_eq!(pace.clone().next(), first + Duration::from_secs(60), "of all copies together");
+        *pace.last.lock().unwrap() = begin.checked_sub(Duration::from_secs(61));
+        assert!(pace.next() <= Instant::now(), "it is long ago");
+    }
 
     #[test]
     fn a_watch_may_go_on_for_ever_but_none_of_its_lines() {

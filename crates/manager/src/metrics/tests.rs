@@ -62,8 +62,11 @@ fn state() -> State {
     inner.counters.deleted.insert((Kind::Findings, Reason::Age), 1);
     inner.counters.requests.insert(("/metrics".into(), 200), 1);
     drop(inner);
-    let options =
-        kubernetes::Options { access: kubernetes::Access::Pod, node: "node-1".into(), pause: kubernetes::PAUSE };
+    let options = kubernetes::Options {
+        access: kubernetes::Access::Pod,
+        node: "node-1".into(),
+        pace: kubernetes::Pace::default(),
+    };
     state.kubernetes = Some(kubernetes::Kubernetes::that_failed(options).into());
     state
 }

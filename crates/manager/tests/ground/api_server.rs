@@ -44,6 +44,10 @@ pub struct Script {
     pub instead: Vec<(u16, String)>,
     /// Requests so far: verb and target.
     pub requests: Vec<String>,
+    /// Resources that cannot be read just now.
+    pub broken: Vec<&'static str>,
+    /// Whether watches end, in good order, as soon as they begin.
+    pub brief: bool,
     /// Bytes of lines without end that somebody took.
     pub endless: usize,
 }
@@ -207,6 +211,9 @@ impl ApiServer {
             let words = format!("{resource} is forbidden: User \"robot\" cannot {verb} resource \"{resource}\"");
             return Some((403, status(403, "Forbidden", &words)));
         }
+        if script.broken.contains(&resource) {
+            return Some((500, status(500, "InternalError", "no leader")));
+        }
         if !pods {
             let found = script.objects.get(path.trim_start_matches('/')).map(Value::to_string);
             let missing = || status(404, "NotFound", "not found");
@@ -241,6 +248,10 @@ impl ApiServer {
         write!(out, "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n").ok()?;
         out.flush().ok()?;
         script = self.script();
+        if script.brief {
+            drop(script);
+            return write!(out, "0\r\n\r\n").and_then(|()| out.flush()).ok();
+        }
         script.watched = true;
         loop {
             let news: Vec<_> = script.changes.iter().filter(|(version, ..)| *version > from).cloned().collect();

@@ -96,14 +96,13 @@ pub fn run(config: Config, options: AgentOptions) -> anyhow::Result<ExitCode> {
     let detector = detector.join().map_err(|_| anyhow::anyhow!("the rules cannot be put together"))?;
     let parts = (world, detector);
     let mut agent = open(config, parts, listener, options.sources, options.level, wanted, &mut first)?;
-    let notices = agent.world.await_runtimes(RUNTIME_PATIENCE);
-    notices.iter().for_each(log_notice);
+    let up = hear_runtimes(&mut agent.world);
     let redactor = agent.redactor.clone();
     let seeded = agent.world.seed(|process| without_secrets(redactor.as_ref(), process));
     if let Some(tape) = &mut agent.tape {
         tape.begin(&mut agent.world, &agent.node, &agent.rules.digest);
     }
-    if agent.world.runtimes().any(|runtime| runtime.up) {
+    if up {
         // The list of what runs follows at once; give it a moment, so that the status is whole.
         let whole = Instant::now() + LISTING;
         while Instant::now() < whole {
@@ -282,11 +281,16 @@ pub fn end_with_supervisor() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Waits a moment for the first word of each runtime, and tells the log.
-pub fn meet_runtimes(world: &mut World) {
+/// Waits a moment for the first word of each runtime, and tells the log; whether one answers.
+fn hear_runtimes(world: &mut World) -> bool {
     let notices = world.await_runtimes(RUNTIME_PATIENCE);
     notices.iter().for_each(log_notice);
-    if world.runtimes().any(|runtime| runtime.up) {
+    world.runtimes().any(|runtime| runtime.up)
+}
+
+/// Waits a moment for what each runtime has to say, and tells the log.
+pub fn meet_runtimes(world: &mut World) {
+    if hear_runtimes(world) {
         // The list of what runs follows at once; give it a moment, so that the status is whole.
         std::thread::sleep(LISTING);
         world.news(kernel::boot_to_wall_ns()).iter().for_each(log_notice);

@@ -364,7 +364,7 @@ fn ports(listening: &[ListenerItem]) -> String {
 pub fn listeners(listeners: &[ListenerItem], containers: &[ContainerItem]) -> io::Result<()> {
     let mut out = stdout();
     if listeners.is_empty() {
-        anstream::eprintln!("nothing listens, as far as the agent saw");
+        anstream::eprintln!("nothing listens, as far as the agent saw; or it is away, which `tidewatch status` says");
         return Ok(());
     }
     let names: HashMap<&str, &str> =

@@ -74,7 +74,6 @@ pub(super) fn run(args: &RecordArgs, config: &Config) -> anyhow::Result<ExitCode
         if wrote.is_ok() && flushed.elapsed() >= FLUSH_EVERY {
             flushed = Instant::now();
             recording.world.refresh_users(kernel::boot_ns());
-            recording.world.refresh_listeners(kernel::boot_ns());
             wrote = recording.tape.flush();
         }
         let (written, lost) = (recording.tape.written(), lost(&sensor));
